@@ -1,0 +1,155 @@
+"""Every configuration key with its default; each recipe is a diff on this file.
+
+The model's defaults are those of torchvision's `maskrcnn_resnet50_fpn`, so that its weights give
+its outputs. A key is set on the command line as `--config.train.steps=100`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the default configuration. It has no dataset: a recipe names one."""
+    config = ConfigDict()
+    config.name = "base"  # the default work directory is runs/<name>
+    config.seed = 0  # order of images, augmentation, initial weights and sampling follow from it
+    config.data = _data()
+    config.model = _model()
+    config.train = _train()
+    config.eval = _eval()
+    config.mesh = ConfigDict({"data": -1})  # devices along each mesh axis; -1: all there are
+    return config
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    data.format = ""  # shapes | coco | mask_folders
+    data.train = ConfigDict()  # keyword arguments of the format's reader, for training images
+    data.val = ConfigDict()  # the same for the images that are evaluated on
+    data.max_instances = 100  # G: ground-truth slots per image; more are cut, and counted
+    data.mask_size = 112  # M: side of the grid on which each true mask is kept, inside its box
+    data.resize = "short_side"  # short_side | square (long side to the bucket's, then padding)
+    data.short_side = 800  # pixels
+    data.long_side = 1333  # pixels; never exceeded
+    # Height and width of the padded network input: one compilation and one kind of batch each.
+    # Multiples of 32. Each image goes to the smallest bucket that it fits.
+    data.buckets = ((800, 1088), (1088, 800), (800, 1344), (1344, 800))
+    data.flip = 0.5  # probability of a horizontal flip in training
+    data.workers = 0  # images prepared in parallel; 0: as many as there are cores
+    data.prefetch = 2  # batches prepared ahead of the step
+    data.on_error = "skip"  # skip (count and name) | raise, for a faulty image or annotation
+    data.max_pixels = 100_000_000  # an image of more pixels is refused unread
+    return data
+
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    model.dtype = "float32"  # of convolutions and dense layers: float32 | bfloat16
+    model.pixel = ConfigDict(
+        dict(
+            order="rgb",  # rgb | bgr
+            mean=(123.675, 116.28, 103.53),  # in that order, on the 0-255 scale
+            std=(58.395, 57.12, 57.375),
+        )
+    )
+    model.backbone = ConfigDict(
+        dict(
+            depth=50,  # 18 | 34 | 50 | 101 | 152
+            width=64,  # channels of the stem; every later stage is a multiple
+            norm="frozen_bn",  # frozen_bn | bn | gn
+            norm_eps=1e-5,
+            stride_in_1x1=False,  # True: the original ResNet; False: v1.5, as torchvision
+            trainable_stages=3,  # of 5, counted from the last (4 residual stages and the stem)
+        )
+    )
+    model.fpn = ConfigDict(dict(channels=256, norm="none"))  # norm: none | bn | gn
+    model.anchors = ConfigDict(
+        dict(
+            sizes=(32.0, 64.0, 128.0, 256.0, 512.0),  # side in pixels, for P2 to P6
+            aspect_ratios=(0.5, 1.0, 2.0),  # height / width
+            rounded=True,  # corners of the cell anchors rounded to whole pixels, as torchvision
+        )
+    )
+    model.rpn = ConfigDict(
+        dict(
+            convs=1,  # 3x3 convolutions before the two predictors
+            pre_nms_top_n_train=2000,  # proposals of each level before NMS
+            pre_nms_top_n_eval=1000,
+            post_nms_top_n_train=2000,  # proposals of an image after NMS, over all levels
+            post_nms_top_n_eval=1000,
+            nms_threshold=0.7,
+            min_size=1e-3,  # pixels; smaller proposals are dropped
+            coder_weights=(1.0, 1.0, 1.0, 1.0),
+            positive_iou=0.7,
+            negative_iou=0.3,
+            samples_per_image=256,
+            positive_fraction=0.5,
+            box_loss_beta=1.0 / 9.0,  # where smooth L1 turns from quadratic to linear
+        )
+    )
+    model.roi = ConfigDict(
+        dict(
+            positive_iou=0.5,
+            negative_iou=0.5,
+            samples_per_image=512,
+            positive_fraction=0.25,
+            crowd_overlap=0.5,  # share of a box inside crowd from which it is ignored
+            sampling_ratio=2,  # bilinear samples per bin and axis in RoIAlign
+            aligned=False,  # True: Detectron2's half-pixel shift
+            canonical_level=4,  # the level of a box of the canonical size
+            canonical_size=224.0,  # pixels
+        )
+    )
+    model.box_head = ConfigDict(
+        dict(
+            pool_size=7,  # S
+            convs=0,  # 0: two dense layers; 4: the 4conv+1fc head
+            conv_channels=256,
+            dense_channels=1024,
+            norm="none",  # none | bn | gn, of the convolutions
+            coder_weights=(10.0, 10.0, 5.0, 5.0),
+            box_loss_beta=1.0 / 9.0,
+        )
+    )
+    model.mask_head = ConfigDict(
+        dict(pool_size=14, convs=4, channels=256, norm="none")  # masks are twice the pool size
+    )
+    model.detections = ConfigDict(
+        dict(
+            score_threshold=0.05,
+            nms_threshold=0.5,
+            max_per_image=100,  # D
+            min_size=1e-2,  # pixels; smaller boxes are dropped
+        )
+    )
+    return model
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.batch_size = 16  # images per step over all devices and hosts
+    train.steps = 90_000
+    train.log_every = 20  # steps
+    train.checkpoint_every = 1_000
+    train.eval_every = 10_000  # 0: only at the end
+    train.keep_checkpoints = 3  # the newest; the best is kept besides
+    train.best_metric = "segm/AP"  # a key of metrics.json; larger is better
+    train.optimizer = "sgd"  # sgd | adamw
+    train.learning_rate = 0.02  # at the given batch size; it is not rescaled
+    train.momentum = 0.9
+    train.weight_decay = 1e-4
+    train.warmup_steps = 500
+    train.warmup_factor = 0.001  # the first step's share of the learning rate
+    train.schedule = "steps"  # steps | cosine
+    train.decay_steps = (60_000, 80_000)  # for schedule "steps"
+    train.decay_factor = 0.1
+    train.clip_norm = 0.0  # of the whole gradient; 0: none
+    return train
+
+
+def _eval() -> ConfigDict:
+    config = ConfigDict()
+    config.batch_size = 16
+    config.max_images = 0  # 0: all; else the first ones
+    config.max_detections = (1, 10, 100)  # the three limits of COCO's recall; the last is for AP
+    config.pictures = 8  # images drawn with their predictions after an evaluation
+    return config
