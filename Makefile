@@ -1,0 +1,40 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11 or newer.
+# JAX comes as its CPU build; README.md says how to install the GPU and TPU builds.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= runs/shapes
+
+.PHONY: demo test test-slow lint setup setup-test clean
+
+demo: setup  ## train on generated shapes, evaluate, and draw predictions
+	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR)
+	$(BIN)/python eval.py --workdir=$(DEMO_DIR)
+	@echo "Pictures of predictions: $(DEMO_DIR)/eval/pictures"
+
+test: setup-test  ## the whole test suite, about 15 minutes on 2 cores
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: setup-test  ## proof runs of several minutes each
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; run make with PYTHON=python3.12, say"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/.installed-test: requirements-test.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache

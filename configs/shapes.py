@@ -1,0 +1,53 @@
+"""Overlapping circles, rectangles and triangles, generated: the demo that needs no download.
+
+    python train.py --config=configs/shapes.py
+
+Every image is a function of the seed and its number; the validation images have a seed of their
+own.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import get_config as base_config
+
+
+def get_config() -> ConfigDict:
+    config = base_config()
+    config.name = "shapes"
+    config.data.format = "shapes"
+    config.data.train = ConfigDict(dict(count=4_000, seed=0, size=128))
+    config.data.val = ConfigDict(dict(count=200, seed=1, size=128))
+    config.data.max_instances = 16
+    config.data.mask_size = 56
+    config.data.resize = "square"
+    config.data.buckets = ((128, 128),)
+
+    model = config.model
+    model.backbone.depth = 18
+    model.backbone.width = 32
+    model.backbone.norm = "gn"
+    model.backbone.trainable_stages = 5
+    model.fpn.channels = 64
+    model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
+    model.rpn.pre_nms_top_n_train = 200
+    model.rpn.post_nms_top_n_train = 200
+    model.rpn.pre_nms_top_n_eval = 100
+    model.rpn.post_nms_top_n_eval = 100
+    model.rpn.samples_per_image = 128
+    model.roi.samples_per_image = 64
+    model.roi.canonical_size = 56.0
+    model.box_head.dense_channels = 256
+    model.mask_head.channels = 64
+    model.detections.max_per_image = 20
+
+    train = config.train
+    train.batch_size = 8
+    train.steps = 2_500
+    train.optimizer = "adamw"
+    train.learning_rate = 1e-3
+    train.schedule = "cosine"
+    train.warmup_steps = 100
+    train.clip_norm = 10.0
+    train.checkpoint_every = 500
+    train.eval_every = 1_250
+    return config
