@@ -1,0 +1,230 @@
+"""RoIAlign over a feature pyramid: a fixed grid of bilinear samples from each box (paper, 3).
+
+A bin's value is the mean of `sampling_ratio^2` bilinear samples, and a sample is a weighted sum of
+four feature vectors. Both weights and positions separate into a vertical and a horizontal part, so
+a bin is described by `2 * sampling_ratio` taps (row, weight) and as many (column, weight), and its
+value is the sum over all pairs of taps.
+
+The levels of an image lie one after the other in one table `[cells, C]`, so that boxes of all
+levels are read alike. One pair of taps is gathered for all bins at a time and added up: the gather
+fuses with the multiply-add, and no array of all samples exists. On a CPU that is 6 times faster
+than gathering the corners at once and needs a tenth of the memory (1000 boxes, 7x7, 256 channels).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from maskrcnn_jax.ops import boxes as box_ops
+
+# Corners beyond this many pixels stand for infinity: the arithmetic on them stays finite.
+_FAR = 1e7
+# Bytes of the expanded cotangent of one image that the gradient holds at a time.
+_GRADIENT_CHUNK_BYTES = 64 * 2**20
+
+
+class _Taps(NamedTuple):
+    """What to read, along one axis, for each bin of each box: `P = 2 * sampling_ratio` taps."""
+
+    cell: Array  # [N, S, P] int32
+    weight: Array  # [N, S, P] float32; they sum to 1 over P inside the map, less at its edge
+
+
+def assign_levels(
+    boxes: Array,
+    num_levels: int,
+    canonical_level: int,
+    canonical_size: float,
+    min_level: int = 2,
+) -> Array:
+    """Level of the pyramid from which each box is pooled (FPN paper, eq. 1, as torchvision 0.28).
+
+    Args:
+        boxes: `[..., 4]` float32, xyxy, input pixels.
+        num_levels: levels that are pooled from.
+        canonical_level: level of a box of the canonical size (4: P4).
+        canonical_size: square root of such a box's area, pixels (224).
+        min_level: level of the finest map (2: P2).
+
+    Returns:
+        `[...]` int32, 0 for the finest level to `num_levels - 1`. Boxes that have no area or are
+        not finite get one of these, too.
+    """
+    size = jnp.sqrt(jnp.maximum(box_ops.area(boxes), 0.0))
+    level = jnp.floor(canonical_level + jnp.log2(size / canonical_size) + 1e-6) - min_level
+    return jnp.clip(jnp.nan_to_num(level), 0, num_levels - 1).astype(jnp.int32)
+
+
+def multilevel_roi_align(
+    features: Sequence[Array],
+    boxes: Array,
+    level: Array,
+    scales: Sequence[float],
+    output_size: int | tuple[int, int],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Array:
+    """Pools every box from its level of the pyramid, as torchvision 0.28's `roi_align`.
+
+    Differentiable by the features; boxes get no gradient. Sums are float32 whatever the features
+    are. A box that is not finite gives zeros, and so does a sample more than one cell outside the
+    feature map.
+
+    Args:
+        features: one `[B, h, w, C]` float array per level, of one dtype.
+        boxes: `[B, N, 4]` float32, xyxy, input pixels.
+        level: `[B, N]` int, index into `features` (see `assign_levels`).
+        scales: feature cells per input pixel of each level, 1 / stride.
+        output_size: S, or (height, width), of the pooled grid.
+        sampling_ratio: samples per bin and axis.
+        aligned: False: cell i lies at coordinate i and boxes measure at least one cell, as Mask
+            R-CNN in torchvision. True: cell i lies at i + 0.5, as Detectron2.
+
+    Returns:
+        `[B, N, S, S, C]` in the dtype of the features.
+
+    Raises:
+        ValueError: for a sampling ratio below 1 (adaptive sampling has no static shape), or where
+            the number of features and scales differ.
+    """
+    if sampling_ratio < 1:
+        raise ValueError(
+            f"sampling_ratio={sampling_ratio}: expected at least 1. Adaptive sampling (0 or less "
+            "in other projects) has no static shape; 2 is the usual choice"
+        )
+    if len(features) != len(scales):
+        raise ValueError(
+            f"{len(features)} feature maps but {len(scales)} scales; give one scale per map"
+        )
+    size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    # One table per image, not one for the batch: indices then never lead to another image, and a
+    # batch that is sharded over devices needs no communication.
+    table = jnp.concatenate([f.reshape(f.shape[0], -1, f.shape[-1]) for f in features], axis=1)
+    level_shapes = tuple(f.shape[1:3] for f in features)
+    boxes = jax.lax.stop_gradient(boxes.astype(jnp.float32))
+    rows, columns = _taps(boxes, level, level_shapes, scales, size, sampling_ratio, aligned)
+    return _pool(table.shape[1], table, rows, columns)
+
+
+def _taps(boxes, level, level_shapes, scales, output_size, sampling_ratio, aligned):
+    """Taps of all boxes `[B, N, 4]`; a row's cell is the index of its first cell in the table."""
+    height, width = np.array(level_shapes, np.int32).T
+    first_cell = np.cumsum(height * width) - height * width
+    level = jnp.clip(level, 0, len(level_shapes) - 1)
+    height, width, first_cell = (jnp.asarray(a)[level] for a in (height, width, first_cell))
+    scale = jnp.asarray(scales, jnp.float32)[level]
+
+    usable = jnp.isfinite(boxes).all(axis=-1)
+    boxes = jnp.clip(jnp.where(usable[..., None], boxes, 0.0), -_FAR, _FAR)
+    x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
+    axis_taps = partial(_axis_taps, scale=scale, sampling_ratio=sampling_ratio, aligned=aligned)
+    rows = axis_taps(y1, y2, length=height, num_bins=output_size[0])
+    columns = axis_taps(x1, x2, length=width, num_bins=output_size[1])
+    rows = _Taps(
+        first_cell[..., None, None] + rows.cell * width[..., None, None],
+        jnp.where(usable[..., None, None], rows.weight, 0.0),
+    )
+    return rows, columns
+
+
+def _axis_taps(low, high, *, scale, length, num_bins, sampling_ratio, aligned) -> _Taps:
+    """Taps along one axis, from `[..., ]` arrays, to `[..., num_bins, 2 * sampling_ratio]`."""
+    offset = 0.5 if aligned else 0.0
+    start = low * scale - offset
+    extent = high * scale - offset - start
+    if not aligned:
+        extent = jnp.maximum(extent, 1.0)
+    bin_size = (extent / num_bins)[..., None, None]
+    bins = jnp.arange(num_bins, dtype=jnp.float32)[:, None]
+    samples = jnp.arange(sampling_ratio, dtype=jnp.float32) + 0.5
+    # torchvision's order of operations: another one moves samples by a rounding error.
+    position = start[..., None, None] + bins * bin_size + samples * bin_size / sampling_ratio
+
+    length = length[..., None, None]
+    inside = (position >= -1) & (position <= length)
+    position = jnp.clip(position, 0, length - 1)  # the outermost cells reach one cell further out
+    cell = jnp.floor(position).astype(jnp.int32)
+    fraction = position - cell
+    cells = jnp.stack([cell, jnp.minimum(cell + 1, length - 1)], axis=-1)
+    weights = jnp.stack([1 - fraction, fraction], axis=-1)
+    weights = jnp.where(inside[..., None], weights, 0.0) / sampling_ratio
+    taps_shape = (*cell.shape[:-1], 2 * sampling_ratio)
+    return _Taps(cells.reshape(taps_shape), weights.reshape(taps_shape))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pool(num_cells: int, table: Array, rows: _Taps, columns: _Taps) -> Array:
+    """`[B, cells, C]` features and the taps of `[B, N]` boxes to `[B, N, S, S, C]`."""
+    del num_cells  # only the gradient needs it
+    return jax.vmap(_gather_taps)(table, rows, columns)
+
+
+def _pool_forward(num_cells, table, rows, columns):
+    return _pool(num_cells, table, rows, columns), (rows, columns)
+
+
+def _pool_backward(num_cells, residuals, cotangent):
+    rows, columns = residuals
+    gradient = jax.vmap(partial(_scatter_taps, num_cells))(cotangent, rows, columns)
+    return gradient.astype(cotangent.dtype), None, None
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def _gather_taps(table: Array, rows: _Taps, columns: _Taps) -> Array:
+    """Pools the boxes of one image: the weighted sum over all pairs of taps."""
+    pooled = 0.0
+    for i in range(rows.cell.shape[-1]):
+        for j in range(columns.cell.shape[-1]):
+            index = rows.cell[:, :, None, i] + columns.cell[:, None, :, j]
+            weight = rows.weight[:, :, None, i] * columns.weight[:, None, :, j]
+            values = table.at[index].get(mode="promise_in_bounds")
+            pooled = pooled + values.astype(jnp.float32) * weight[..., None]
+    return pooled.astype(table.dtype)
+
+
+def _scatter_taps(num_cells: int, cotangent: Array, rows: _Taps, columns: _Taps) -> Array:
+    """Gradient of `_gather_taps` by the table: adds each bin's cotangent to the cells it read.
+
+    The boxes come in chunks, because a chunk's cotangent is expanded to all its taps: `(2 *
+    sampling_ratio)^2` times as large. Returns `[cells, C]` float32.
+    """
+    num_boxes, height, width, channels = cotangent.shape
+    num_taps = rows.cell.shape[-1]
+    bytes_per_box = 4 * height * width * num_taps**2 * channels
+    chunk = max(1, min(num_boxes, _GRADIENT_CHUNK_BYTES // bytes_per_box))
+    num_chunks = -(-num_boxes // chunk)
+
+    def split(array):  # padded boxes get weights and cotangents of zero
+        padding = [(0, num_chunks * chunk - num_boxes)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, padding).reshape(num_chunks, chunk, *array.shape[1:])
+
+    def add_chunk(gradient, chunk_of):
+        cotangent, rows, columns = chunk_of
+        index = rows.cell[:, :, :, None, None] + columns.cell[:, None, None, :, :]
+        weight = rows.weight[:, :, :, None, None] * columns.weight[:, None, None, :, :]
+        # [chunk, height, taps, width, taps, C]
+        values = cotangent.astype(jnp.float32)[:, :, None, :, None, :] * weight[..., None]
+        return _scatter_add(gradient, index, values), None
+
+    gradient = jnp.zeros((num_cells, channels), jnp.float32)
+    gradient, _ = jax.lax.scan(add_chunk, gradient, jax.tree.map(split, (cotangent, rows, columns)))
+    return gradient
+
+
+def _scatter_add(gradient: Array, index: Array, values: Array) -> Array:
+    """Adds `values[..., C]` to the rows `index` of `gradient`: the one contended step.
+
+    Overlapping boxes add to the same cells, above all on coarse levels. Measured on a CPU only,
+    where additions run one after the other and contention costs nothing. Reasoned, not measured:
+    a GPU adds by atomics, in an order that changes from run to run, and a jaxlib that turns float32
+    scatter-add into a compare-and-swap loop (openxla/xla #46225) would be slow here. Whoever finds
+    that in a profile can replace this function alone.
+    """
+    return gradient.at[index].add(values, mode="promise_in_bounds")
