@@ -1,0 +1,61 @@
+"""Box head of Fast R-CNN (Girshick 2015): pooled features -> class logits and box deltas."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from maskrcnn_jax.models.layers import ConvNorm, Dense, small_normal
+
+
+class BoxHead(nn.Module):
+    """Two dense layers, or four convolutions and one dense layer; then the two predictors.
+
+    Attributes:
+        num_classes: K, foreground classes.
+        convs: 3x3 convolutions before the dense layers; with any, there is one dense layer.
+        conv_channels: of those.
+        dense_channels: of the dense layers.
+        norm: none | bn | gn, of the convolutions.
+        dtype: of the convolutions and dense layers.
+    """
+
+    num_classes: int
+    convs: int = 0
+    conv_channels: int = 256
+    dense_channels: int = 1024
+    norm: str = "none"
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.conv = [
+            ConvNorm(self.conv_channels, 3, norm=self.norm, dtype=self.dtype)
+            for _ in range(self.convs)
+        ]
+        self.dense = [Dense(self.dense_channels, self.dtype) for _ in range(1 if self.convs else 2)]
+        self.class_logits = Dense(self.num_classes + 1, self.dtype, small_normal)
+        self.box_deltas = Dense(
+            4 * (self.num_classes + 1), self.dtype, nn.initializers.normal(0.001)
+        )
+
+    def __call__(
+        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns what each RoI is and where its object lies, for every class.
+
+        Args:
+            x: [B, N, S, S, C], pooled features.
+            batch_statistics: as of Norm.
+            mask: [B, N] bool, the RoIs that enter the batch statistics.
+
+        Returns:
+            class_logits [B, N, K + 1] float32 and box_deltas [B, N, K + 1, 4] float32; class 0 is
+            the background, whose deltas nobody reads: torchvision's weights have them.
+        """
+        for conv in self.conv:
+            x = nn.relu(conv(x, batch_statistics, mask))
+        x = x.reshape((*x.shape[:-3], -1))
+        for dense in self.dense:
+            x = nn.relu(dense(x))
+        deltas = self.box_deltas(x).astype(jnp.float32)
+        deltas = deltas.reshape((*x.shape[:-1], self.num_classes + 1, 4))
+        return self.class_logits(x).astype(jnp.float32), deltas

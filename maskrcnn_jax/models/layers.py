@@ -1,0 +1,217 @@
+"""The layers that every part of the detector is made of.
+
+Parameters and statistics are float32; `dtype` is what convolutions and dense layers compute in.
+"""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+# He et al. 2015 for layers that a ReLU follows, and the small normal of the detection predictors.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+he_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+small_normal = nn.initializers.normal(0.01)
+
+
+class Conv(nn.Module):
+    """Convolution whose padding is the same on every side, as PyTorch pads.
+
+    Padding of "SAME" would put the odd pixel of a strided convolution at the right and bottom; that
+    shifts the features of imported weights by a pixel.
+
+    Attributes:
+        features: channels of the output.
+        kernel_size: side of the square kernel; the padding is half of it.
+        stride: rows and columns between outputs.
+        use_bias: whether a bias is added.
+        dtype: of the computation and the output.
+        kernel_init: initialiser of the [k, k, Cin, Cout] kernel.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns [..., H, W, Cout] for x [..., H, W, Cin]; leading axes are one batch."""
+        size, half = self.kernel_size, self.kernel_size // 2
+        kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
+        flat = x.reshape((-1, *x.shape[-3:]))  # [B, N, S, S, C] of RoIs is [B * N, S, S, C]
+        y = jax.lax.conv_general_dilated(
+            flat.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=((half, half), (half, half)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + bias.astype(self.dtype)
+        return y.reshape((*x.shape[:-3], *y.shape[-3:]))
+
+
+class Norm(nn.Module):
+    """Normalisation of [..., H, W, C] over what its kind says, computed in float32.
+
+    Attributes:
+        kind: frozen_bn (stored statistics, scale and bias, none of them trained) | bn | gn.
+        epsilon: added to the variance.
+        momentum: share of the batch's statistics in the new running ones, as PyTorch counts it.
+    """
+
+    kind: str
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns x normalised, of the same shape and dtype.
+
+        Args:
+            x: [..., H, W, C].
+            batch_statistics: with kind bn, normalise with the batch's own mean and (biased)
+                variance and update the running ones, whose variance is unbiased.
+            mask: bool, x's leading axes or the first of them: what does not enter the statistics.
+        """
+        if self.kind not in ("frozen_bn", "bn", "gn"):
+            raise ValueError(f"norm is {self.kind!r}; it must be one of frozen_bn, bn, gn, none")
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        x32 = x.astype(jnp.float32)
+        if self.kind == "gn":
+            return (_group_normalised(x32, self.epsilon) * scale + bias).astype(x.dtype)
+
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        mean, var = running_mean.value, running_var.value
+        if self.kind == "frozen_bn":
+            scale, bias, mean, var = jax.lax.stop_gradient((scale, bias, mean, var))
+        elif batch_statistics and not self.is_initializing():
+            mean, var, count = _moments(x32, mask)
+            # Without a single valid element the running statistics stay as they are.
+            share = jnp.where(count > 0, self.momentum, 0.0)
+            unbiased = var * count / jnp.maximum(count - 1, 1)
+            running_mean.value += share * (mean - running_mean.value)
+            running_var.value += share * (unbiased - running_var.value)
+        scale = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x32 * scale + (bias - mean * scale)).astype(x.dtype)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its norm; the convolution has a bias only where there is no norm.
+
+    Attributes:
+        features, kernel_size, stride, dtype, kernel_init: as of Conv.
+        norm: none, or a kind of Norm.
+        norm_epsilon: added to the variance.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    norm: str = "none"
+    norm_epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = he_normal
+
+    def setup(self):
+        self.conv = Conv(
+            self.features,
+            self.kernel_size,
+            self.stride,
+            use_bias=self.norm == "none",
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+        )
+        if self.norm != "none":
+            self.norm_layer = Norm(self.norm, self.norm_epsilon)
+
+    def __call__(
+        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns [..., H, W, features]; the arguments are Norm's."""
+        x = self.conv(x)
+        return x if self.norm == "none" else self.norm_layer(x, batch_statistics, mask)
+
+
+class Dense(nn.Module):
+    """Matrix product with the last axis, and a bias.
+
+    Attributes:
+        features: size of the last axis of the output.
+        dtype: of the computation and the output.
+        kernel_init: initialiser of the [in, out] kernel.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = he_uniform
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns [..., features] for x [..., in]."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class Upsample(nn.Module):
+    """The 2x2 transposed convolution with stride 2, as a dense layer and depth-to-space.
+
+    Windows do not overlap, so each input pixel gives a 2x2 block of its own; a transposed
+    convolution computes the same and is slow on several backends.
+
+    Attributes:
+        features: channels of the output.
+        dtype: of the computation and the output.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns [..., 2 H, 2 W, features] for x [..., H, W, Cin]."""
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=0, out_axis=3)
+        kernel = self.param("kernel", init, (x.shape[-1], 2, 2, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        blocks = jnp.einsum(
+            "...hwi,iabo->...hawbo", x.astype(self.dtype), kernel.astype(self.dtype)
+        )
+        *leading, height, width, _ = x.shape
+        return blocks.reshape((*leading, 2 * height, 2 * width, self.features)) + bias.astype(
+            self.dtype
+        )
+
+
+def _group_normalised(x: jax.Array, epsilon: float) -> jax.Array:
+    """Wu & He 2018 with 32 groups, or as many as divide the channels where those are few."""
+    channels = x.shape[-1]
+    grouped = x.reshape((*x.shape[:-1], math.gcd(32, channels), -1))
+    axes = (-4, -3, -1)  # rows, columns, channels of the group
+    mean = grouped.mean(axes, keepdims=True)
+    var = jnp.square(grouped - mean).mean(axes, keepdims=True)
+    return ((grouped - mean) * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
+
+
+def _moments(x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and biased variance of each channel over the masked elements, and their number."""
+    mask = jnp.ones(x.shape[:1], bool) if mask is None else mask
+    mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    count = jnp.broadcast_to(mask, (*x.shape[:-1], 1)).sum().astype(jnp.float32)
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.where(mask, x, 0.0).sum(axes) / jnp.maximum(count, 1)
+    var = jnp.square(jnp.where(mask, x - mean, 0.0)).sum(axes) / jnp.maximum(count, 1)
+    return mean, var, count

@@ -1,0 +1,76 @@
+"""Mask head of Mask R-CNN (He et al. 2017, figure 4): pooled features -> one mask per RoI."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from maskrcnn_jax.models.layers import ConvNorm, Upsample, small_normal
+
+
+class MaskHead(nn.Module):
+    """Convolutions, an up-sampling by two, and a 1x1 predictor with one output per class.
+
+    The predictor keeps torchvision's row for the background, so that weights go in and out without
+    loss; nobody reads it.
+
+    Attributes:
+        num_classes: K, foreground classes.
+        convs: 3x3 convolutions.
+        channels: of those and of the up-sampling.
+        norm: none | bn | gn, of the convolutions.
+        dtype: of the convolutions.
+    """
+
+    num_classes: int
+    convs: int = 4
+    channels: int = 256
+    norm: str = "none"
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.conv = [
+            ConvNorm(self.channels, 3, norm=self.norm, dtype=self.dtype) for _ in range(self.convs)
+        ]
+        self.upsample = Upsample(self.channels, self.dtype)
+        self.mask_logits = ClassConv(self.num_classes + 1, self.dtype)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        classes: jax.Array,
+        batch_statistics: bool = False,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the mask logits of each RoI's class, [B, N, 2S, 2S] float32.
+
+        Args:
+            x: [B, N, S, S, C], pooled features.
+            classes: [B, N] int32, 0..K; neither the loss nor a detection asks for other classes.
+            batch_statistics: as of Norm.
+            mask: [B, N] bool, the RoIs that enter the batch statistics.
+        """
+        for conv in self.conv:
+            x = nn.relu(conv(x, batch_statistics, mask))
+        x = nn.relu(self.upsample(x))
+        return self.mask_logits(x, classes).astype(jnp.float32)
+
+
+class ClassConv(nn.Module):
+    """1x1 convolution of which each RoI needs a single output channel.
+
+    Attributes:
+        features: output channels that can be chosen from.
+        dtype: of the computation and the output.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, channel: jax.Array) -> jax.Array:
+        """Returns [..., H, W] for x [..., H, W, C] and channel [...] int32."""
+        kernel = self.param("kernel", small_normal, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        weights = jnp.take(kernel.astype(self.dtype).T, channel, axis=0)
+        y = jnp.einsum("...hwc,...c->...hw", x.astype(self.dtype), weights)
+        return y + jnp.take(bias.astype(self.dtype), channel)[..., None, None]

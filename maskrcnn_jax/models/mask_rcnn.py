@@ -1,0 +1,244 @@
+"""Mask R-CNN (He et al. 2017): the whole detector.
+
+    image -> ResNet -> FPN -> RPN -> proposals -> RoIAlign -> box head -> detections
+                                                  RoIAlign -> mask head -> masks
+
+Both ways through it, `predict` and `losses`, also return every stage's result by name.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from maskrcnn_jax.models.box_head import BoxHead
+from maskrcnn_jax.models.detections import Detections, detect
+from maskrcnn_jax.models.fpn import FPN
+from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
+from maskrcnn_jax.models.mask_head import MaskHead
+from maskrcnn_jax.models.resnet import ResNet
+from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
+from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
+from maskrcnn_jax.ops.anchors import pyramid_anchors
+from maskrcnn_jax.ops.masks import crop_targets
+from maskrcnn_jax.ops.roi_align import assign_levels, multilevel_roi_align
+
+Stages = dict[str, jax.Array]
+
+
+class MaskRCNN(nn.Module):
+    """The detector; each method is pure: `model.apply(variables, ..., method="predict")`.
+
+    Attributes:
+        config: `config.model` of configs/base.py, frozen.
+        num_classes: K, foreground classes.
+    """
+
+    config: FrozenConfigDict
+    num_classes: int
+
+    def setup(self):
+        config = self.config
+        dtype = jnp.dtype(config.dtype)
+        self.backbone = ResNet(**config.backbone, dtype=dtype)
+        self.fpn = FPN(**config.fpn, dtype=dtype)
+        anchors_per_cell = len(config.anchors.aspect_ratios)
+        self.rpn = RPNHead(config.fpn.channels, anchors_per_cell, config.rpn.convs, dtype)
+        box, mask = config.box_head, config.mask_head
+        self.box_head = BoxHead(
+            self.num_classes, box.convs, box.conv_channels, box.dense_channels, box.norm, dtype
+        )
+        self.mask_head = MaskHead(self.num_classes, mask.convs, mask.channels, mask.norm, dtype)
+
+    def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
+        """Detects the objects of a batch of images.
+
+        Args:
+            image: [B, H, W, 3] uint8, H and W multiples of 32, the image at the top left.
+            image_size: [B, 2] float32, valid height and width in `image`; the rest is not seen.
+
+        Returns:
+            The detections, and the stages: image, c2..c5, p2..p6, rpn_logits [B, A],
+            rpn_deltas [B, A, 4], proposals [B, N, 4], proposal_scores, proposal_valid [B, N],
+            box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
+            mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S].
+        """
+        config = self.config
+        pyramid, stages = self._features(image, image_size)
+        proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
+        box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
+        class_logits, box_deltas = self.box_head(box_features)
+        boxes, scores, classes, valid = jax.vmap(lambda *args: detect(*args, config))(
+            class_logits, box_deltas, proposals, image_size
+        )
+        mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
+        mask_logits = self.mask_head(mask_features, classes)
+        masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
+        stages |= rpn_stages
+        stages |= dict(
+            box_features=box_features, class_logits=class_logits, box_deltas=box_deltas,
+            mask_features=mask_features, mask_logits=mask_logits,
+        )  # fmt: skip
+        return Detections(boxes, scores, classes, masks, valid), stages
+
+    def losses(
+        self, batch: Mapping[str, jax.Array], rng: jax.Array, batch_statistics: bool = True
+    ) -> tuple[dict[str, jax.Array], Stages]:
+        """Returns the five losses of a training batch and their sum.
+
+        Args:
+            batch: image and image_size as for `predict`, gt_boxes [B, G, 4] float32 xyxy input
+                pixels, gt_classes [B, G] int32 1..K, gt_masks [B, G, M, M] uint8 coverage inside
+                the own box, gt_crowd and gt_valid [B, G] bool, image_valid [B] bool (an invalid
+                image enters no loss).
+            rng: key from which anchors and RoIs are sampled.
+            batch_statistics: whether bn layers normalise with the batch's statistics and update the
+                running ones (then apply with mutable=["batch_stats"]), or use the stored ones.
+
+        Returns:
+            loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg, loss_mask (scalars,
+            float32, named as by torchvision) and loss_total; and the stages of `predict` as far as
+            they exist here, with rois [B, N, 4], roi_labels, roi_matched, roi_valid [B, N],
+            mask_targets [B, P, 2S, 2S], mask_valid [B, P], anchor_counts [B, 3] (positive,
+            negative, ignored) and roi_counts [B, 2] (sampled, positive). The mask head sees only
+            the first P slots of the RoIs, where the positives are.
+        """
+        config, gt = self.config, ground_truth(batch)
+        image_size, num_images = batch["image_size"], batch["image"].shape[0]
+        rngs = jax.random.split(rng, (2, num_images))
+        bn = (batch_statistics, batch["image_valid"])
+        pyramid, stages = self._features(batch["image"], image_size, *bn)
+        proposals, anchors, rpn_stages = self._proposals(
+            pyramid, image_size, batch["image"].shape[1:3], "train"
+        )
+        targets = jax.vmap(lambda key, gt: anchor_targets(key, anchors, gt, config))(rngs[0], gt)
+        losses = rpn_losses(
+            rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, config.rpn.box_loss_beta
+        )
+
+        rois = jax.vmap(lambda *args: sample_rois(*args, config))(rngs[1], proposals, gt)
+        box_features = self._pool(pyramid, rois.boxes, config.box_head.pool_size)
+        class_logits, box_deltas = self.box_head(box_features, batch_statistics, rois.valid)
+        losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
+
+        # Positives come first, so that the costly mask head runs on them alone.
+        slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
+        boxes, labels, matched = (
+            rois.boxes[:, :slots],
+            rois.labels[:, :slots],
+            rois.matched[:, :slots],
+        )
+        positive = labels > 0
+        mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
+        mask_logits = self.mask_head(mask_features, labels, batch_statistics, positive)
+        mask_targets = jax.vmap(lambda *args: crop_targets(*args, mask_logits.shape[-1]))(
+            gt.masks, gt.boxes, boxes, matched
+        )
+        losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
+        losses["loss_total"] = sum(losses.values())
+        stages |= rpn_stages
+        stages |= dict(
+            rois=rois.boxes, roi_labels=rois.labels, roi_matched=rois.matched,
+            roi_valid=rois.valid, box_features=box_features, class_logits=class_logits,
+            box_deltas=box_deltas, mask_features=mask_features, mask_logits=mask_logits,
+            mask_targets=mask_targets, mask_valid=positive,
+            anchor_counts=jnp.stack([(targets.label == k).sum(1) for k in (1, 0, -1)], axis=-1),
+            roi_counts=jnp.stack([rois.valid.sum(1), (rois.labels > 0).sum(1)], axis=-1),
+        )  # fmt: skip
+        return losses, stages
+
+    def __call__(self, image: jax.Array) -> None:
+        """Passes one RoI of a small image [B, H, W, 3] through all layers, to create parameters."""
+        size = jnp.full((image.shape[0], 2), image.shape[1], jnp.float32)
+        pyramid, _ = self._features(image, size)
+        self.rpn(pyramid)
+        box = jnp.zeros((image.shape[0], 1, 4))
+        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size))
+        mask_features = self._pool(pyramid, box, self.config.mask_head.pool_size)
+        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32))
+
+    def _features(self, image, image_size, batch_statistics=False, image_valid=None):
+        """Image -> pyramid p2..p6, and the stages so far."""
+        image = normalized(image, image_size, self.config.pixel)
+        features = self.backbone(image, batch_statistics, image_valid)
+        pyramid = self.fpn(features, batch_statistics, image_valid)
+        return pyramid, dict(image=image) | features | pyramid
+
+    def _proposals(self, pyramid, image_size, image_shape, mode):
+        """Pyramid -> proposals [B, N], the anchors [A, 4], and the stages of the RPN."""
+        rpn = self.config.rpn
+        logits, deltas = self.rpn(pyramid)
+        level_shapes = [level.shape[1:3] for level in pyramid.values()]
+        anchors = pyramid_anchors(level_shapes, image_shape, **self.config.anchors)
+        proposals: Proposals = jax.vmap(
+            lambda logits, deltas, size: propose(
+                logits,
+                deltas,
+                anchors,
+                size,
+                pre_nms_top_n=rpn[f"pre_nms_top_n_{mode}"],
+                post_nms_top_n=rpn[f"post_nms_top_n_{mode}"],
+                nms_threshold=rpn.nms_threshold,
+                min_size=rpn.min_size,
+                coder_weights=rpn.coder_weights,
+            )
+        )(logits, deltas, image_size)
+        stages = dict(
+            rpn_logits=jnp.concatenate(logits, axis=1),
+            rpn_deltas=jnp.concatenate(deltas, axis=1),
+            proposals=proposals.boxes,
+            proposal_scores=proposals.scores,
+            proposal_valid=proposals.valid,
+        )
+        return proposals, np.concatenate(anchors), stages
+
+    def _pool(self, pyramid, boxes, size):
+        """RoIAlign [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
+        roi = self.config.roi
+        levels = [pyramid[name] for name in ("p2", "p3", "p4", "p5")]
+        level = assign_levels(boxes, len(levels), roi.canonical_level, roi.canonical_size)
+        scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+        return multilevel_roi_align(
+            levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned
+        )
+
+
+def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, object]) -> jax.Array:
+    """Returns the image as the network takes it: (image - mean) / std, zero outside its own size.
+
+    Args:
+        image: [B, H, W, 3] uint8, RGB.
+        image_size: [B, 2] float32, valid height and width, pixels.
+        pixel: `config.model.pixel`: order, mean, std.
+
+    Returns:
+        [B, H, W, 3] float32, channels in `pixel.order`.
+
+    Raises:
+        ValueError: where H or W is no multiple of 32, or `pixel.order` is unknown.
+    """
+    height, width = image.shape[1:3]
+    if height % 32 or width % 32:
+        raise ValueError(
+            f"the image batch is {height}x{width}; height and width must be multiples of 32, which "
+            "the backbone divides them by: pad the images (config.data.buckets)"
+        )
+    if pixel["order"] not in ("rgb", "bgr"):
+        raise ValueError(f"pixel.order is {pixel['order']!r}; it must be rgb or bgr")
+    if pixel["order"] == "bgr":
+        image = image[..., ::-1]
+    mean, std = (np.asarray(pixel[key], np.float32) for key in ("mean", "std"))
+    inside = (np.arange(height)[:, None, None] < image_size[:, None, None, None, 0]) & (
+        np.arange(width)[:, None] < image_size[:, None, None, None, 1]
+    )
+    return jnp.where(inside, (image.astype(jnp.float32) - mean) / std, 0.0)
+
+
+def initial_variables(model: MaskRCNN, rng: jax.Array) -> dict[str, dict]:
+    """Returns freshly initialised {"params": ..., "batch_stats": ...} (the latter may be empty)."""
+    image = jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    variables = jax.jit(model.init)(rng, image)
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

@@ -1,0 +1,155 @@
+"""ResNet (He et al. 2015): image -> C2, C3, C4, C5, at strides 4, 8, 16, 32."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from maskrcnn_jax.models.layers import ConvNorm
+
+# Blocks in each of the four residual stages; from 50 layers on they are bottlenecks.
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+STAGES = ("c2", "c3", "c4", "c5")
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around which the input is added.
+
+    Attributes:
+        width: channels of the inner convolutions; the output has four times as many.
+        stride: of the block.
+        project: whether the input passes a strided 1x1 convolution before it is added.
+        stride_in_1x1: put the stride in the first convolution, as the original ResNet does;
+            otherwise in the 3x3 ("v1.5", as torchvision).
+        norm, norm_epsilon, dtype: as of ConvNorm.
+    """
+
+    width: int
+    stride: int
+    project: bool
+    stride_in_1x1: bool
+    norm: str
+    norm_epsilon: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        kind = (self.norm, self.norm_epsilon, self.dtype)
+        first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
+        self.conv1 = ConvNorm(self.width, 1, first, *kind)
+        self.conv2 = ConvNorm(self.width, 3, second, *kind)
+        self.conv3 = ConvNorm(4 * self.width, 1, 1, *kind)
+        if self.project:
+            self.shortcut = ConvNorm(4 * self.width, 1, self.stride, *kind)
+
+    def __call__(self, x: jax.Array, batch_statistics: bool, mask: jax.Array | None) -> jax.Array:
+        """Returns [B, H / stride, W / stride, 4 width] for x [B, H, W, C]."""
+        y = nn.relu(self.conv1(x, batch_statistics, mask))
+        y = nn.relu(self.conv2(y, batch_statistics, mask))
+        y = self.conv3(y, batch_statistics, mask)
+        if self.project:
+            x = self.shortcut(x, batch_statistics, mask)
+        return nn.relu(x + y)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around which the input is added; the attributes are Bottleneck's."""
+
+    width: int
+    stride: int
+    project: bool
+    norm: str
+    norm_epsilon: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        kind = (self.norm, self.norm_epsilon, self.dtype)
+        self.conv1 = ConvNorm(self.width, 3, self.stride, *kind)
+        self.conv2 = ConvNorm(self.width, 3, 1, *kind)
+        if self.project:
+            self.shortcut = ConvNorm(self.width, 1, self.stride, *kind)
+
+    def __call__(self, x: jax.Array, batch_statistics: bool, mask: jax.Array | None) -> jax.Array:
+        """Returns [B, H / stride, W / stride, width] for x [B, H, W, C]."""
+        y = nn.relu(self.conv1(x, batch_statistics, mask))
+        y = self.conv2(y, batch_statistics, mask)
+        if self.project:
+            x = self.shortcut(x, batch_statistics, mask)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """The backbone.
+
+    Attributes:
+        depth: 18 | 34 | 50 | 101 | 152.
+        width: channels of the stem.
+        norm: frozen_bn | bn | gn.
+        norm_eps: added to the variance.
+        stride_in_1x1: as of Bottleneck.
+        trainable_stages: of 5, counted from C5; the stem is the last. Gradients end before the
+            frozen ones, so that their backward pass is not even computed.
+        dtype: of the convolutions.
+    """
+
+    depth: int = 50
+    width: int = 64
+    norm: str = "frozen_bn"
+    norm_eps: float = 1e-5
+    stride_in_1x1: bool = False
+    trainable_stages: int = 3
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        if self.depth not in _BLOCKS:
+            raise ValueError(f"backbone.depth is {self.depth}; it must be one of {list(_BLOCKS)}")
+        if not 0 <= self.trainable_stages <= 5:
+            raise ValueError(f"backbone.trainable_stages is {self.trainable_stages}, not in 0..5")
+        self.stem = ConvNorm(self.width, 7, 2, self.norm, self.norm_eps, self.dtype)
+        self.stage = {
+            name: [self._block(i, j) for j in range(number)]
+            for i, (name, number) in enumerate(zip(STAGES, _BLOCKS[self.depth], strict=True))
+        }
+
+    def _block(self, stage: int, block: int) -> nn.Module:
+        arguments = dict(
+            width=self.width * 2**stage,
+            stride=2 if stage > 0 and block == 0 else 1,
+            # Where the number of channels or the resolution changes.
+            project=block == 0 and (stage > 0 or self.depth >= 50),
+            norm=self.norm,
+            norm_epsilon=self.norm_eps,
+            dtype=self.dtype,
+        )
+        if self.depth < 50:
+            return BasicBlock(**arguments)
+        return Bottleneck(stride_in_1x1=self.stride_in_1x1, **arguments)
+
+    def __call__(
+        self, image: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Returns the feature maps of the four residual stages.
+
+        Args:
+            image: [B, H, W, 3] float32, normalised; H and W multiples of 32.
+            batch_statistics: as of Norm.
+            mask: [B] bool, the images that enter the batch statistics.
+
+        Returns:
+            c2 to c5: [B, H / 4, W / 4, C] to [B, H / 32, W / 32, 8 C] in the compute dtype.
+        """
+        frozen = 5 - self.trainable_stages
+        x = nn.relu(self.stem(image, batch_statistics, mask))
+        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = jax.lax.stop_gradient(x) if frozen > 0 else x
+        features = {}
+        for i, name in enumerate(STAGES):
+            for block in self.stage[name]:
+                x = block(x, batch_statistics, mask)
+            x = jax.lax.stop_gradient(x) if frozen > i + 1 else x
+            features[name] = x
+        return features
