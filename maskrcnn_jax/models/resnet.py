@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from maskrcnn_jax.models.layers import ConvNorm
 
 # Blocks in each of the four residual stages; from 50 layers on they are bottlenecks.
-_BLOCKS = {
+BLOCKS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -105,14 +105,14 @@ class ResNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        if self.depth not in _BLOCKS:
-            raise ValueError(f"backbone.depth is {self.depth}; it must be one of {list(_BLOCKS)}")
+        if self.depth not in BLOCKS:
+            raise ValueError(f"backbone.depth is {self.depth}; it must be one of {list(BLOCKS)}")
         if not 0 <= self.trainable_stages <= 5:
             raise ValueError(f"backbone.trainable_stages is {self.trainable_stages}, not in 0..5")
         self.stem = ConvNorm(self.width, 7, 2, self.norm, self.norm_eps, self.dtype)
         self.stage = {
             name: [self._block(i, j) for j in range(number)]
-            for i, (name, number) in enumerate(zip(STAGES, _BLOCKS[self.depth], strict=True))
+            for i, (name, number) in enumerate(zip(STAGES, BLOCKS[self.depth], strict=True))
         }
 
     def _block(self, stage: int, block: int) -> nn.Module:

@@ -1,0 +1,266 @@
+"""torchvision's Mask R-CNN weights as our variables, and back.
+
+One table says where each array lives in both and how its axes are laid out. It covers ResNet-FPN
+detectors of both generations (`maskrcnn_resnet50_fpn` and `maskrcnn_resnet50_fpn_v2`); which layers
+there are follows from the config, see `MODEL_OVERRIDES`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
+from maskrcnn_jax.models.resnet import BLOCKS, STAGES
+
+# What differs from the default `config.model`: `config.model.update_from_flattened_dict(...)`. The
+# published v1 weights were trained with a frozen batch norm without epsilon, which is what
+# torchvision sets when it loads them.
+MODEL_OVERRIDES = {
+    "v1": {"backbone.norm": "frozen_bn", "backbone.norm_eps": 0.0},
+    "v2": {
+        "backbone.norm": "bn",
+        "fpn.norm": "bn",
+        "rpn.convs": 2,
+        "box_head.convs": 4,
+        "box_head.norm": "bn",
+        "mask_head.norm": "bn",
+    },
+}
+
+
+class Layout(NamedTuple):
+    """How an array's axes are ordered: functions from torch's to ours and back."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+class Entry(NamedTuple):
+    """One array: its path in our variables, its torch name, and its layout."""
+
+    path: tuple[str, ...]
+    name: str
+    layout: Layout
+
+
+SAME = Layout(lambda x: x, lambda x: x)
+# torch (out, in) <-> (in, out)
+DENSE = Layout(np.transpose, np.transpose)
+# torch (out, in, row, column) <-> (row, column, in, out)
+CONV = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# torch's transposed convolution (in, out, row, column) <-> (in, row, column, out)
+UPSAMPLE = Layout(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 1, 2))
+# torch (out, in, 1, 1) <-> (in, out)
+CLASS_CONV = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
+
+
+def pooled_dense(size: int) -> Layout:
+    """Layout of a dense layer on flattened [C, S, S] (torch) or [S, S, C] (ours) features."""
+
+    def to_ours(x):
+        return x.reshape(x.shape[0], -1, size, size).transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
+
+    def to_torch(x):
+        return x.reshape(size, size, -1, x.shape[1]).transpose(3, 2, 0, 1).reshape(x.shape[1], -1)
+
+    return Layout(to_ours, to_torch)
+
+
+# Names of the published v1 file that torchvision has since changed, and today's.
+_OLDER_NAMES = (
+    (
+        r"backbone\.fpn\.(inner|layer)_blocks\.(\d)\.(weight|bias)",
+        r"backbone.fpn.\1_blocks.\2.0.\3",
+    ),
+    (r"rpn\.head\.conv\.(weight|bias)", r"rpn.head.conv.0.0.\1"),
+    (
+        r"roi_heads\.mask_head\.mask_fcn(\d)\.(weight|bias)",
+        lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.{m[2]}",
+    ),
+)
+
+
+def import_state(
+    state: Mapping[str, np.ndarray], config: FrozenConfigDict, num_classes: int
+) -> dict[str, dict]:
+    """Returns our variables with the arrays of a torchvision state dict.
+
+    Args:
+        state: name -> array, with today's names or those of the published v1 file.
+        config: `config.model`.
+        num_classes: K, foreground classes; torchvision counts one more, the background.
+
+    Returns:
+        {"params": ..., "batch_stats": ...} of float32 numpy arrays.
+
+    Raises:
+        ValueError: where names are missing or unknown, or shapes differ; it lists all of them.
+    """
+    state = {_todays_name(name): np.asarray(array) for name, array in state.items()}
+    expected = _flat(_abstract_variables(config, num_classes))
+    entries = table(config)
+    missing, wrong, flat = [], [], {}
+    for path, name, layout in entries:
+        if name not in state:
+            missing.append(name)
+            continue
+        want = _torch_shape(expected[path].shape, layout)
+        if state[name].shape != want:
+            wrong.append(f"{name}: {state[name].shape} given, {want} expected")
+            continue
+        flat[path] = np.ascontiguousarray(layout.to_ours(state[name]), np.float32)
+    # Counters of batch norm that only matter without momentum.
+    known = {entry.name for entry in entries}
+    unknown = [n for n in state if n not in known and not n.endswith(".num_batches_tracked")]
+    _refuse(missing=missing, unknown=unknown, wrong_shape=wrong)
+    return _nested(flat)
+
+
+def export_state(variables: Mapping[str, Mapping], config: FrozenConfigDict) -> dict:
+    """Returns the torchvision state dict (today's names) of our variables, as numpy arrays.
+
+    The counters `num_batches_tracked` are not among them: load with `strict=False`.
+
+    Args:
+        variables: {"params": ..., "batch_stats": ...}.
+        config: `config.model`.
+    """
+    flat = _flat(variables)
+    return {
+        name: np.ascontiguousarray(layout.to_torch(np.asarray(flat[path])))
+        for path, name, layout in table(config)
+    }
+
+
+def table(config: FrozenConfigDict) -> list[Entry]:
+    """Returns every array of the model that `config.model` describes, ours beside torchvision's."""
+    return [
+        *_backbone(config),
+        *_fpn(config),
+        *_rpn(config),
+        *_box_head(config),
+        *_mask_head(config),
+    ]
+
+
+def _backbone(config) -> Iterator[Entry]:
+    body, depth = "backbone.body", config.backbone.depth
+
+    def conv_norm(path, conv, norm):
+        yield from _layer((*path, "conv"), f"{body}.{conv}", CONV, bias=False)
+        has_statistics = config.backbone.norm != "gn"
+        yield from _norm((*path, "norm_layer"), f"{body}.{norm}", has_statistics)
+
+    yield from conv_norm(("backbone", "stem"), "conv1", "bn1")
+    for i, stage in enumerate(STAGES):
+        for j in range(BLOCKS[depth][i]):
+            ours, torch = ("backbone", f"stage_{stage}_{j}"), f"layer{i + 1}.{j}"
+            for k in (1, 2, 3) if depth >= 50 else (1, 2):
+                yield from conv_norm((*ours, f"conv{k}"), f"{torch}.conv{k}", f"{torch}.bn{k}")
+            if j == 0 and (i > 0 or depth >= 50):
+                names = (f"{torch}.downsample.0", f"{torch}.downsample.1")
+                yield from conv_norm((*ours, "shortcut"), *names)
+
+
+def _fpn(config) -> Iterator[Entry]:
+    for i in range(4):
+        for ours, torch in ((f"lateral_c{i + 2}", "inner"), (f"output_p{i + 2}", "layer")):
+            name = f"backbone.fpn.{torch}_blocks.{i}"
+            yield from _conv_norm(("fpn", ours), name, config.fpn.norm)
+
+
+def _rpn(config) -> Iterator[Entry]:
+    for i in range(config.rpn.convs):
+        yield from _layer(("rpn", f"conv_{i}"), f"rpn.head.conv.{i}.0", CONV)
+    yield from _layer(("rpn", "logits"), "rpn.head.cls_logits", CONV)
+    yield from _layer(("rpn", "deltas"), "rpn.head.bbox_pred", CONV)
+
+
+def _box_head(config) -> Iterator[Entry]:
+    head, convs = config.box_head, config.box_head.convs
+    for i in range(convs):
+        yield from _conv_norm(("box_head", f"conv_{i}"), f"roi_heads.box_head.{i}", head.norm)
+    # torchvision counts the flattening after the convolutions as a layer.
+    first = f"roi_heads.box_head.{convs + 1}" if convs else "roi_heads.box_head.fc6"
+    yield from _layer(("box_head", "dense_0"), first, pooled_dense(head.pool_size))
+    if not convs:
+        yield from _layer(("box_head", "dense_1"), "roi_heads.box_head.fc7", DENSE)
+    yield from _layer(("box_head", "class_logits"), "roi_heads.box_predictor.cls_score", DENSE)
+    yield from _layer(("box_head", "box_deltas"), "roi_heads.box_predictor.bbox_pred", DENSE)
+
+
+def _mask_head(config) -> Iterator[Entry]:
+    head, predictor = config.mask_head, "roi_heads.mask_predictor"
+    for i in range(head.convs):
+        yield from _conv_norm(("mask_head", f"conv_{i}"), f"roi_heads.mask_head.{i}", head.norm)
+    yield from _layer(("mask_head", "upsample"), f"{predictor}.conv5_mask", UPSAMPLE)
+    yield from _layer(("mask_head", "mask_logits"), f"{predictor}.mask_fcn_logits", CLASS_CONV)
+
+
+def _conv_norm(path, name, norm) -> Iterator[Entry]:
+    yield from _layer((*path, "conv"), f"{name}.0", CONV, bias=norm == "none")
+    if norm != "none":
+        yield from _norm((*path, "norm_layer"), f"{name}.1", has_statistics=norm != "gn")
+
+
+def _layer(path, name, layout, bias=True) -> Iterator[Entry]:
+    yield Entry(("params", *path, "kernel"), f"{name}.weight", layout)
+    if bias:
+        yield Entry(("params", *path, "bias"), f"{name}.bias", SAME)
+
+
+def _norm(path, name, has_statistics) -> Iterator[Entry]:
+    yield Entry(("params", *path, "scale"), f"{name}.weight", SAME)
+    yield Entry(("params", *path, "bias"), f"{name}.bias", SAME)
+    if has_statistics:
+        yield Entry(("batch_stats", *path, "mean"), f"{name}.running_mean", SAME)
+        yield Entry(("batch_stats", *path, "var"), f"{name}.running_var", SAME)
+
+
+def _todays_name(name: str) -> str:
+    for pattern, replacement in _OLDER_NAMES:
+        if re.fullmatch(pattern, name):
+            return re.sub(pattern, replacement, name)
+    return name
+
+
+def _refuse(**faults: list[str]) -> None:
+    if any(faults.values()):
+        lists = "".join(
+            f"\n  {kind.replace('_', ' ')} ({len(names)}): " + ", ".join(names)
+            for kind, names in faults.items()
+            if names
+        )
+        raise ValueError(
+            "the torchvision weights do not fit the model that config.model and the number of "
+            f"classes describe (MODEL_OVERRIDES has what v1 and v2 need):{lists}"
+        )
+
+
+def _abstract_variables(config: FrozenConfigDict, num_classes: int) -> dict:
+    model = MaskRCNN(FrozenConfigDict(config), num_classes)
+    return jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
+
+
+def _torch_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    # A broadcast scalar has the shape and no memory.
+    return layout.to_torch(np.broadcast_to(np.float32(0), shape)).shape
+
+
+def _flat(tree: Mapping) -> dict[tuple[str, ...], np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {tuple(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def _nested(flat: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, dict]:
+    tree = {"params": {}, "batch_stats": {}}
+    for path, leaf in flat.items():
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = leaf
+    return tree

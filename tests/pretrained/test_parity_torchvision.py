@@ -1,0 +1,375 @@
+"""The whole detector against what torchvision computed, stage by stage, with the same weights.
+
+Every `mrcnn_*.npz` of the folder given as --parity is a case; its README describes the arrays.
+"""
+
+import importlib.util
+import json
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from configs.base import get_config
+from maskrcnn_jax.models.losses import mask_loss
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
+from maskrcnn_jax.models.trainable import trainable_mask
+from maskrcnn_jax.ops.anchors import pyramid_anchors
+from maskrcnn_jax.pretrained import torchvision
+
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+LOSSES = (
+    "loss_objectness",
+    "loss_rpn_box_reg",
+    "loss_classifier",
+    "loss_box_reg",
+    "loss_mask",
+    "loss_total",
+)
+MASK_SLOTS = 64  # RoIs of an image that the mask head is run on; more than there are positives
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        folder = Path(metafunc.config.getoption("--parity"))
+        metafunc.parametrize(
+            "case", sorted(folder.glob("mrcnn_*.npz")), indirect=True, ids=lambda p: p.stem
+        )
+
+
+@pytest.fixture(scope="module")
+def case(request, parity_dir):
+    arrays = np.load(request.param)
+    meta = json.loads(str(arrays["meta"]))
+    if meta.get("arch") not in torchvision.MODEL_OVERRIDES:
+        pytest.skip(f"{request.param.name} was not made by torchvision's v1 or v2 model")
+    with jax.default_matmul_precision("float32"):
+        yield Case(parity_dir, arrays, meta)
+
+
+class Case:
+    """One fixture, and what our detector computes for it; both parts are computed once."""
+
+    def __init__(self, folder, arrays, meta):
+        self.z, self.meta, self.num_images = arrays, meta, len(meta["sizes"])
+        weights = _module(folder / "deterministic_weights.py")
+        names = json.loads(str(arrays["state.names_and_shapes"]))
+        self.state = weights.deterministic_state(names, meta["seed"])
+        self.checksums = weights.state_checksums(self.state)
+        config = get_config().model
+        config.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[meta["arch"]])
+        config.pixel.mean = tuple(255 * x for x in meta["image_mean"])
+        config.pixel.std = tuple(255 * x for x in meta["image_std"])
+        # Nothing is sampled away, as in the fixture.
+        num_rois = int(arrays["train.roi_counts"][:, 0].max()) + 3
+        config.rpn.samples_per_image = 2 * int(arrays["anchors.level_counts"].sum())
+        config.roi.samples_per_image = num_rois
+        config.roi.positive_fraction = (MASK_SLOTS + 0.5) / num_rois
+        self.config = FrozenConfigDict(config)
+        self.model = MaskRCNN(self.config, meta["num_classes"] - 1)
+        self.variables = torchvision.import_state(self.state, self.config, self.model.num_classes)
+
+    @cached_property
+    def batch(self):
+        """The images on their common canvas, with their targets in one slot more than needed."""
+        height, width = self.z["eval.batch_shape"][2:]
+        image = np.full((self.num_images, height, width, 3), 77, np.uint8)  # 77: must not be seen
+        for i in range(self.num_images):
+            h, w = self.z[f"image.{i}"].shape[:2]
+            image[i, :h, :w] = self.z[f"image.{i}"]
+        boxes = np.stack([self.z[f"gt_boxes.{i}"] for i in range(self.num_images)])
+        classes = np.stack([self.z[f"gt_labels.{i}"] for i in range(self.num_images)])
+        slots = boxes.shape[1] + 1
+        valid = np.broadcast_to(np.arange(slots) < boxes.shape[1], (self.num_images, slots))
+        return {
+            "image": image,
+            "image_size": self.z["eval.image_sizes"].astype(np.float32),
+            "gt_boxes": np.pad(boxes, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan),
+            "gt_classes": np.pad(classes, ((0, 0), (0, 1))).astype(np.int32),
+            # Not used: `mask_targets` below cuts targets from the full masks.
+            "gt_masks": np.zeros((self.num_images, slots, 8, 8), np.uint8),
+            "gt_crowd": np.zeros((self.num_images, slots), bool),
+            "gt_valid": valid,
+            "image_valid": np.ones(self.num_images, bool),
+        }
+
+    @cached_property
+    def predicted(self):
+        predict = jax.jit(partial(self.model.apply, method="predict"))
+        return jax.device_get(
+            predict(self.variables, self.batch["image"], self.batch["image_size"])
+        )
+
+    @property
+    def stages(self):
+        return self.predicted[1]
+
+    @cached_property
+    def proposal_order(self):
+        """For each image, which of our proposals is torchvision's i-th."""
+        return [
+            matching_order(
+                self.z[f"eval.proposals.{i}"],
+                self.stages["proposals"][i][self.stages["proposal_valid"][i]],
+                tolerance=0.01,
+            )
+            for i in range(self.num_images)
+        ]
+
+    def train(self, batch_statistics):
+        """Losses, stages, gradients by torch name and norm statistics after a training step."""
+
+        def total(params, targets):
+            (losses, stages), updated = self.model.apply(
+                {**self.variables, "params": params},
+                self.batch,
+                jax.random.key(0),
+                batch_statistics,
+                method="losses",
+                mutable=["batch_stats"],
+            )
+            losses["loss_mask"] = mask_loss(stages["mask_logits"], targets, stages["mask_valid"])
+            losses["loss_total"] = sum(losses[name] for name in LOSSES[:-1])
+            keep = ("roi_labels", "roi_matched", "roi_valid", "rois", "mask_valid")
+            stages = {k: v for k, v in stages.items() if k in keep or k.endswith("_counts")}
+            return losses["loss_total"], (losses, stages, updated)
+
+        # The RoIs must be known before targets can be cut for them: the same program runs twice.
+        step = jax.jit(jax.value_and_grad(total, has_aux=True))
+        targets = np.zeros((self.num_images, MASK_SLOTS, 28, 28), np.float32)
+        (_, (_, stages, _)), _ = jax.device_get(step(self.variables["params"], targets))
+        for i, slot in zip(*np.nonzero(stages["mask_valid"]), strict=True):
+            width = self.z[f"image.{i}"].shape[1]
+            bits = self.z[f"gt_mask_bits.{i}"][stages["roi_matched"][i, slot]]
+            mask = np.unpackbits(bits, axis=-1, count=width)
+            targets[i, slot] = roi_align(mask, stages["rois"][i, slot], 28)
+        (_, (losses, stages, updated)), gradients = jax.device_get(
+            step(self.variables["params"], targets)
+        )
+        updated = {"params": self.variables["params"], **updated}
+        gradients = {"params": gradients, "batch_stats": self.variables["batch_stats"]}
+        return {
+            "losses": losses,
+            "stages": stages,
+            "gradients": torchvision.export_state(gradients, self.config),
+            "after": torchvision.export_state(updated, self.config),
+        }
+
+    @cached_property
+    def trained(self):
+        return {"train": self.train(batch_statistics=False)}
+
+    @cached_property
+    def trained_bn(self):
+        return {"train_bn": self.train(batch_statistics=True)}
+
+
+def _module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def matching_order(reference, ours, tolerance):
+    """For each reference box the index of the only box of ours that is equal to it."""
+    assert len(ours) == len(reference)
+    distance = np.abs(reference[:, None] - ours[None]).max(-1)
+    order = distance.argmin(1)
+    assert distance.min(1).max(initial=0) <= tolerance
+    assert len(set(order)) == len(order)
+    return order
+
+
+def roi_align(mask, box, size):
+    """torchvision's `roi_align(aligned=False)` of one mask with as many samples as pixels."""
+    height, width = mask.shape
+    x1, y1, x2, y2 = box.astype(np.float64)
+
+    def axis(low, high, length):
+        extent = max(high - low, 1.0)
+        samples = int(np.ceil(extent / size))
+        position = low + (np.arange(size * samples) + 0.5) * extent / (size * samples)
+        inside = (position >= -1) & (position <= length)
+        position = np.clip(position, 0, length - 1)
+        weights = np.maximum(1 - np.abs(position[:, None] - np.arange(length)), 0) * inside[:, None]
+        return weights.reshape(size, samples, length).mean(1)
+
+    return axis(y1, y2, height) @ mask.astype(np.float64) @ axis(x1, x2, width).T
+
+
+def test_weights_are_those_of_the_fixture(case):
+    np.testing.assert_allclose(case.checksums, case.z["state.checksums"], rtol=1e-5, atol=1e-5)
+
+
+def test_import_and_export_are_inverse(case):
+    exported = torchvision.export_state(case.variables, case.config)
+    state = {k: v for k, v in case.state.items() if not k.endswith("num_batches_tracked")}
+    assert exported.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(exported[name], array, err_msg=name)
+
+
+def test_anchors(case):
+    shapes = [case.stages[level].shape[1:3] for level in LEVELS]
+    anchors = pyramid_anchors(shapes, case.batch["image"].shape[1:3], **case.config.anchors)
+    assert [len(level) for level in anchors] == case.z["anchors.level_counts"].tolist()
+    sample = np.concatenate(anchors)[case.z["anchors.index"]]
+    np.testing.assert_array_equal(sample, case.z["anchors.sample"])
+
+
+@pytest.mark.parametrize("key", ["input", "c2", "c3", "c4", "c5", *LEVELS])
+def test_features(case, key):
+    ours = case.stages["image" if key == "input" else key].transpose(0, 3, 1, 2)
+    channel, row, column = case.meta["strides"][key]
+    ours = ours[:, ::channel, ::row, ::column]
+    np.testing.assert_allclose(ours, case.z[f"eval.{key}"], atol=5e-5)
+
+
+def test_rpn_outputs(case):
+    ends = np.cumsum(case.z["anchors.level_counts"])[:-1]
+    logits = np.split(case.stages["rpn_logits"], ends, axis=1)
+    deltas = np.split(case.stages["rpn_deltas"], ends, axis=1)
+    for level, our_logits, our_deltas in zip(LEVELS, logits, deltas, strict=True):
+        reference = case.z[f"eval.rpn_logits.{level}"].transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(our_logits, reference.reshape(our_logits.shape), atol=1e-4)
+        reference = case.z[f"eval.rpn_deltas.{level}"].transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(our_deltas, reference.reshape(our_deltas.shape), atol=1e-5)
+
+
+def test_proposals(case):
+    for i, order in enumerate(case.proposal_order):
+        reference = case.z[f"eval.proposal_scores.{i}"]
+        scores = case.stages["proposal_scores"][i][: len(reference)]
+        np.testing.assert_allclose(scores[order], reference, atol=1e-5)
+        np.testing.assert_allclose(scores, reference, atol=1e-5)  # best first, but for near ties
+
+
+def test_box_head(case):
+    stride = case.meta["box_feature_channel_stride"]
+    reference = case.z["eval.box_features"]
+    features = case.stages["box_features"][0][case.proposal_order[0][: len(reference)]]
+    features = features.transpose(0, 3, 1, 2)[:, ::stride]
+    np.testing.assert_allclose(features, reference, atol=5e-4)
+    for i, order in enumerate(case.proposal_order):
+        logits = case.stages["class_logits"][i][order]
+        np.testing.assert_allclose(logits, case.z[f"eval.class_logits.{i}"], atol=5e-3)
+        reference = case.z[f"eval.box_regression.{i}"]
+        deltas = case.stages["box_deltas"][i][order[: len(reference)]].reshape(reference.shape)
+        np.testing.assert_allclose(deltas, reference, atol=2e-3)
+
+
+def test_number_of_candidates(case):
+    for i, order in enumerate(case.proposal_order):
+        scores = jax.nn.softmax(case.stages["class_logits"][i][order])[:, 1:]
+        assert (scores > 0.05).sum() == case.z[f"eval.n_candidates.{i}"]
+
+
+def detection_order(case, i):
+    """Which of our detections is torchvision's i-th; boxes of different labels never match."""
+    detections = case.predicted[0]
+    valid = detections.valid[i]
+    ours = np.column_stack([detections.boxes[i][valid], 1e4 * detections.classes[i][valid]])
+    reference = np.column_stack([case.z[f"eval.boxes.{i}"], 1e4 * case.z[f"eval.labels.{i}"]])
+    return matching_order(reference, ours, tolerance=0.01)
+
+
+def test_detections(case):
+    for i in range(case.num_images):
+        order = detection_order(case, i)
+        assert (np.sort(order) == np.arange(len(order))).all()  # valid slots come first
+        reference = case.z[f"eval.scores.{i}"]
+        scores = case.predicted[0].scores[i]
+        np.testing.assert_allclose(scores[order], reference, atol=1e-4)
+        np.testing.assert_allclose(scores[: len(order)], reference, atol=1e-4)
+        assert not scores[len(order) :].any()
+
+
+def test_masks(case):
+    for i in range(case.num_images):
+        order = detection_order(case, i)
+        reference = jax.nn.sigmoid(case.z[f"eval.mask_logits.{i}"])
+        np.testing.assert_allclose(case.predicted[0].masks[i][order], reference, atol=1e-3)
+
+
+def test_masks_of_all_classes(case):
+    best = detection_order(case, 0)[0]
+    reference = case.z["eval.mask_logits_all_classes"]
+    classes = np.arange(reference.shape[1])[None]
+    features = case.stages["mask_features"][:1, [best] * classes.size]
+    ours = case.model.apply(
+        case.variables, features, classes, method=lambda model, *args: model.mask_head(*args)
+    )
+    np.testing.assert_allclose(ours, reference, atol=5e-3)
+
+
+def training_parts(case):
+    parts = case.trained
+    return parts if case.meta["arch"] == "v1" else parts | case.trained_bn
+
+
+def test_losses(case):
+    for part, ours in training_parts(case).items():
+        for name in LOSSES:
+            reference = case.z[f"f64.{part}.{name}"]
+            np.testing.assert_allclose(
+                ours["losses"][name], reference, rtol=1e-4, err_msg=f"{part} {name}"
+            )
+
+
+def test_counts_and_rois(case):
+    for part, ours in training_parts(case).items():
+        stages = ours["stages"]
+        np.testing.assert_array_equal(stages["anchor_counts"], case.z[f"{part}.anchor_counts"])
+        np.testing.assert_array_equal(stages["roi_counts"], case.z[f"{part}.roi_counts"])
+        for i in range(case.num_images):
+            valid = stages["roi_valid"][i]
+            order = matching_order(case.z[f"{part}.rois.{i}"], stages["rois"][i][valid], 0.01)
+            labels = stages["roi_labels"][i][valid][order]
+            np.testing.assert_array_equal(labels, case.z[f"{part}.roi_labels.{i}"])
+            # Ours is 0 where there is no object.
+            reference = np.where(labels > 0, case.z[f"{part}.roi_matched.{i}"], 0)
+            np.testing.assert_array_equal(stages["roi_matched"][i][valid][order], reference)
+
+
+def test_gradients(case):
+    for part, ours in training_parts(case).items():
+        gradients = ours["gradients"]
+        norms = np.array([np.linalg.norm(gradients[n]) for n in case.meta["gradient_names"]])
+        np.testing.assert_allclose(norms, case.z[f"f64.{part}.gradient_norms"], rtol=1e-3)
+        keys = [key for key in case.z.files if key.startswith(f"{part}.gradient.")]
+        assert keys
+        for key in keys:
+            gradient = gradients[key.removeprefix(f"{part}.gradient.")]
+            reference = case.z[key]
+            if gradient.shape != reference.shape:  # a part of the weights of a convolution
+                gradient = gradient[:8, ::8]
+            scale = np.abs(reference).max()
+            np.testing.assert_allclose(gradient, reference, atol=2e-3 * scale, err_msg=key)
+
+
+def test_what_is_not_trained_has_no_gradient(case):
+    params = case.variables["params"]
+    mask = trainable_mask(params, case.config)
+    mask = jax.tree.map(lambda array, is_trained: np.full(array.shape, is_trained), params, mask)
+    trainable = torchvision.export_state(
+        {"params": mask, "batch_stats": case.variables["batch_stats"]}, case.config
+    )
+    for name, gradient in case.trained["train"]["gradients"].items():
+        if "running_" not in name:
+            is_trained = name in case.meta["gradient_names"]
+            assert trainable[name].all() == is_trained, name
+            assert gradient.any() == is_trained, name
+
+
+def test_running_statistics(case):
+    if case.meta["arch"] == "v1":
+        pytest.skip("v1 has frozen norms only")
+    keys = [key for key in case.z.files if key.startswith("train_bn.after.")]
+    assert keys
+    for key in keys:
+        ours = case.trained_bn["train_bn"]["after"][key.removeprefix("train_bn.after.")]
+        np.testing.assert_allclose(ours, case.z[key], rtol=1e-5, atol=1e-5, err_msg=key)
