@@ -1,0 +1,96 @@
+"""Evaluates a trained model: COCO's metrics for boxes and masks, and pictures.
+
+    python eval.py --workdir=runs/shapes
+    python eval.py --workdir=runs/coco --checkpoint=best --config.eval.batch_size=4
+    python eval.py --workdir=runs/coco --config=configs/coco.py --config.data.val.root=DIR
+
+The configuration is the one in the checkpoint, of which single keys can be changed, or else the
+one given. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json, detections.json, pictures/.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.data import datasets
+from maskrcnn_jax.evaluation.evaluate import evaluate
+from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.training import sharding
+from maskrcnn_jax.training.checkpoint import load_for_inference
+from maskrcnn_jax.training.state import make_model
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best or the number of a step.")
+_OUT = flags.DEFINE_string("out", None, "Folder for the results; WORKDIR/eval unless given.")
+_CACHE = flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or off.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
+
+
+def run(config_arguments: list[str]) -> str:
+    """Evaluates as the flags say; returns the report."""
+    variables, metadata = load_for_inference(_WORKDIR.value, _CHECKPOINT.value)
+    config = configuration(metadata["config"], config_arguments)
+    dataset = datasets.load(config.data, "val")
+    if tuple(dataset.class_names) != tuple(metadata["class_names"]):
+        raise ValueError(
+            f"{dataset.name} has the classes {', '.join(dataset.class_names)}; the model was "
+            f"trained for {', '.join(metadata['class_names'])}. Give the data set it was meant for"
+        )
+    # As many of the devices as can have equal shares of a batch.
+    devices = math.gcd(config.eval.batch_size, jax.device_count())
+    mesh = sharding.make_mesh(ConfigDict({"data": devices}))
+    predict_step = make_predict_step(make_model(config.model, len(dataset.class_names)), mesh)
+    variables = jax.device_put(variables, sharding.state_sharding(mesh))
+    out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")
+    evaluate(predict_step, variables, dataset, config, out_dir)
+    return f"{(out_dir / 'report.txt').read_text()}\nstep {metadata['step']}; written to {out_dir}"
+
+
+def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
+    """Applies `--config=FILE` and `--config.key=value`; without a file, to the checkpoint's own.
+
+    Args:
+        saved: the configuration in the checkpoint.
+        arguments: of the command line, those that are no other flag's.
+
+    Returns:
+        The configuration.
+    """
+    values = flags.FlagValues()
+    options = {"flag_values": values, "sys_argv": arguments}
+    if any(argument.split("=")[0].lstrip("-") == "config" for argument in arguments):
+        config_flags.DEFINE_config_file("config", **options)
+    else:
+        config_flags.DEFINE_config_dict("config", ConfigDict(saved), **options)
+    strange = values(["eval.py", *arguments])[1:]
+    if strange:
+        raise ValueError(f"unexpected arguments: {' '.join(strange)}")
+    return values.config
+
+
+def main(arguments: list[str]) -> None:
+    if not _DEBUG.value:
+        logging.set_verbosity(logging.ERROR)
+    use_compilation_cache(_CACHE.value)
+    try:
+        print(run(arguments[1:]))
+    except (ValueError, OSError, flags.Error) as error:
+        if _DEBUG.value:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Leaves the flags of the configuration for later: their names are in the checkpoint."""
+    return flags.FLAGS(arguments, known_only=True)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

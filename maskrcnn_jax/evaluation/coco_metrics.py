@@ -1,0 +1,133 @@
+"""COCO's average precision and recall, computed by pycocotools.
+
+pycocotools matches and accumulates; the numbers are read off its arrays here, because its own
+`summarize()` insists on a limit of 100 detections, and images of cells have several hundred.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+IOU_TYPES = ("bbox", "segm")
+_AREAS = {"s": "small", "m": "medium", "l": "large"}
+
+
+def coco_metrics(
+    truth: Mapping[str, list[dict]],
+    results: Sequence[Mapping],
+    max_detections: Sequence[int] = (1, 10, 100),
+) -> dict[str, float]:
+    """Computes COCO's twelve numbers, and each class's AP, for boxes and for masks.
+
+    With the default limits the numbers equal those of pycocotools' `summarize()`. The sizes of
+    detected masks are the areas of the masks, as in COCO's own evaluation of masks; pycocotools
+    takes the areas of the boxes when it is given both, which moves APs, APm and APl of masks.
+
+    Args:
+        truth: COCO dictionary, see `coco_truth`.
+        results: entries of a COCO results file, see `coco_results`.
+        max_detections: increasing limits on the detections of an image and class. AP and the last
+            recalls use the last one.
+
+    Returns:
+        `bbox/AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, a recall `ARn` for every limit n (`AR1`,
+        `AR10`, `AR100`), `ARs`, `ARm`, `ARl`, `AP/<class>`, and the same for `segm/`: 0..1, or -1
+        where no object of the kind exists.
+
+    Raises:
+        ValueError: the limits are not increasing positive numbers, or a result names an image or a
+            category that the truth lacks.
+    """
+    limits = [int(limit) for limit in max_detections]
+    if not limits or limits[0] < 1 or sorted(set(limits)) != limits:
+        raise ValueError(
+            f"eval.max_detections is {tuple(max_detections)}; it must be increasing positive "
+            "numbers such as (1, 10, 100)"
+        )
+    numbers = {image["id"]: number for number, image in enumerate(truth["images"], start=1)}
+    _check_known(results, numbers, {category["id"] for category in truth["categories"]})
+    metrics = {}
+    for iou_type in IOU_TYPES:
+        evaluated = _accumulate(truth, results, numbers, iou_type, limits)
+        for name, value in _summary(evaluated).items():
+            metrics[f"{iou_type}/{name}"] = value
+    return metrics
+
+
+def _check_known(results, image_ids, category_ids):
+    for key, known in (("image_id", image_ids), ("category_id", category_ids)):
+        strange = {entry[key] for entry in results} - set(known)
+        if strange:
+            raise ValueError(
+                f"{len(strange)} values of {key} in the results are not in the ground truth, "
+                f"the first of them {sorted(strange, key=str)[0]!r}"
+            )
+
+
+def _accumulate(truth, results, numbers, iou_type, limits) -> COCOeval:
+    """Runs pycocotools, silently. Images are numbered, so that ids of any type will do."""
+    images = [{**image, "id": numbers[image["id"]]} for image in truth["images"]]
+    objects = [{**a, "image_id": numbers[a["image_id"]]} for a in truth["annotations"]]
+    found = [
+        {**entry, "image_id": numbers[entry["image_id"]], "id": number, "iscrowd": 0}
+        for number, entry in enumerate(results, start=1)
+    ]
+    for entry in found:
+        entry["area"] = _area(entry, iou_type)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(
+            _index(images, objects, truth["categories"]),
+            _index(images, found, truth["categories"]),
+            iou_type,
+        )
+        evaluation.params.maxDets = limits
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+def _area(entry, iou_type) -> float:
+    if iou_type == "segm":
+        return float(coco_mask.area(entry["segmentation"]))
+    return entry["bbox"][2] * entry["bbox"][3]
+
+
+def _index(images, annotations, categories) -> COCO:
+    coco = COCO()
+    coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
+    coco.createIndex()
+    return coco
+
+
+def _summary(evaluation: COCOeval) -> dict[str, float]:
+    """Means over pycocotools' arrays, by name; -1 marks what has no truth in them and in these."""
+    params = evaluation.params
+    precision = evaluation.eval["precision"]  # [IoU, recall, class, area, limit]
+    recall = evaluation.eval["recall"]  # [IoU, class, area, limit]
+    area = {name: params.areaRngLbl.index(name) for name in params.areaRngLbl}
+    summary = {"AP": _mean(precision[:, :, :, area["all"], -1])}
+    for percent in (50, 75):
+        (at,) = np.flatnonzero(np.isclose(params.iouThrs, percent / 100))
+        summary[f"AP{percent}"] = _mean(precision[at, :, :, area["all"], -1])
+    for letter, name in _AREAS.items():
+        summary[f"AP{letter}"] = _mean(precision[:, :, :, area[name], -1])
+    for i, limit in enumerate(params.maxDets):
+        summary[f"AR{limit}"] = _mean(recall[:, :, area["all"], i])
+    for letter, name in _AREAS.items():
+        summary[f"AR{letter}"] = _mean(recall[:, :, area[name], -1])
+    names = {
+        category["id"]: category["name"] for category in evaluation.cocoGt.dataset["categories"]
+    }
+    for k, category_id in enumerate(params.catIds):
+        summary[f"AP/{names[category_id]}"] = _mean(precision[:, :, k, area["all"], -1])
+    return summary
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0

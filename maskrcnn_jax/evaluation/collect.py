@@ -1,0 +1,115 @@
+"""One pass of the network over a data set, and what it found."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.data import pipeline
+from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.evaluation.gather import gather
+from maskrcnn_jax.evaluation.results import coco_results
+from maskrcnn_jax.inference.predict_step import PredictStep
+from maskrcnn_jax.inference.result import Result, to_result
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass
+class Found:
+    """What a pass over a data set has brought.
+
+    Attributes:
+        results: entries of a COCO results file.
+        image_ids: of the images that were evaluated.
+        skipped: a message for each image that could not be read.
+        samples: `(index of the record, Result)` of this process's first images, to be drawn.
+        seconds: from the first image read to the last mask encoded.
+        compiling: seconds of these that went into compiling.
+    """
+
+    results: list[dict] = field(default_factory=list)
+    image_ids: list[int | str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    samples: list[tuple[int, Result]] = field(default_factory=list)
+    seconds: float = 0.0
+    compiling: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """The speed, compilation left out."""
+        return len(self.image_ids) / max(self.seconds - self.compiling, 1e-9)
+
+
+def collect(
+    predict_step: PredictStep, variables: Any, dataset: Dataset, config: ConfigDict
+) -> Found:
+    """Detects the objects of all images of a data set, with progress on stderr.
+
+    Args:
+        predict_step: as `make_predict_step` returns it.
+        variables: of the model.
+        dataset: the images.
+        config: the whole configuration.
+
+    Returns:
+        What was found; with several processes, by all of them, in each of them.
+    """
+    found = Found()
+    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    start = last_line = time.perf_counter()
+    with closing(pipeline.eval_batches(dataset, config, **process)) as batches:
+        for detections, batch, info in _one_ahead(predict_step, variables, batches, found):
+            _add(found, detections, batch, info, dataset, config.eval.pictures)
+            found.seconds = time.perf_counter() - start
+            if start + found.seconds - last_line > _SECONDS_BETWEEN_LINES:
+                last_line = start + found.seconds
+                _say_progress(found, len(dataset.records))
+    found.results = gather(found.results)
+    found.image_ids = gather(found.image_ids)
+    found.skipped = gather(found.skipped)
+    return found
+
+
+def _one_ahead(predict_step, variables, batches, found) -> Iterator[tuple[Any, dict, dict]]:
+    """Yields each batch's detections while the device already works on the next batch."""
+    waiting, shapes = None, set()
+    for batch, info in batches:
+        start = time.perf_counter()
+        detections = predict_step(variables, batch["image"], batch["image_size"])
+        if batch["image"].shape not in shapes:  # such a call returns when it has compiled
+            shapes.add(batch["image"].shape)
+            found.compiling += time.perf_counter() - start
+        if waiting is not None:
+            yield jax.device_get(waiting[0]), *waiting[1:]
+        waiting = detections, batch, info
+    if waiting is not None:
+        yield jax.device_get(waiting[0]), *waiting[1:]
+
+
+def _add(found: Found, detections, batch, info, dataset: Dataset, num_samples: int) -> None:
+    """Adds the images of one batch; empty slots and unreadable images are passed over."""
+    found.skipped += info["skipped"]
+    for i in np.flatnonzero(batch["image_valid"]):
+        result = to_result(
+            detections, i, batch["image_size"][i], info["original_size"][i], dataset.class_names
+        )
+        image_id = info["image_ids"][i]
+        found.image_ids.append(image_id)
+        found.results += coco_results(result, image_id, dataset.category_ids)
+        if len(found.samples) < num_samples:
+            found.samples.append((int(info["indices"][i]), result))
+
+
+def _say_progress(found: Found, total: int) -> None:
+    if jax.process_index() == 0:
+        done = len(found.image_ids) * jax.process_count()
+        speed = found.images_per_second * jax.process_count()
+        line = f"evaluated {done} of {total} images, {speed:.1f} images/s"
+        print(line, file=sys.stderr, flush=True)

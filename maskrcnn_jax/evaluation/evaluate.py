@@ -1,0 +1,77 @@
+"""One evaluation from images to metrics: predict, measure, write."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
+from maskrcnn_jax.evaluation.collect import Found, collect
+from maskrcnn_jax.evaluation.pictures import comparison
+from maskrcnn_jax.evaluation.report import report_text
+from maskrcnn_jax.evaluation.truth import coco_truth
+from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.inference.predict_step import PredictStep
+from maskrcnn_jax.visualization.drawing import encode_png
+
+
+def evaluate(
+    predict_step: PredictStep,
+    variables: Any,
+    dataset: Dataset,
+    config: ConfigDict,
+    out_dir: str | Path,
+) -> dict[str, float]:
+    """Predicts on a data set, measures COCO's metrics and writes them down.
+
+    Writes `report.txt` (a table), `metrics.json`, `detections.json` (COCO results at the original
+    resolution) and `pictures/` (predictions beside the truth). With several processes each
+    predicts its part of every batch; all return the metrics, the first one writes.
+
+    Args:
+        predict_step: as `make_predict_step` returns it.
+        variables: of the model.
+        dataset: images and annotations.
+        config: the whole configuration; `eval` and `data` are used.
+        out_dir: folder for the results; made where it does not exist.
+
+    Returns:
+        The numbers of `coco_metrics`, and `images`, `images_skipped` (unreadable, and so not in
+        the metrics) and `images_per_second` (from reading to encoded masks, without compilation).
+
+    Raises:
+        ValueError: no image could be evaluated.
+    """
+    if config.eval.max_images:
+        dataset = replace(dataset, records=dataset.records[: config.eval.max_images])
+    found = collect(predict_step, variables, dataset, config)
+    if not found.image_ids:
+        first = f", the first because of: {found.skipped[0]}" if found.skipped else ""
+        raise ValueError(f"none of the images of {dataset.name} could be evaluated{first}")
+    truth = coco_truth(dataset, found.image_ids)
+    metrics = coco_metrics(truth, found.results, config.eval.max_detections)
+    metrics["images"] = float(len(found.image_ids))
+    metrics["images_skipped"] = float(len(found.skipped))
+    metrics["images_per_second"] = found.images_per_second
+    if jax.process_index() == 0:
+        _write(Path(out_dir), metrics, found, dataset, config)
+    return metrics
+
+
+def _write(
+    out_dir: Path, metrics: dict[str, float], found: Found, dataset: Dataset, config: ConfigDict
+) -> None:
+    report = report_text(metrics, dataset, config.eval.max_detections, found.skipped)
+    write_atomically(out_dir / "report.txt", report)
+    write_atomically(out_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    write_atomically(out_dir / "detections.json", json.dumps(found.results))
+    for old in (out_dir / "pictures").glob("*.png"):
+        old.unlink()
+    for index, result in found.samples:
+        record = dataset.records[index]
+        picture = comparison(dataset.read_image(record), record, result, dataset.class_names)
+        write_atomically(out_dir / "pictures" / f"{index:06d}.png", encode_png(picture))

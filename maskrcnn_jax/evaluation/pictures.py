@@ -1,0 +1,47 @@
+"""Predictions beside the truth, for the eye."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from maskrcnn_jax.data import segmentation
+from maskrcnn_jax.data.records import Record
+from maskrcnn_jax.inference.paste import full_mask
+from maskrcnn_jax.inference.result import Result
+from maskrcnn_jax.visualization.drawing import draw_detections, enlarged, side_by_side
+
+MIN_SCORE = 0.5  # below it, predictions would bury each other
+
+
+def comparison(
+    image: np.ndarray, record: Record, result: Result, class_names: Sequence[str]
+) -> np.ndarray:
+    """Draws an image's detections and, to their right, its annotations.
+
+    Args:
+        image: `[h, w, 3]` uint8, RGB.
+        record: the image's annotations.
+        result: the image's detections, of which those with a score of 0.5 or more are drawn.
+        class_names: K names.
+
+    Returns:
+        `[H, W, 3]` uint8, RGB; small images are enlarged.
+    """
+    picture, scale = enlarged(image)
+    shown = np.flatnonzero(result.scores >= MIN_SCORE)
+    predictions = draw_detections(
+        picture,
+        result.boxes[shown] * scale,
+        (enlarged(full_mask(result.crops[i], *image.shape[:2]), scale)[0] for i in shown),
+        [result.class_names[i] for i in shown],
+        result.scores[shown],
+    )
+    masks = (segmentation.to_mask(s, *image.shape[:2]) for s in record.segmentations)
+    names = [class_names[k - 1] for k in record.classes]
+    truth = draw_detections(
+        picture,
+        record.boxes * scale,
+        (enlarged(mask, scale)[0] for mask in masks),
+        [f"{n} (crowd)" if c else n for n, c in zip(names, record.crowd, strict=True)],
+    )
+    return side_by_side([predictions, truth], [f"predicted ({len(shown)})", f"true ({len(names)})"])

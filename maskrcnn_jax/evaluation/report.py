@@ -1,0 +1,66 @@
+"""The metrics as a page of text."""
+
+from collections.abc import Mapping, Sequence
+
+from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES
+
+_TITLES = {"bbox": "boxes", "segm": "masks"}
+
+
+def report_text(
+    metrics: Mapping[str, float],
+    dataset: Dataset,
+    max_detections: Sequence[int],
+    skipped: Sequence[str] = (),
+) -> str:
+    """Lays the metrics out in two tables: COCO's numbers, and the AP of each class.
+
+    Args:
+        metrics: as `evaluate` returns them; numbers between 0 and 1 are shown in percent, -1
+            (no such object in the truth) as a dash.
+        dataset: for its name, classes and objects.
+        max_detections: as in the configuration.
+        skipped: a message for each image that could not be read.
+
+    Returns:
+        The page.
+    """
+    lines = [
+        f"{dataset.name}: {metrics['images']:.0f} images, "
+        f"{metrics['images_per_second']:.1f} images/s, {max_detections[-1]} detections an image",
+        "",
+        *_numbers(metrics, max_detections),
+        "",
+        *_classes(metrics, dataset.class_names),
+        "",
+        "AP: mean over IoU 0.50:0.95. s, m, l: objects below 32^2, 96^2 and above, in pixels.",
+        "ARn: recall with n detections of a class in an image. -: no such object in the truth.",
+    ]
+    if skipped:
+        lines += ["", f"{len(skipped)} images could not be read and are left out:"]
+        lines += [f"  {message}" for message in skipped]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(metrics, max_detections) -> list[str]:
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    names += [f"AR{limit}" for limit in max_detections] + ["ARs", "ARm", "ARl"]
+    lines = ["".join(f"{name:>7}" for name in ["", *names])]
+    for iou_type in IOU_TYPES:
+        values = "".join(f"{_percent(metrics[f'{iou_type}/{name}']):>7}" for name in names)
+        lines.append(f"{_TITLES[iou_type]:>7}{values}")
+    return lines
+
+
+def _classes(metrics, class_names) -> list[str]:
+    width = max(len("class"), *(len(name) for name in class_names))
+    lines = [f"{'class':<{width}}" + "".join(f"{_TITLES[t]:>8}" for t in IOU_TYPES)]
+    for name in class_names:
+        values = (_percent(metrics[f"{iou_type}/AP/{name}"]) for iou_type in IOU_TYPES)
+        lines.append(f"{name:<{width}}" + "".join(f"{value:>8}" for value in values))
+    return lines
+
+
+def _percent(value: float) -> str:
+    return "-" if value < 0 else f"{100 * value:.1f}"

@@ -1,0 +1,54 @@
+"""The compiled step of inference: a batch of images in, detections out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from maskrcnn_jax.training import sharding
+
+PredictStep = Callable[[Any, np.ndarray, np.ndarray], Any]
+
+
+def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep:
+    """Returns the compiled step `(variables, image, image_size) -> Detections`.
+
+    It is compiled once for each shape of `image`, and returns before the device has finished.
+
+    Args:
+        model: has `predict(image, image_size) -> (Detections, stages)` as `MaskRCNN` does.
+        mesh: devices that share the images of a batch, as `sharding.make_mesh` returns it; None:
+            the device where the variables are.
+
+    Returns:
+        The step. `image` is `[B, H, W, 3] uint8` and `image_size` `[B, 2] float32`; with a mesh,
+        B is this process's part of the global batch, and so are the detections that come back.
+    """
+
+    def predict(variables, image, image_size):
+        detections, _ = model.apply(variables, image, image_size, method="predict")
+        return detections
+
+    if mesh is None:
+        return jax.jit(predict)
+    split = sharding.batch_sharding(mesh)
+    compiled = jax.jit(
+        predict, in_shardings=(sharding.state_sharding(mesh), split, split), out_shardings=split
+    )
+
+    def predict_shared(variables, image, image_size):
+        batch = sharding.shard_batch({"image": image, "image_size": image_size}, mesh)
+        return jax.tree.map(_local_part, compiled(variables, batch["image"], batch["image_size"]))
+
+    return predict_shared
+
+
+def _local_part(array: jax.Array) -> jax.Array | np.ndarray:
+    """Returns the rows of an array, split by rows, that this process's devices hold."""
+    if array.is_fully_addressable:
+        return array
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])

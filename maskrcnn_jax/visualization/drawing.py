@@ -1,0 +1,132 @@
+"""Boxes, masks and names drawn into an image."""
+
+import colorsys
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_OPACITY = 0.45
+_SMALL = 480  # pixels; an image whose long side is shorter is enlarged before drawing
+_GOLDEN = 0.618033988749895  # steps of this size never come back near an earlier hue for long
+
+
+def color(index: int) -> tuple[int, int, int]:
+    """Returns the RGB colour, 0..255, that belongs to a number; neighbours differ strongly."""
+    hue = (0.02 + index * _GOLDEN) % 1.0
+    saturation = (0.85, 0.6, 1.0)[index % 3]
+    value = (1.0, 0.9, 0.75)[index // 3 % 3]
+    return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
+
+
+def draw_detections(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    masks: Iterable[np.ndarray] | None = None,
+    labels: Sequence[str] | None = None,
+    scores: np.ndarray | None = None,
+    colors: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Draws objects: masks as a tint with an outline, boxes, names and scores.
+
+    Args:
+        image: `[h, w, 3]` uint8, RGB; it is not changed.
+        boxes: `[n, 4]`, xyxy, pixels of the image.
+        masks: n masks `[h, w]`, bool or 0 and 1; one at a time is enough (a generator will do).
+        labels: n names.
+        scores: `[n]`, 0..1, written after the names.
+        colors: n numbers of colours (see `color`); None: every object has its own.
+
+    Returns:
+        `[h, w, 3]` uint8, RGB. Names are drawn last, those of the first objects on top.
+    """
+    picture = image.copy()
+    colors = [color(i) for i in (range(len(boxes)) if colors is None else colors)]
+    thickness = max(1, round(max(image.shape[:2]) / 600))
+    for mask, paint in zip(masks if masks is not None else (), colors, strict=masks is not None):
+        _draw_mask(picture, mask, paint, thickness)
+    for box, paint in zip(boxes, colors, strict=True):
+        (x1, y1), (x2, y2) = _corner(box[:2]), _corner(box[2:])
+        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), paint, thickness, cv2.LINE_AA)
+    for i in reversed(range(len(boxes))):
+        words = [labels[i]] if labels is not None else []
+        words += [f"{scores[i]:.2f}"] if scores is not None else []
+        if words:
+            _draw_label(picture, " ".join(words), _corner(boxes[i][:2]), colors[i])
+    return picture
+
+
+def draw_boxes(
+    image: np.ndarray, boxes: np.ndarray, paint: tuple[int, int, int], thickness: int = 1
+) -> np.ndarray:
+    """Returns a copy of an RGB image with boxes `[n, 4]` outlined in one colour."""
+    picture = image.copy()
+    for box in boxes:
+        cv2.rectangle(picture, _corner(box[:2]), _corner(box[2:]), paint, thickness, cv2.LINE_AA)
+    return picture
+
+
+def enlarged(image: np.ndarray, scale: int | None = None) -> tuple[np.ndarray, int]:
+    """Enlarges a small image or mask by a whole factor, so that what is drawn can be read.
+
+    Args:
+        image: `[h, w]` or `[h, w, 3]`.
+        scale: the factor; None: the least that gives a long side of 480 pixels.
+
+    Returns:
+        The image of uint8 and the factor.
+    """
+    if scale is None:
+        scale = max(1, -(-_SMALL // max(image.shape[:2])))
+    image = np.asarray(image, np.uint8)
+    return (image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)), scale
+
+
+def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
+    """Joins pictures of one height in a row, each under its title; RGB uint8 in and out."""
+    gap = np.full((pictures[0].shape[0] + 28, 6, 3), 255, np.uint8)
+    columns = []
+    for picture, title in zip(pictures, titles, strict=True):
+        head = np.full((28, picture.shape[1], 3), 255, np.uint8)
+        cv2.putText(head, title, (4, 19), _FONT, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        columns += [np.concatenate([head, picture]), gap]
+    return np.concatenate(columns[:-1], axis=1)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Returns an RGB image `[h, w, 3]` uint8 as the content of a PNG file."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def _draw_mask(picture, mask, paint, thickness) -> None:
+    mask = np.asarray(mask, np.uint8)
+    x, y, width, height = cv2.boundingRect(mask)
+    if not width:
+        return
+    here = np.s_[y : y + height, x : x + width]
+    inside = mask[here] > 0
+    mixed = picture[here][inside] * (1 - _OPACITY) + np.array(paint) * _OPACITY
+    picture[here][inside] = mixed.astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, paint, thickness, cv2.LINE_AA)
+
+
+def _draw_label(picture, text, corner, paint) -> None:
+    """Writes on a filled background above the corner of a box, or below it at the image's top."""
+    height, width = picture.shape[:2]
+    size = min(max(max(height, width) / 1600, 0.35), 2.0)
+    thickness = max(1, round(size * 1.4))
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, size, thickness)
+    x = max(0, min(corner[0], width - text_width - 4))
+    top = corner[1] - text_height - below - 2
+    top = corner[1] if top < 0 else top
+    cv2.rectangle(picture, (x, top), (x + text_width + 3, top + text_height + below), paint, -1)
+    ink = (0, 0, 0) if np.dot(paint, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
+    origin = (x + 2, top + text_height + below // 2)
+    cv2.putText(picture, text, origin, _FONT, size, ink, thickness, cv2.LINE_AA)
+
+
+def _corner(point) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))

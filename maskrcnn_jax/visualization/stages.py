@@ -1,0 +1,136 @@
+"""Pictures of what the network's stages do with one image.
+
+All take `stages` as `MaskRCNN` returns them, as numpy arrays, and draw the image of number `index`
+of the batch, at the resolution of the network's input.
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.ops.anchors import pyramid_anchors
+from maskrcnn_jax.visualization.drawing import color, draw_boxes, enlarged, side_by_side
+
+Stages = Mapping[str, np.ndarray]
+_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+_GREEN, _RED, _WHITE = (0, 200, 0), (230, 30, 30), (255, 255, 255)
+
+
+def inference_pictures(
+    image: np.ndarray, stages: Stages, config: ConfigDict, index: int = 0, count: int = 50
+) -> dict[str, np.ndarray]:
+    """Draws the stages of a prediction.
+
+    Args:
+        image: `[H, W, 3]` uint8, the network's input.
+        stages: of `MaskRCNN.predict`.
+        config: `config.model`.
+        index: of the image in the batch.
+        count: anchors and proposals drawn, the best ones.
+
+    Returns:
+        Pictures `[h, w, 3]` uint8 RGB by name: `1_features` (mean activation of each level),
+        `2_objectness` (best anchor of each cell), `3_anchors`, `4_proposals`, `5_masks` (the mask
+        head's grids, best detection first).
+    """
+    image, scale = enlarged(image)
+    logits = stages["rpn_logits"][index]
+    best = np.argsort(-logits, kind="stable")[:count]
+    proposals = stages["proposals"][index][stages["proposal_valid"][index]][:count]
+    return {
+        "1_features": features_picture(image, stages, index),
+        "2_objectness": objectness_picture(image, stages, index),
+        "3_anchors": _boxes_by_rank(image, _anchors(stages, config)[best] * scale),
+        "4_proposals": _boxes_by_rank(image, proposals * scale),
+        "5_masks": masks_picture(stages["mask_logits"][index]),
+    }
+
+
+def training_pictures(
+    image: np.ndarray,
+    gt_boxes: np.ndarray,
+    anchor_labels: np.ndarray,
+    stages: Stages,
+    config: ConfigDict,
+    index: int = 0,
+) -> dict[str, np.ndarray]:
+    """Draws what a training step makes of the truth: matched anchors and sampled RoIs.
+
+    Args:
+        image: `[H, W, 3]` uint8, the network's input.
+        gt_boxes: `[n, 4]` float32, xyxy, input pixels; valid ones only. They are drawn white.
+        anchor_labels: `[A]`, 1 where an anchor is positive, as `ops.matching.match` returns them.
+        stages: of `MaskRCNN.losses`.
+        config: `config.model`.
+        index: of the image in the batch.
+
+    Returns:
+        `matched_anchors` (the positive ones, green) and `sampled_rois` (positive ones green,
+        negative ones red), `[h, w, 3]` uint8 RGB.
+    """
+    image, scale = enlarged(image)
+    anchors = _anchors(stages, config)[anchor_labels == 1]
+    valid, labels = stages["roi_valid"][index], stages["roi_labels"][index]
+    rois = stages["rois"][index] * scale
+    sampled = draw_boxes(image, rois[valid & (labels == 0)], _RED)
+    sampled = draw_boxes(sampled, rois[valid & (labels > 0)], _GREEN)
+    pictures = {"matched_anchors": draw_boxes(image, anchors * scale, _GREEN)}
+    pictures["sampled_rois"] = sampled
+    return {name: draw_boxes(p, gt_boxes * scale, _WHITE, 2) for name, p in pictures.items()}
+
+
+def features_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
+    """Shows the mean absolute activation of every pyramid level over the image."""
+    maps = [np.abs(stages[name][index]).mean(axis=-1) for name in _LEVELS]
+    spread = [(m - m.min()) / max(float(np.ptp(m)), 1e-6) for m in maps]
+    return side_by_side([_heat(image, values) for values in spread], _LEVELS)
+
+
+def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
+    """Shows the RPN's probability of an object at each cell, the best of the cell's anchors."""
+    shapes = [stages[name].shape[1:3] for name in _LEVELS]
+    logits = stages["rpn_logits"][index]
+    per_cell = len(logits) // sum(h * w for h, w in shapes)
+    ends = np.cumsum([h * w * per_cell for h, w in shapes])[:-1]
+    maps = [
+        1 / (1 + np.exp(-level.reshape(h, w, per_cell).max(axis=-1)))
+        for level, (h, w) in zip(np.split(logits, ends), shapes, strict=True)
+    ]
+    titles = [
+        f"{name}: best {values.max():.2f}" for name, values in zip(_LEVELS, maps, strict=True)
+    ]
+    return side_by_side([_heat(image, values) for values in maps], titles)
+
+
+def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) -> np.ndarray:
+    """Shows mask grids `[D, m, m]` of logits, row by row, as grey levels of probability."""
+    tiles = []
+    for logits in mask_logits[: columns * 4]:
+        grey = np.uint8(255 / (1 + np.exp(-np.float64(logits))))
+        tiles.append(np.pad(cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST), 2))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return np.concatenate(rows)[..., None].repeat(3, axis=-1)
+
+
+def _anchors(stages: Stages, config: ConfigDict) -> np.ndarray:
+    shapes = [stages[name].shape[1:3] for name in _LEVELS]
+    return np.concatenate(pyramid_anchors(shapes, stages["image"].shape[1:3], **config.anchors))
+
+
+def _boxes_by_rank(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Draws boxes in colours of their own, the first ones last, on top."""
+    for i in reversed(range(len(boxes))):
+        image = draw_boxes(image, boxes[i : i + 1], color(i))
+    return image
+
+
+def _heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Lays a map of 0..1 over the greyed image, cell by cell."""
+    height, width = image.shape[:2]
+    heat = cv2.applyColorMap(np.uint8(255 * values), cv2.COLORMAP_INFERNO)[..., ::-1]
+    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_NEAREST)
+    grey = image.mean(axis=-1, keepdims=True)
+    return np.uint8(0.7 * heat + 0.3 * grey)

@@ -1,0 +1,133 @@
+"""Finds objects in images: draws them, and writes them down in COCO's results format.
+
+    python predict.py --workdir=runs/shapes photo.jpg folder/with/images --out=predictions
+
+For every image a PNG with masks, boxes, names and scores, and one predictions.json for all: a list
+of detections with `file_name` beside COCO's keys (`image_id` counts the images from 1). With
+--stages also what the network saw on its way: features, anchors, proposals, mask grids.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.data.images import read_image
+from maskrcnn_jax.evaluation.results import coco_results
+from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.inference.paste import full_mask
+from maskrcnn_jax.inference.predictor import Predictor, load
+from maskrcnn_jax.visualization.drawing import draw_detections, encode_png
+from maskrcnn_jax.visualization.stages import inference_pictures
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best or the number of a step.")
+_OUT = flags.DEFINE_string("out", "predictions", "Folder for the pictures and predictions.json.")
+_MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "Objects with a lower score are left out.")
+_STAGES = flags.DEFINE_bool("stages", False, "Also draw every stage of the network.")
+_CACHE = flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or off.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+
+
+def find_images(paths: Iterable[str]) -> Iterator[Path]:
+    """Yields the files given, and the image files of the folders given in order of their names.
+
+    Raises:
+        ValueError: there are none.
+        FileNotFoundError: a path does not exist.
+    """
+    found = 0
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        elif path.exists():
+            files = [path]
+        else:
+            raise FileNotFoundError(f"{path} does not exist; give image files or folders of them")
+        found += len(files)
+        yield from files
+    if not found:
+        raise ValueError(
+            f"no images found in {', '.join(paths) or 'the arguments: there are none'}; give image "
+            f"files, or folders with files that end in {', '.join(sorted(SUFFIXES))}"
+        )
+
+
+def run(predictor: Predictor, paths: list[Path], out: Path) -> list[str]:
+    """Predicts on every image and writes the results; returns a message for each unreadable one."""
+    entries, unreadable = [], []
+    for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), start=1):
+        try:
+            image = read_image(path, predictor.config.data.max_pixels)
+        except (ValueError, OSError) as error:
+            unreadable.append(str(error))
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        if _STAGES.value:
+            result, stages = predictor.stages(image, _MIN_SCORE.value)
+            _draw_stages(stages, predictor, out / "stages" / Path(name).stem)
+        else:
+            result = predictor(image, _MIN_SCORE.value)
+        found = coco_results(result, image_id, predictor.category_ids)
+        entries += [{**entry, "file_name": str(path)} for entry in found]
+        masks = (full_mask(crop, result.height, result.width) for crop in result.crops)
+        picture = draw_detections(image, result.boxes, masks, result.class_names, result.scores)
+        write_atomically(out / name, encode_png(picture))
+        print(f"{path}: {len(result)} objects -> {out / name}")
+    write_atomically(out / "predictions.json", json.dumps(entries))
+    return unreadable
+
+
+def picture_names(paths: Iterable[Path]) -> list[str]:
+    """Returns a file name for each image's picture, no two the same."""
+    names, taken = [], set()
+    for path in paths:
+        name, number = f"{path.stem}.png", 1
+        while name.lower() in taken:  # some file systems know no difference of case
+            number += 1
+            name = f"{path.stem}_{number}.png"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _draw_stages(stages: dict[str, Any], predictor: Predictor, folder: Path) -> None:
+    drawn = inference_pictures(stages["input"][0], stages, predictor.config.model)
+    for name, picture in drawn.items():
+        write_atomically(folder / f"{name}.png", encode_png(picture))
+
+
+def _check_out(paths: Iterable[Path], out: Path) -> None:
+    """Refuses to write among the images that are read, where a picture could replace one."""
+    if any(path.parent.resolve() == out.resolve() for path in paths):
+        raise ValueError(f"--out={out} is a folder of the images given; give another one")
+
+
+def main(arguments: list[str]) -> None:
+    if not _DEBUG.value:
+        logging.set_verbosity(logging.ERROR)
+    use_compilation_cache(_CACHE.value)
+    out = Path(_OUT.value)
+    try:
+        images = list(find_images(arguments[1:]))
+        _check_out(images, out)
+        predictor = load(_WORKDIR.value, _CHECKPOINT.value)
+        unreadable = run(predictor, images, out)
+    except (ValueError, OSError) as error:
+        if _DEBUG.value:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if unreadable:
+        print(f"{len(unreadable)} of {len(images)} images could not be read", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main)
