@@ -1,0 +1,114 @@
+"""What is in one checkpoint, and whether it fits.
+
+STEP/variables/   params and batch_stats: all that inference needs
+     optimizer/   step and optimiser state
+     metadata/    JSON: config, class names, category ids, versions, step, metrics
+"""
+
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from maskrcnn_jax.training import config_json
+from maskrcnn_jax.training.state import TrainState
+
+_PACKAGES = ("maskrcnn-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def make_manager(folder: Path, keep: int | None, read_only: bool = False) -> ocp.CheckpointManager:
+    """Returns Orbax's manager of a folder of checkpoints.
+
+    Args:
+        folder: an absolute path; made where it does not exist, unless only read.
+        keep: how many of the newest are kept; None: all.
+        read_only: nothing in the folder is changed.
+    """
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=not read_only,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
+            cleanup_tmp_directories=not read_only,  # what a kill left half written
+        ),
+        item_handlers={
+            "variables": ocp.StandardCheckpointHandler(),
+            "optimizer": ocp.StandardCheckpointHandler(),
+            "metadata": ocp.JsonCheckpointHandler(),
+        },
+    )
+
+
+def items(state: TrainState) -> dict[str, Any]:
+    """Returns the two trees of a state (of arrays or of their shapes) that are saved apart."""
+    return {
+        "variables": state.variables,
+        "optimizer": {"step": state.step, "opt_state": state.opt_state},
+    }
+
+
+def check_structure(found: Any, wanted: Any, where: str) -> None:
+    """Checks that the arrays of a checkpoint are those that are to be restored.
+
+    Args:
+        found: tree of what is in the checkpoint; its leaves have `shape` and `dtype`.
+        wanted: tree of what is wanted; containers may be of other types with the same names.
+        where: the checkpoint, for the message.
+
+    Raises:
+        ValueError: naming the first few arrays that are missing, unknown or of another shape.
+    """
+    found, wanted = _leaves(found), _leaves(wanted)
+    if found == wanted:
+        return
+    faults = [f"{key} is missing" for key in wanted if key not in found]
+    faults += [f"{key} is unknown" for key in found if key not in wanted]
+    faults += [
+        f"{key} is {_describe(found[key])}, not {_describe(wanted[key])}"
+        for key in wanted
+        if key in found and found[key] != wanted[key]
+    ]
+    more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+    raise ValueError(
+        f"the checkpoint {where} has other arrays than this model and configuration: "
+        f"{', '.join(faults[:5])}{more}. Use the configuration and the version of the package that "
+        f"it was written with (metadata), or give another --workdir"
+    )
+
+
+def _leaves(tree: Any) -> dict[str, tuple]:
+    """Returns `{dotted path: (shape, dtype)}`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (tuple(leaf.shape), str(leaf.dtype))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _describe(leaf: tuple) -> str:
+    shape, dtype = leaf
+    return f"{dtype}{list(shape)}"
+
+
+def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """Returns a checkpoint's metadata, with tuples for the sequences."""
+    restored = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))
+    return {
+        **restored.metadata,
+        "config": config_json.from_json(restored.metadata["config"]),
+        "class_names": tuple(restored.metadata["class_names"]),
+        "category_ids": tuple(restored.metadata["category_ids"]),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the installed versions of what a result depends on."""
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):  # this package runs from a checkout too
+            found[package] = version(package)
+    return found

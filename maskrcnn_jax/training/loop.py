@@ -1,0 +1,269 @@
+"""The training run, from top to bottom."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.models.mask_rcnn import initial_variables
+from maskrcnn_jax.models.trainable import trainable_mask
+from maskrcnn_jax.training import config_json, sharding
+from maskrcnn_jax.training.checkpoint import BEST, LAST, Checkpoints
+from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
+from maskrcnn_jax.training.metrics_log import MetricsLog
+from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
+from maskrcnn_jax.training.progress import Progress
+from maskrcnn_jax.training.state import TrainState, abstract_variables, create, make_model
+from maskrcnn_jax.training.summary import describe, parameter_table
+from maskrcnn_jax.training.train_step import TrainStep, make_train_step
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the run needs of its data, given from outside: this package knows no tf.data.
+
+    Attributes:
+        class_names: K names.
+        category_ids: K ids, as results are to be written.
+        num_images: in the training set.
+        batches: gives, from a step on, this process's `(batch, info)` without end, as
+            `data.pipeline.train_batches` does.
+        evaluate: gives the metrics of variables, as `evaluation.evaluate` does.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    num_images: int
+    batches: Callable[[int], Iterator[tuple[dict, dict]]]
+    evaluate: Callable[[dict[str, Any]], dict[str, float]]
+
+
+def train(config: ConfigDict, workdir: str | Path, data: TrainingData) -> dict[str, float]:
+    """Trains, from the newest checkpoint in the work directory if there is one.
+
+    Args:
+        config: the whole configuration.
+        workdir: gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl` and `tensorboard/`.
+        data: to train and to evaluate on.
+
+    Returns:
+        The metrics of the evaluation after the last step.
+
+    Raises:
+        ValueError: where the configuration is faulty or does not fit the checkpoint.
+        NonFiniteLoss: naming step, losses and images.
+        Interrupted: after SIGTERM or Ctrl-C; the state is saved.
+    """
+    workdir = Path(workdir)
+    _check_cadence(config)
+    mesh = sharding.make_mesh(config.mesh)
+    local_batch = sharding.local_batch_size(config.train.batch_size, mesh)
+    model = make_model(config.model, len(data.class_names))
+    params = abstract_variables(model)["params"]
+    trainable = trainable_mask(params, config.model)
+    schedule = make_schedule(config.train)
+    optimizer = make_optimizer(config.train, schedule, trainable)
+    _say(describe(config, mesh, local_batch, data.num_images))
+    _say(parameter_table(params, trainable))
+
+    metadata = {
+        "config": config,
+        "class_names": data.class_names,
+        "category_ids": data.category_ids,
+    }
+    with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
+
+        def initial_state() -> TrainState:
+            return create(initial_variables(model, jax.random.key(config.seed)), optimizer)
+
+        state, step = _start(config, data, checkpoints, initial_state, mesh)
+        if jax.process_index() == 0:
+            text = json.dumps(config_json.to_json(config), indent=2)
+            write_atomically(workdir / "config.json", text + "\n")
+        train_step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
+        metrics = _run(config, data, checkpoints, train_step, state, step, mesh)
+    _say(_farewell(workdir, metrics))
+    return metrics
+
+
+def _start(
+    config: ConfigDict,
+    data: TrainingData,
+    checkpoints: Checkpoints,
+    initial_state: Callable[[], TrainState],
+    mesh: Mesh,
+) -> tuple[TrainState, int]:
+    """Returns the state to begin with and its step: a checkpoint's, or a new one."""
+    step = checkpoints.latest_step()
+    where = checkpoints.workdir / LAST
+    if step is None:
+        _say(f"no checkpoint in {where}: starting with new parameters, seed {config.seed}")
+        # Every process computes the same arrays, each for its own devices.
+        return jax.jit(initial_state, out_shardings=sharding.state_sharding(mesh))(), 0
+
+    saved = checkpoints.metadata()
+    for key in ("class_names", "category_ids"):
+        if saved[key] != tuple(getattr(data, key)):
+            raise ValueError(
+                f"the checkpoint in {where} was trained with {key} {saved[key]}, but the data have "
+                f"{tuple(getattr(data, key))}; give the same data, or another --workdir"
+            )
+    changes = config_json.check_resumable(config, saved["config"], str(where))
+    if step > config.train.steps:
+        raise ValueError(
+            f"the checkpoint in {where} is of step {step}, beyond config.train.steps = "
+            f"{config.train.steps}; raise that, or give another --workdir"
+        )
+    target = sharding.abstract(jax.eval_shape(initial_state), mesh)
+    state = checkpoints.restore(target)
+    _say(f"going on from step {step}, restored from {where / str(step)}")
+    for change in changes:
+        _say(f"  changed since then: {change}")
+    return state, step
+
+
+def _run(
+    config: ConfigDict,
+    data: TrainingData,
+    checkpoints: Checkpoints,
+    train_step: TrainStep,
+    state: TrainState,
+    step: int,
+    mesh: Mesh,
+) -> dict[str, float]:
+    """Trains from a step to the last; returns the last evaluation's metrics."""
+    settings = config.train
+    progress = Progress(step, settings.steps, settings.batch_size)
+    buckets = set()  # that have been compiled
+    with (
+        MetricsLog(checkpoints.workdir, step, active=jax.process_index() == 0) as log,
+        Interrupts() as interrupts,
+        closing(data.batches(step)) as batches,
+    ):
+        while True:
+            stop = interrupts.received  # read once: a signal may come between the lines below
+            is_last = step == settings.steps
+            is_evaluated = is_last or _due(step, settings.eval_every, after=log.evaluated_step)
+            is_saved = is_evaluated or _due(step, settings.checkpoint_every)
+            if is_saved or stop:
+                progress.fetch()  # a state whose loss is not finite is never saved
+                checkpoints.save(state, step, progress.latest)
+            if stop:
+                raise _stopped(stop, checkpoints, step)
+            if is_evaluated:
+                with progress.pause():
+                    metrics = _evaluate(data, checkpoints, state, step, settings, interrupts)
+                log.write("eval", step, metrics)
+            if is_last:
+                return metrics
+
+            with progress.waiting():
+                batch, info = next(batches)
+            for fault in info["skipped"]:
+                _say(f"skipped {fault}")
+            state, step_metrics = _step(train_step, state, batch, mesh, buckets, progress)
+            step += 1
+            progress.add(step, step_metrics, info)
+            if _due(step, settings.log_every) or step == settings.steps:
+                progress.fetch()
+                row = progress.row(step, info["epoch"])
+                log.write("train", step, row)
+                _say(progress.line(step, row))
+
+
+def _step(
+    train_step: TrainStep,
+    state: TrainState,
+    batch: dict[str, Any],
+    mesh: Mesh,
+    buckets: set[tuple[int, int]],
+    progress: Progress,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Dispatches one step; says how long it took to compile where its bucket is new."""
+    batch = sharding.shard_batch(batch, mesh)
+    bucket = batch["image"].shape[1:3]
+    if bucket in buckets:
+        return train_step(state, batch)
+    buckets.add(bucket)
+    with progress.pause():
+        began = time.monotonic()
+        result = train_step(state, batch)  # returns when it has compiled
+        seconds = time.monotonic() - began
+    _say(f"bucket {bucket[0]}x{bucket[1]}: compiled in {seconds:.1f} s")
+    return result
+
+
+def _evaluate(
+    data: TrainingData,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    step: int,
+    settings: ConfigDict,
+    interrupts: Interrupts,
+) -> dict[str, float]:
+    """Evaluates, and keeps the state if it is the best so far."""
+    try:
+        with interrupts.at_once():
+            metrics = data.evaluate(state.variables)
+    except Interrupted as interrupted:
+        raise _stopped(interrupted.signal_number, checkpoints, step) from None
+    is_best = checkpoints.save_best(state, step, metrics, settings.best_metric)
+    shown = dict.fromkeys(("bbox/AP", "segm/AP", settings.best_metric))
+    words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
+    _say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
+    return metrics
+
+
+def _stopped(signal_number: int, checkpoints: Checkpoints, step: int) -> Interrupted:
+    """Returns the exception that ends an interrupted run, once all is on disk."""
+    checkpoints.wait()
+    name = signal.Signals(signal_number).name
+    return Interrupted(
+        signal_number,
+        f"stopped by {name} after step {step}; saved in {checkpoints.workdir / LAST}. The same "
+        f"command goes on from there",
+    )
+
+
+def _check_cadence(config: ConfigDict) -> None:
+    for key, lowest in (
+        ("steps", 1),
+        ("log_every", 1),
+        ("checkpoint_every", 1),
+        ("eval_every", 0),
+    ):
+        if config.train[key] < lowest:
+            raise ValueError(f"config.train.{key} is {config.train[key]}; at least {lowest}")
+
+
+def _due(step: int, every: int, after: int = 0) -> bool:
+    return every > 0 and step > after and step % every == 0
+
+
+def _farewell(workdir: Path, metrics: dict[str, float]) -> str:
+    """Returns the metrics, where the checkpoints are, and what to type next."""
+    shown = {k: v for k, v in metrics.items() if k.startswith(("bbox/", "segm/"))}
+    lines = [f"{key:<24} {value:.4f}" for key, value in shown.items()]
+    lines += [
+        f"last checkpoint: {workdir / LAST}",
+        f"best checkpoint: {workdir / BEST}",
+        "next:",
+        f"  python eval.py --workdir={workdir}",
+        f"  tensorboard --logdir={workdir / 'tensorboard'}",
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    """Prints, from the first process alone."""
+    if jax.process_index() == 0:
+        print(text, flush=True)

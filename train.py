@@ -1,0 +1,80 @@
+"""Trains Mask R-CNN.
+
+    python train.py --config=configs/shapes.py [--workdir=runs/shapes] [--config.train.steps=100]
+
+The same command goes on from the newest checkpoint in the work directory, if there is one.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.data import check, datasets, pipeline
+from maskrcnn_jax.evaluation.evaluate import evaluate
+from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.training import loop, sharding
+from maskrcnn_jax.training.interrupts import Interrupted
+from maskrcnn_jax.training.progress import NonFiniteLoss
+from maskrcnn_jax.training.state import make_model
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder for checkpoints and logs; by default runs/<config.name>."
+)
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
+flags.mark_flag_as_required("config")
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Loads and checks the data, trains, evaluates."""
+    train_set = datasets.load(config.data, "train")
+    val_set = datasets.load(config.data, "val")
+    for dataset in (train_set, val_set):
+        check.report(check.check(dataset, config))
+    predict_step = make_predict_step(
+        make_model(config.model, len(train_set.class_names)), sharding.make_mesh(config.mesh)
+    )
+    data = loop.TrainingData(
+        class_names=train_set.class_names,
+        category_ids=train_set.category_ids,
+        num_images=len(train_set.records),
+        batches=partial(
+            pipeline.train_batches,
+            train_set,
+            config,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        ),
+        evaluate=lambda variables: evaluate(
+            predict_step, variables, val_set, config, workdir / "eval"
+        ),
+    )
+    loop.train(config, workdir, data)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    if not _DEBUG.value:
+        logging.set_verbosity(logging.ERROR)
+    use_compilation_cache()
+    config = _CONFIG.value
+    try:
+        train(config, Path(_WORKDIR.value or Path("runs") / config.name))
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(128 + interrupted.signal_number)
+    except (ValueError, OSError, NonFiniteLoss) as error:
+        if _DEBUG.value:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main)
