@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Mapping
 
-from maskrcnn_jax.data import shapes
+from maskrcnn_jax.data import coco, mask_folders, shapes
 from maskrcnn_jax.data.records import Dataset
 
 # A format's reader; its keyword arguments are what config.data.train and config.data.val hold.
 READERS = {
     "shapes": shapes.read,
+    "coco": coco.read,
+    "mask_folders": mask_folders.read,
 }
 
 

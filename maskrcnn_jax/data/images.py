@@ -3,13 +3,16 @@
 Pillow decodes because it refuses a truncated file, which OpenCV fills with grey and returns.
 """
 
-import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 100_000_000
+# What Pillow raises for files that are not what they say.
+_BROKEN = (OSError, SyntaxError, EOFError, struct.error, zlib.error)
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURN = {  # what makes the stored picture upright, by the value of the tag
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +62,7 @@ def read_image(
             image = image.convert("RGB")
             image = image.transpose(turn) if turn is not None else image
             pixels = np.array(image)
-    except (OSError, SyntaxError, EOFError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     if size is not None and pixels.shape[:2] != tuple(size):
         raise ValueError(
@@ -88,7 +91,7 @@ def image_size(
         with _open(path, max_pixels) as image:
             width, height = image.size
             swapped = _turn(image, size) in (_TURN[5], _TURN[6], _TURN[7], _TURN[8])
-    except (OSError, SyntaxError, EOFError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     return (width, height) if swapped else (height, width)
 
@@ -114,31 +117,13 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 image = image.convert("RGB")
             values = np.asarray(image)
             is_jpeg = image.format == "JPEG"
-    except (OSError, SyntaxError, EOFError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     if values.ndim == 3:
         colours = {2: 1, 4: 3}.get(values.shape[2], values.shape[2])
         values = values[..., :colours].max(-1)
     limit = 127 if is_jpeg else values.max() / 2
     return (values > limit).astype(np.uint8)
-
-
-def path_in(folder: str | Path, name: str) -> str:
-    """Returns the path of a file that annotations name, refusing names that leave the folder.
-
-    Args:
-        folder: of the dataset.
-        name: relative to it. Links inside the folder are followed: whoever made them meant them.
-
-    Raises:
-        ValueError: the name is absolute, or climbs out of the folder.
-    """
-    parts = name.replace("\\", "/").split("/")
-    if not name or os.path.isabs(name) or ".." in parts or ":" in parts[0] or parts[0] == "":
-        raise ValueError(
-            f"file name {name!r} leads out of {folder}; expected a path relative to that folder"
-        )
-    return os.path.join(folder, name)
 
 
 def _open(path: str | Path, max_pixels: int) -> Image.Image:

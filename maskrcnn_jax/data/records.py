@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from maskrcnn_jax.data.images import MAX_PIXELS, read_image
 from maskrcnn_jax.data.segmentation import Segmentation
 
 
@@ -105,6 +106,19 @@ def make_record(
         annotation_ids=np.asarray(ids, np.int64),
         areas=np.asarray(areas, np.float32),
     )
+
+
+def read_image_file(record: Record, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns the pixels of a record's image file, [height, width, 3] uint8 RGB.
+
+    Args:
+        record: its height and width say which way up the image is wanted (see `read_image`).
+        max_pixels: an image of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError, OSError: as `read_image`.
+    """
+    return read_image(record.path, max_pixels, (record.height, record.width))
 
 
 def raise_errors(faults: list[Fault], on_error: str) -> None:

@@ -3,12 +3,14 @@
 Coordinates are continuous: pixel (row i, column j) covers [j, j + 1] x [i, i + 1].
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.data import rle
 from maskrcnn_jax.data.images import read_mask
 
 # Polygons are sampled on a grid of at least this side, and averaged down. Twice M = 112 halves what
@@ -65,7 +67,11 @@ def rasterize_in_box(
         raise ValueError(f"box {[x1, y1, x2, y2]} has no area; expected x1 < x2 and y1 < y2")
     if isinstance(segmentation, Polygons):
         return _polygons_in_box(segmentation.parts, (x1, y1, x2, y2), side)
-    return _mask_in_box(to_mask(segmentation, height, width), (x1, y1, x2, y2), side)
+    left, right = max(math.floor(x1), 0), min(math.ceil(x2), width)
+    if right <= left:
+        return np.zeros((side, side), np.uint8)
+    mask = _columns(segmentation, height, width, left, right)
+    return _mask_in_box(mask, (x1 - left, y1, x2 - left, y2), side)
 
 
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
@@ -96,11 +102,21 @@ def to_mask(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
         height: of the image, in pixels.
         width: of the image, in pixels.
     """
-    if isinstance(segmentation, MaskFile):
-        mask = read_mask(segmentation.path)
-        _check_size(mask.shape, height, width, segmentation.path)
-        return mask
-    return coco_mask.decode(to_rle(segmentation, height, width))
+    if isinstance(segmentation, Polygons):
+        return coco_mask.decode(to_rle(segmentation, height, width))
+    return _columns(segmentation, height, width, 0, width)
+
+
+def _columns(
+    segmentation: RLE | MaskFile, height: int, width: int, first: int, end: int
+) -> np.ndarray:
+    """Returns columns [first, end) of the mask, [height, end - first] uint8, 0 or 1."""
+    if isinstance(segmentation, RLE):
+        _check_size(segmentation.size, height, width, "a run-length mask")
+        return rle.decode_columns(segmentation.counts, height, first, end)
+    mask = read_mask(segmentation.path)
+    _check_size(mask.shape, height, width, segmentation.path)
+    return mask[:, first:end]
 
 
 def _check_size(size, height: int, width: int, what: str) -> None:
@@ -147,20 +163,18 @@ def _clip_polygon(points: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _mask_in_box(mask: np.ndarray, box: tuple, side: int) -> np.ndarray:
-    """Averages a mask over each cell of the box, exactly.
+    """Averages a mask [height, columns under the box] over each cell of the box, exactly.
 
     The integral of a mask from the origin to (x, y) is bilinear inside each pixel, so reading the
     summed-area table between its entries gives the covered area of any cell, of any size.
     """
     x1, y1, x2, y2 = box
-    height, width = mask.shape
-    left, top = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
-    right, bottom = min(int(np.ceil(x2)), width), min(int(np.ceil(y2)), height)
-    if right <= left or bottom <= top:
+    top, bottom = max(math.floor(y1), 0), min(math.ceil(y2), len(mask))
+    if bottom <= top:
         return np.zeros((side, side), np.uint8)
-    table = cv2.integral(np.ascontiguousarray(mask[top:bottom, left:right])).astype(np.float64)
+    table = cv2.integral(np.ascontiguousarray(mask[top:bottom])).astype(np.float64)
     table = _read_between(table, np.linspace(y1, y2, side + 1) - top)
-    table = _read_between(table.T, np.linspace(x1, x2, side + 1) - left).T
+    table = _read_between(table.T, np.linspace(x1, x2, side + 1)).T
     covered = np.diff(np.diff(table, axis=0), axis=1)
     cell = (x2 - x1) * (y2 - y1) / side**2
     return np.clip(np.rint(covered * (255 / cell)), 0, 255).astype(np.uint8)

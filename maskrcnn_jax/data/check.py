@@ -1,0 +1,189 @@
+"""The look at a dataset before the first step, so that its faults are known before they cost.
+
+Readers find what annotations alone can tell. Here every image file's header is read too, and
+records are checked whichever reader made them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from maskrcnn_jax.data.images import MAX_PIXELS, image_size
+from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
+from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
+
+_THREADS = 16  # they wait for the disk, or the network behind it
+_MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
+
+
+def checked(
+    dataset: Dataset, config_data: Mapping, limit: int = 0, log: Callable[[str], None] = print
+) -> Dataset:
+    """Returns the dataset without the images that cannot be used, after reporting all faults.
+
+    Args:
+        dataset: what a reader gave.
+        config_data: `config.data`, of which `on_error` and `max_pixels` are used.
+        limit: files of at most this many images are looked at, evenly spread; 0: of all.
+        log: takes the report, a few lines of text.
+
+    Raises:
+        ValueError: there are faults of severity "error" and `on_error` is "raise"; or no image is
+            left.
+    """
+    faults = check(dataset, limit, max_pixels=config_data["max_pixels"])
+    log(report(dataset, faults))
+    raise_errors(faults, config_data["on_error"])
+    dataset = drop_faulty(dataset, faults)
+    if not dataset.records:
+        raise ValueError(f"dataset {dataset.name} has no usable image; first: {faults[:1]}")
+    return dataset
+
+
+def check(
+    dataset: Dataset, limit: int = 0, decode: bool = False, max_pixels: int = MAX_PIXELS
+) -> list[Fault]:
+    """Returns what the reader found wrong with a dataset and what its records and files show.
+
+    Args:
+        dataset: what a reader gave.
+        limit: files of at most this many images are looked at, evenly spread; 0: of all.
+        decode: also decode each image, which finds truncated files and takes a hundred times as
+            long as reading headers.
+        max_pixels: an image of more pixels is a fault.
+    """
+    records = dataset.records
+    faults = [f for r in records for f in _check_instances(r, len(dataset.class_names))]
+    if limit and limit < len(records):
+        records = [records[round(i)] for i in np.linspace(0, len(records) - 1, limit)]
+    check_file = partial(_check_file, dataset, decode=decode, max_pixels=max_pixels)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        faults += [f for found in pool.map(check_file, records) for f in found]
+    return dataset.faults + faults + _check_whole(dataset)
+
+
+def drop_faulty(dataset: Dataset, faults: list[Fault]) -> Dataset:
+    """Returns the dataset without the images that faults of severity "error" name.
+
+    Args:
+        dataset: what was checked.
+        faults: what was found.
+    """
+    bad = {fault.image_id for fault in faults if fault.severity == "error"} - {None}
+    kept = [record for record in dataset.records if record.image_id not in bad]
+    return replace(dataset, records=kept, faults=faults)
+
+
+def report(dataset: Dataset, faults: list[Fault], most: int = 20) -> str:
+    """Returns what the dataset holds in one line, and its faults, errors first, one a line.
+
+    Args:
+        dataset: what was checked.
+        faults: what was found.
+        most: faults to list; the others are only counted.
+    """
+    counts = [len(record.classes) for record in dataset.records]
+    crowd = sum(int(record.crowd.sum()) for record in dataset.records)
+    severities = Counter(fault.severity for fault in faults)
+    lines = [
+        f"{dataset.name}: {len(counts)} images ({counts.count(0)} without objects, at most "
+        f"{max(counts, default=0)} in one), {sum(counts)} instances ({crowd} crowd) of "
+        f"{len(dataset.class_names)} classes; "
+        f"{severities['error']} errors, {severities['warning']} warnings"
+    ]
+    ordered = sorted(faults, key=lambda fault: fault.severity != "error")
+    lines += [f"  {fault}" for fault in ordered[:most]]
+    if len(faults) > most:
+        lines.append(f"  and {len(faults) - most} more")
+    return "\n".join(lines)
+
+
+def _check_file(dataset: Dataset, record: Record, decode: bool, max_pixels: int) -> list[Fault]:
+    """Checks that the image is there, readable, and of the size its annotations are for."""
+    if not record.path:
+        return []
+    expected = (record.height, record.width)
+    try:
+        size = image_size(record.path, max_pixels, expected)
+        if size != expected:
+            raise ValueError(
+                f"the image is {size[0]} x {size[1]} (height x width); its annotations are for "
+                f"{expected[0]} x {expected[1]}"
+            )
+        if decode:
+            dataset.read_image(record)
+    except (ValueError, OSError) as error:
+        return [Fault(record.path, str(error), image_id=record.image_id)]
+    return []
+
+
+def _check_instances(record: Record, num_classes: int) -> list[Fault]:
+    """Checks a record's arrays, and its boxes against its masks."""
+    where = record.path or f"image {record.image_id}"
+    boxes, count = record.boxes, len(record.segmentations)
+    lengths = [len(column) for column in (boxes, record.classes, record.crowd, record.areas)]
+    if boxes.shape[1:] != (4,) or lengths != [count] * 4 or len(record.annotation_ids) != count:
+        reason = f"{count} masks, but boxes {boxes.shape}, and columns of {lengths}"
+        return [Fault(where, reason, image_id=record.image_id)]
+    border = np.array([record.width, record.height] * 2)
+    inside = np.all((boxes >= 0) & (boxes <= border), 1)  # false for NaN
+    usable = inside & np.all(boxes[:, 2:] > boxes[:, :2], 1)
+    known = (record.classes >= 1) & (record.classes <= num_classes)
+    if not (usable & known).all():
+        first = int(np.argmin(usable & known))
+        reason = (
+            f"annotation {record.annotation_ids[first]} has box {boxes[first].tolist()} and class "
+            f"{record.classes[first]}; expected x1 < x2, y1 < y2 inside {record.height} x "
+            f"{record.width}, and a class from 1 to {num_classes}"
+        )
+        return [Fault(where, reason, image_id=record.image_id)]
+    extents = np.clip(_extents(record.segmentations), 0, border)
+    return [
+        Fault(
+            f"{where}: annotation {record.annotation_ids[index]}",
+            f"its box {boxes[index].tolist()} and its mask, within "
+            f"{np.round(extents[index], 1).tolist()}, hardly agree",
+            "warning",
+        )
+        for index in np.flatnonzero(_iou(boxes, extents) < _MIN_AGREEMENT)
+    ]
+
+
+def _extents(segmentations: list[Segmentation]) -> np.ndarray:
+    """Returns the boxes tight around masks, [n, 4] xyxy; NaN where files would have to be read."""
+    extents = np.full((len(segmentations), 4), np.nan)
+    outlined = [i for i, s in enumerate(segmentations) if isinstance(s, Polygons)]
+    if outlined:
+        parts = [part for i in outlined for part in segmentations[i].parts]
+        lengths = [sum(map(len, segmentations[i].parts)) for i in outlined]
+        corners, first = np.concatenate(parts), np.cumsum([0] + lengths[:-1])
+        extents[outlined, :2] = np.minimum.reduceat(corners, first)
+        extents[outlined, 2:] = np.maximum.reduceat(corners, first)
+    for index, segmentation in enumerate(segmentations):
+        if isinstance(segmentation, RLE):
+            encoded = {"size": segmentation.size, "counts": segmentation.counts}
+            x, y, w, h = coco_mask.toBbox(encoded)
+            extents[index] = x, y, x + w, y + h
+    return extents
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the IoU of boxes [n, 4] pair by pair, [n]."""
+    overlap = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    shared = np.maximum(overlap, 0).prod(1)
+    return shared / ((a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared)
+
+
+def _check_whole(dataset: Dataset) -> list[Fault]:
+    """Checks what only shows over all records."""
+    present = set().union(*(record.classes.tolist() for record in dataset.records))
+    absent = [name for c, name in enumerate(dataset.class_names, 1) if c not in present]
+    if not absent:
+        return []
+    reason = f"no instance of {len(absent)} of its classes: {', '.join(absent[:10])}"
+    return [Fault(dataset.name, reason, "warning")]
