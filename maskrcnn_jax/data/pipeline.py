@@ -1,0 +1,218 @@
+"""Batches for training and evaluation: the samplers order, tf.data only works in parallel.
+
+The only module that imports TensorFlow, and it keeps TensorFlow away from accelerators. Images
+are prepared one by one on several threads, in a fixed order, and stacked; each process makes its
+own part of every global batch.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.data import transforms
+from maskrcnn_jax.data.example import empty_example, example_spec, make_example
+from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.data.sampler import PADDING, EvalSampler, TrainSampler
+
+tf.config.set_visible_devices([], "GPU")
+
+Batch = dict[str, np.ndarray]
+Slot = tuple[
+    int, int, int | None
+]  # bucket, record index or PADDING, epoch or None: no augmentation
+
+
+def train_batches(
+    dataset: Dataset,
+    config: ConfigDict,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, dict]]:
+    """Yields the batches of training from a step on, without end.
+
+    Step s is the same to the bit however the iteration came to it. Close the iterator to stop its
+    threads before the program's end.
+
+    Args:
+        dataset: records and how to read an image.
+        config: the whole configuration; `config.train.batch_size` counts images over all processes.
+        start_step: the first step to yield.
+        process_index, process_count: this process makes the slots from
+            `process_index * batch_size / process_count` on.
+
+    Yields:
+        The batch, read-only arrays: image [B, H, W, 3] uint8, image_size [B, 2] float32,
+        gt_boxes [B, G, 4] float32, gt_classes [B, G] int32, gt_masks [B, G, M, M] uint8,
+        gt_crowd, gt_valid [B, G] bool, image_valid [B] bool, where B is this process's share.
+        And what concerns the host alone: step, epoch, bucket (height, width), indices [B] int64,
+        image_ids (list), original_size [B, 2] float32, num_cut (objects above
+        `data.max_instances`), skipped (a message for each image that could not be read; its slot
+        has `image_valid` false).
+
+    Raises:
+        ValueError: the configuration does not fit; or, with `data.on_error` = "raise", an image
+            could not be read.
+    """
+    local = _local_slots(config.train.batch_size, process_index, process_count)
+    sampler = TrainSampler(
+        buckets_of_records(dataset, config.data), config.train.batch_size, config.seed
+    )
+
+    def slot_at(position: int) -> Slot:
+        step, slot = divmod(position, len(local))
+        batch = sampler.batch(step)
+        slot = local[slot]
+        return batch.bucket, int(batch.indices[slot]), int(batch.epochs[slot])
+
+    def steps() -> Iterator[dict]:
+        for step in itertools.count(start_step):
+            batch = sampler.batch(step)
+            indices = batch.indices[local.start : local.stop]
+            yield {"step": step, "epoch": batch.epoch, "bucket": batch.bucket, "indices": indices}
+
+    positions = tf.data.Dataset.range(start_step * len(local), tf.int64.max)
+    return _batches(dataset, config, positions, slot_at, len(local), steps())
+
+
+def eval_batches(
+    dataset: Dataset, config: ConfigDict, process_index: int = 0, process_count: int = 1
+) -> Iterator[tuple[Batch, dict]]:
+    """Yields every record once, in order within its bucket, unaugmented.
+
+    The last batch of a bucket is filled up with slots whose `image_valid` is false, `indices` -1
+    and `image_ids` None. All processes get the same number of batches.
+
+    Args:
+        dataset: records and how to read an image.
+        config: the whole configuration; `config.eval.batch_size` counts images over all processes.
+        process_index, process_count: as for `train_batches`.
+
+    Yields:
+        Batch and info as `train_batches`; epoch is 0, step counts the batches.
+
+    Raises:
+        ValueError: as `train_batches`.
+    """
+    local = _local_slots(config.eval.batch_size, process_index, process_count)
+    sampler = EvalSampler(buckets_of_records(dataset, config.data), config.eval.batch_size)
+
+    def slot_at(position: int) -> Slot:
+        step, slot = divmod(position, len(local))
+        batch = sampler.batches[step]
+        return batch.bucket, int(batch.indices[local[slot]]), None
+
+    def steps() -> Iterator[dict]:
+        for step, batch in enumerate(sampler.batches):
+            indices = batch.indices[local.start : local.stop]
+            yield {"step": step, "epoch": 0, "bucket": batch.bucket, "indices": indices}
+
+    positions = tf.data.Dataset.range(len(sampler.batches) * len(local))
+    return _batches(dataset, config, positions, slot_at, len(local), steps())
+
+
+def buckets_of_records(dataset: Dataset, data: ConfigDict) -> np.ndarray:
+    """Returns the index in `data.buckets` of every record, [N] int64."""
+    sizes = np.array([(r.height, r.width) for r in dataset.records], np.int64).reshape(-1, 2)
+    distinct, which = np.unique(sizes, axis=0, return_inverse=True)
+    buckets = [transforms.bucket_of_size(int(h), int(w), data) for h, w in distinct]
+    return np.array(buckets, np.int64)[which.reshape(-1)]
+
+
+def _local_slots(batch_size: int, process_index: int, process_count: int) -> range:
+    """Returns the slots of the global batch that this process makes."""
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process {process_index} of {process_count} does not exist")
+    if batch_size % process_count:
+        raise ValueError(
+            f"a batch of {batch_size} images cannot be split evenly over {process_count} "
+            "processes; choose a multiple"
+        )
+    share = batch_size // process_count
+    return range(process_index * share, (process_index + 1) * share)
+
+
+def _batches(
+    dataset: Dataset,
+    config: ConfigDict,
+    positions: tf.data.Dataset,
+    slot_at: Callable[[int], Slot],
+    batch_size: int,
+    steps: Iterator[dict],
+) -> Iterator[tuple[Batch, dict]]:
+    """Prepares the slots at the positions in parallel and joins each batch with its step's info."""
+    data = config.data
+    if data.on_error not in ("skip", "raise"):
+        raise ValueError(f"data.on_error is {data.on_error!r}; choose 'skip' or 'raise'")
+    spec = example_spec((None, None), data.max_instances, data.mask_size)
+    # Beside the arrays travel the number of objects cut and the reason why an image has failed.
+    dtypes = [tf.as_dtype(dtype) for _, dtype in spec.values()] + [tf.int64, tf.string]
+    shapes = [shape for shape, _ in spec.values()] + [(), ()]
+
+    def prepare(position: np.int64) -> list:
+        example, num_cut, fault = _prepare_slot(dataset, config, slot_at(int(position)))
+        return [*example.values(), np.int64(num_cut), fault.encode()]
+
+    def prepare_tensors(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        tensors = tf.numpy_function(prepare, [position], dtypes)
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            tensor.set_shape(shape)
+        return tuple(tensors)
+
+    workers = data.workers or len(os.sched_getaffinity(0))
+    cv2.setNumThreads(1)  # images are the unit of parallel work
+    batches = positions.map(prepare_tensors, num_parallel_calls=workers, deterministic=True)
+    batches = batches.batch(batch_size, drop_remainder=True).prefetch(data.prefetch)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers + 1
+    options.autotune.enabled = False
+    return _joined(batches.with_options(options), tuple(spec), dataset, config, steps)
+
+
+def _prepare_slot(dataset: Dataset, config: ConfigDict, slot: Slot) -> tuple[Batch, int, str]:
+    """Returns the arrays of one slot, the number of objects cut, and what went wrong or ""."""
+    bucket, index, epoch = slot
+    data = config.data
+    fault = ""
+    if index != PADDING:
+        record = dataset.records[index]
+        rng = None if epoch is None else np.random.default_rng([config.seed, epoch, index])
+        try:
+            return *make_example(record, dataset, data, rng), fault
+        except (ValueError, OSError, cv2.error) as error:
+            named = "" if record.path in str(error) else f" ({record.path})"
+            fault = f"image {record.image_id}{named}: {error}"
+    return empty_example(data.buckets[bucket], data.max_instances, data.mask_size), 0, fault
+
+
+def _joined(
+    batches: tf.data.Dataset,
+    names: tuple[str, ...],
+    dataset: Dataset,
+    config: ConfigDict,
+    steps: Iterator[dict],
+) -> Iterator[tuple[Batch, dict]]:
+    """Yields (batch, info) pairs; raises at the first fault when so configured."""
+    iterator = batches.as_numpy_iterator()
+    for info, (*arrays, num_cut, faults) in zip(steps, iterator, strict=False):
+        skipped = [fault.decode() for fault in faults if fault]
+        if skipped and config.data.on_error == "raise":
+            raise ValueError(
+                f"{skipped[0]}\nMend or remove the image, or set data.on_error to 'skip'."
+            )
+        records = [dataset.records[i] if i != PADDING else None for i in info["indices"]]
+        bucket = tuple(config.data.buckets[info["bucket"]])
+        sizes = [(record.height, record.width) if record else bucket for record in records]
+        info.update(
+            bucket=bucket,
+            image_ids=[record.image_id if record else None for record in records],
+            original_size=np.array(sizes, np.float32),
+            num_cut=int(num_cut.sum()),
+            skipped=skipped,
+        )
+        yield dict(zip(names, arrays, strict=True)), info
