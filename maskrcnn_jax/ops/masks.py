@@ -39,7 +39,7 @@ def crop_targets(
 
     Each target cell is the mean of 2x2 bilinear samples, in continuous coordinates: as RoIAlign
     (`aligned=True`) of the full mask, at the resolution of the object's grid. torchvision 0.28
-    lets the target lie half a pixel of the image off (`aligned=False`).
+    lets the target lie half a pixel of the image off (`aligned=False`): `boxes + 0.5` gives that.
 
     Args:
         gt_masks: `[G, M, M]` uint8, coverage 0..255 of each object inside its own box.
