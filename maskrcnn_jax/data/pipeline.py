@@ -5,9 +5,12 @@ are prepared one by one on several threads, in a fixed order, and stacked; each 
 own part of every global batch.
 """
 
+import atexit
+import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 
 import cv2
 import numpy as np
@@ -20,6 +23,17 @@ from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.sampler import PADDING, EvalSampler, TrainSampler
 
 tf.config.set_visible_devices([], "GPU")
+
+# Threads of tf.data that wait for Python's lock while the interpreter ends would wait for ever.
+_running: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for batches in list(_running):
+        with contextlib.suppress(ValueError):  # one that another thread is waiting for
+            batches.close()
+
 
 Batch = dict[str, np.ndarray]
 Slot = tuple[
@@ -171,7 +185,9 @@ def _batches(
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers + 1
     options.autotune.enabled = False
-    return _joined(batches.with_options(options), tuple(spec), dataset, config, steps)
+    running = _joined(batches.with_options(options), tuple(spec), dataset, config, steps)
+    _running.add(running)
+    return running
 
 
 def _prepare_slot(dataset: Dataset, config: ConfigDict, slot: Slot) -> tuple[Batch, int, str]:
@@ -199,20 +215,28 @@ def _joined(
 ) -> Iterator[tuple[Batch, dict]]:
     """Yields (batch, info) pairs; raises at the first fault when so configured."""
     iterator = batches.as_numpy_iterator()
-    for info, (*arrays, num_cut, faults) in zip(steps, iterator, strict=False):
-        skipped = [fault.decode() for fault in faults if fault]
-        if skipped and config.data.on_error == "raise":
-            raise ValueError(
-                f"{skipped[0]}\nMend or remove the image, or set data.on_error to 'skip'."
-            )
-        records = [dataset.records[i] if i != PADDING else None for i in info["indices"]]
-        bucket = tuple(config.data.buckets[info["bucket"]])
-        sizes = [(record.height, record.width) if record else bucket for record in records]
-        info.update(
-            bucket=bucket,
-            image_ids=[record.image_id if record else None for record in records],
-            original_size=np.array(sizes, np.float32),
-            num_cut=int(num_cut.sum()),
-            skipped=skipped,
-        )
-        yield dict(zip(names, arrays, strict=True)), info
+    try:
+        for info in steps:
+            *arrays, num_cut, faults = next(iterator)
+            skipped = [fault.decode() for fault in faults if fault]
+            if skipped and config.data.on_error == "raise":
+                raise ValueError(
+                    f"{skipped[0]}\nMend or remove the image, or set data.on_error to 'skip'."
+                )
+            info.update(_host_info(dataset, config.data, info["bucket"], info["indices"]))
+            info.update(num_cut=int(num_cut.sum()), skipped=skipped)
+            yield dict(zip(names, arrays, strict=True)), info
+    finally:
+        del iterator  # here, not where a traceback dies that holds this frame: it stops the threads
+
+
+def _host_info(dataset: Dataset, data: ConfigDict, bucket: int, indices: np.ndarray) -> dict:
+    """Returns what the host knows of the images of a batch without reading them."""
+    size = tuple(data.buckets[bucket])
+    records = [dataset.records[i] if i != PADDING else None for i in indices]
+    sizes = [(record.height, record.width) if record else size for record in records]
+    return {
+        "bucket": size,
+        "image_ids": [record.image_id if record else None for record in records],
+        "original_size": np.array(sizes, np.float32),
+    }
