@@ -147,7 +147,8 @@ def _open(path: str | Path, max_pixels: int) -> Image.Image:
 
 def _turn(image: Image.Image, size: tuple[int, int] | None) -> Image.Transpose | None:
     """Returns how to turn a stored picture, if at all (see `read_image`)."""
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    # Of the base class: a PNG's own getexif decodes the whole image to find a tag at its end.
+    orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     stored = image.size[::-1]
     if orientation in (5, 6, 7, 8) and size is not None and tuple(size) == stored != stored[::-1]:
         return None

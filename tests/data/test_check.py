@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.base import get_config
+from maskrcnn_jax.data import check, coco, shapes
+
+
+@pytest.fixture
+def dataset(write_coco):
+    """Images 0 to 5, of which 1 is missing, 2 truncated, 3 of another size and 4 no image."""
+    images = [dict(id=i, file_name=f"{i}.jpg", height=40, width=60) for i in range(6)]
+    paths = write_coco([dict(image_id=i) for i in range(6)], images)
+    for i in (0, 2, 3, 5):
+        noise = np.random.default_rng(i).integers(0, 256, (40, 60 + (i == 3), 3), dtype=np.uint8)
+        Image.fromarray(noise).save(paths["images"] / f"{i}.jpg")
+    truncated = paths["images"] / "2.jpg"
+    truncated.write_bytes(truncated.read_bytes()[:1000])
+    (paths["images"] / "4.jpg").write_text("no image")
+    return coco.read(**paths)
+
+
+def errors(faults) -> dict:
+    return {fault.image_id: fault.reason for fault in faults if fault.severity == "error"}
+
+
+def test_headers_tell_most_and_decoding_tells_all(dataset):
+    found = errors(check.check(dataset))
+    assert sorted(found) == [1, 3, 4]
+    assert "No such file" in found[1]
+    assert "the image is 40 x 61" in found[3]
+    assert "4.jpg is not a readable image" in found[4]
+    found = errors(check.check(dataset, decode=True))
+    assert sorted(found) == [1, 2, 3, 4]
+    assert "2.jpg is not a readable image, or is truncated" in found[2]
+
+
+def test_limit_spreads_over_the_images(dataset):
+    assert sorted(errors(check.check(dataset, limit=2))) == []  # the first and the last
+    assert sorted(errors(check.check(dataset, limit=3))) == []  # and number 2, whose header is fine
+    assert sorted(errors(check.check(dataset, limit=6))) == [1, 3, 4]
+
+
+def test_checked_leaves_out_or_raises(dataset):
+    data = get_config().data
+    lines = []
+    kept = check.checked(dataset, data, log=lines.append)
+    assert [record.image_id for record in kept.records] == [0, 2, 5]
+    (text,) = lines
+    assert text.startswith("instances: 6 images (0 without objects, at most 1 in one), 6 instances")
+    assert "3 errors, 1 warnings" in text
+    assert "1.jpg" in text
+    data.on_error = "raise"
+    with pytest.raises(ValueError, match=r"(?s)3 faults in the dataset.*1\.jpg.*4\.jpg"):
+        check.checked(dataset, data, log=lines.append)
+    data.on_error = "skip"
+    nothing = replace(dataset, records=dataset.records[3:5])
+    with pytest.raises(ValueError, match="no usable image"):
+        check.checked(nothing, data, log=lines.append)
+
+
+def test_pixel_limit(dataset):
+    assert sorted(errors(check.check(dataset, max_pixels=2399))) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(boxes=np.array([[10, 5, np.nan, 25]], np.float32)),
+        dict(boxes=np.array([[10, 5, 61, 25]], np.float32)),
+        dict(boxes=np.array([[10, 5, 10, 25]], np.float32)),
+        dict(boxes=np.zeros((0, 4), np.float32)),
+        dict(classes=np.array([0], np.int32)),
+        dict(classes=np.array([3], np.int32)),
+        dict(areas=np.zeros(2, np.float32)),
+        dict(annotation_ids=np.zeros(2, np.int64)),
+    ],
+)
+def test_records_of_any_reader_are_checked(dataset, changes):
+    record = replace(dataset.records[0], **changes)
+    faults = check.check(replace(dataset, records=[record]))
+    assert list(errors(faults)) == [0]
+
+
+def test_box_that_is_not_that_of_its_mask_is_a_warning(write_coco):
+    size = dict(size=[40, 60], counts=[405, 20, 1975])
+    faults = check.check(
+        coco.read(
+            **write_coco(
+                [
+                    {},
+                    dict(bbox=[0.1, 0.1, 0.5, 0.5]),
+                    dict(segmentation=size),
+                    dict(segmentation=size, bbox=[10, 5, 1, 20], category_id=90),
+                ]
+            )
+        )
+    )
+    assert [fault.severity for fault in faults] == ["warning", "warning"]
+    assert [fault.where[-14:] for fault in faults] == ["annotation 101", "annotation 102"]
+    assert "hardly agree" in faults[0].reason
+
+
+def test_classes_without_instances_are_a_warning(write_coco):
+    (fault,) = check.check(coco.read(**write_coco([{}])))
+    assert fault.reason == "no instance of 1 of its classes: dog"
+    assert fault.severity == "warning"
+
+
+def test_generated_images_have_no_files_to_check():
+    dataset = shapes.read(20, seed=0)
+    assert check.check(dataset, decode=True) == []
+    assert "20 images" in check.report(dataset, [])
+
+
+def test_report_counts_what_it_does_not_list(dataset):
+    faults = check.check(dataset)
+    lines = check.report(dataset, faults, most=2).splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("  error: ")
+    assert lines[-1] == "  and 2 more"

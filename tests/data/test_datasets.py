@@ -1,0 +1,48 @@
+import pytest
+from ml_collections import ConfigDict
+
+from configs.base import get_config
+from maskrcnn_jax.data import datasets
+
+
+@pytest.fixture
+def config_data() -> ConfigDict:
+    data = get_config().data
+    data.format = "shapes"
+    data.train = ConfigDict(dict(count=3, seed=0))
+    data.val = ConfigDict(dict(count=2, seed=1))
+    return data
+
+
+def test_each_split_has_its_own_arguments(config_data):
+    assert len(datasets.load(config_data, "train").records) == 3
+    assert len(datasets.load(config_data, "val").records) == 2
+
+
+def test_common_keys_reach_the_reader(config_data, write_coco):
+    config_data.format = "coco"
+    paths = write_coco([dict(category_id=5)])
+    config_data.train = ConfigDict({key: str(path) for key, path in paths.items()})
+    config_data.max_pixels = 2399
+    dataset = datasets.load(config_data, "train")
+    with pytest.raises(ValueError, match="more than the 2399"):
+        dataset.read_image(dataset.records[0])
+    config_data.on_error = "raise"
+    with pytest.raises(ValueError, match="category_id 5"):
+        datasets.load(config_data, "train")
+    config_data.on_error = "ignore"
+    with pytest.raises(ValueError, match="on_error is 'ignore'"):
+        datasets.load(config_data, "train")
+
+
+def test_wrong_configurations_are_explained(config_data):
+    with pytest.raises(ValueError, match="split is 'test'"):
+        datasets.load(config_data, "test")
+    config_data.train = ConfigDict(dict(cuont=3, seed=0))
+    with pytest.raises(
+        ValueError, match=r"missing: \['count'\]; unknown: \['cuont'\].*'max_objects'"
+    ):
+        datasets.load(config_data, "train")
+    config_data.format = "voc"
+    with pytest.raises(ValueError, match=r"data.format is 'voc'; expected one of \['coco'"):
+        datasets.load(config_data, "train")

@@ -1,0 +1,145 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrcnn_jax.data.images import image_size, read_image, read_mask
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def test_rgb_rgba_and_palette(tmp_path, picture):
+    path = save(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(read_image(path), picture)
+    assert image_size(path) == (20, 30)
+    clear = np.dstack([picture, np.zeros((20, 30), np.uint8)])
+    np.testing.assert_array_equal(read_image(save(tmp_path / "b.png", clear)), picture)
+    palette = Image.fromarray(picture).quantize(256)
+    palette.save(tmp_path / "c.png", transparency=bytes(range(256)))
+    np.testing.assert_array_equal(read_image(tmp_path / "c.png"), palette.convert("RGB"))
+
+
+def test_grey_of_8_and_16_bits(tmp_path, picture):
+    grey = picture[..., 0]
+    expected = np.repeat(grey[..., None], 3, 2)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", grey)), expected)
+    deep = grey.astype(np.uint16) * 256 + 77
+    np.testing.assert_array_equal(read_image(save(tmp_path / "b.png", deep)), expected)
+    with pytest.raises(ValueError, match=r"c\.tif has 32 bits"):
+        read_image(save(tmp_path / "c.tif", grey.astype(np.float32)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_followed_unless_annotations_are_of_the_stored_size(
+    tmp_path, picture, orientation
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", picture, exif=exif)
+    turned = {
+        1: picture,
+        2: picture[:, ::-1],
+        3: picture[::-1, ::-1],
+        4: picture[::-1],
+        5: picture.transpose(1, 0, 2),
+        6: np.rot90(picture, -1),
+        7: picture[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(picture),
+    }[orientation]
+    np.testing.assert_array_equal(read_image(path), turned)
+    np.testing.assert_array_equal(read_image(path, size=turned.shape[:2]), turned)
+    assert image_size(path) == turned.shape[:2]
+    if orientation >= 5:
+        np.testing.assert_array_equal(read_image(path, size=(20, 30)), picture)
+        assert image_size(path, size=(20, 30)) == (20, 30)
+
+
+def test_size_that_is_neither_is_refused(tmp_path, picture):
+    path = save(tmp_path / "a.png", picture)
+    with pytest.raises(ValueError, match=r"a\.png is 20 x 30 .* for 30 x 20"):
+        read_image(path, size=(30, 20))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_truncated_file_is_named(tmp_path, picture, name):
+    path = save(tmp_path / name, np.tile(picture, (10, 10, 1)))
+    path.write_bytes(path.read_bytes()[:2000])
+    assert image_size(path) == (200, 300)
+    for read in (read_image, read_mask):
+        with pytest.raises(ValueError, match=f"{name} is not a readable image, or is truncated"):
+            read(path)
+
+
+def test_other_content_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"<html>not found</html>")
+    (tmp_path / "b.jpg").write_bytes(b"")
+    for name in ("a.jpg", "b.jpg"):
+        for read in (read_image, read_mask, image_size):
+            with pytest.raises(ValueError, match=f"{name} is not a readable image"):
+                read(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"c\.jpg"):
+        read_image(tmp_path / "c.jpg")
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])  # beyond our limit, and beyond Pillow's as well
+def test_too_many_pixels_are_refused_by_the_header(tmp_path, side):
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    path = tmp_path / "bomb.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(ValueError, match=r"bomb\.png .*refused unread"):
+            read(path)
+
+
+def test_pixel_limit_is_an_argument(tmp_path, picture):
+    path = save(tmp_path / "a.png", picture)
+    assert read_image(path, max_pixels=600).shape == (20, 30, 3)
+    with pytest.raises(ValueError, match=r"30 x 20 pixels, more than the 599"):
+        read_image(path, max_pixels=599)
+
+
+def test_masks_of_any_kind(tmp_path, picture):
+    mask = picture[..., 0] > 128
+    grey = mask.astype(np.uint8) * 255
+    opaque = np.full((20, 30), 255, np.uint8)
+    kinds = {
+        "grey": grey,
+        "ones": mask.astype(np.uint8),
+        "bits": mask,
+        "deep": mask.astype(np.uint16) * 65535,
+        "rgb": np.dstack([grey, grey * 0, grey * 0]),
+        "rgba": np.dstack([grey, grey, grey, opaque]),
+        "soft": np.where(mask, 200, 90).astype(np.uint8),
+    }
+    for name, values in kinds.items():
+        found = read_mask(save(tmp_path / f"{name}.png", values))
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, mask, err_msg=name)
+    assert read_mask(save(tmp_path / "empty.png", grey * 0)).sum() == 0
+
+
+def test_jpeg_mask_is_cut_in_the_middle(tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 8:40] = 255
+    np.testing.assert_array_equal(
+        read_mask(save(tmp_path / "a.jpg", mask, quality=60)), mask // 255
+    )
+    dim = np.full((64, 64), 9, np.uint8)  # what compression makes of black
+    assert read_mask(save(tmp_path / "b.jpg", dim)).sum() == 0
