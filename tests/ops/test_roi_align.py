@@ -146,7 +146,7 @@ def test_boxes_get_no_gradient():
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_bfloat16_features_and_float32_sums():
+def test_bfloat16_features_and_float32_sums(monkeypatch):
     features, boxes, level = _scene()
     half = [f.astype(jnp.bfloat16) for f in features]
     out = pool(half, boxes, level, SCALES, 3)
@@ -154,14 +154,16 @@ def test_bfloat16_features_and_float32_sums():
     exact = pool([f.astype(jnp.float32) for f in half], boxes, level, SCALES, 3)
     np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))  # rounded once, at the end
 
-    # 512 boxes add 1 to one cell each: a bfloat16 sum would stop at 256.
+    # 512 boxes, each a chunk of its own, add 1 to one cell: a bfloat16 sum would stop at 256.
+    monkeypatch.setattr(roi, "_GRADIENT_CHUNK_BYTES", 1)
     feature = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
     boxes, level = jnp.zeros((1, 512, 4)), jnp.zeros((1, 512), jnp.int32)
 
     def total(feature):
-        return pool([feature], boxes, level, (1.0,), 1).astype(jnp.float32).sum()
+        out = roi.multilevel_roi_align([feature], boxes, level, (1.0,), 1)
+        return out.astype(jnp.float32).sum()
 
-    gradient = jax.grad(total)(feature)
+    gradient = jax.jit(jax.grad(total))(feature)
     assert gradient.dtype == jnp.bfloat16
     assert gradient.item() == 512
 
