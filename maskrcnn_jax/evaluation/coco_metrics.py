@@ -120,11 +120,9 @@ def _summary(evaluation: COCOeval) -> dict[str, float]:
         summary[f"AR{limit}"] = _mean(recall[:, :, area["all"], i])
     for letter, name in _AREAS.items():
         summary[f"AR{letter}"] = _mean(recall[:, :, area[name], -1])
-    names = {
-        category["id"]: category["name"] for category in evaluation.cocoGt.dataset["categories"]
-    }
     for k, category_id in enumerate(params.catIds):
-        summary[f"AP/{names[category_id]}"] = _mean(precision[:, :, k, area["all"], -1])
+        name = evaluation.cocoGt.cats[category_id]["name"]
+        summary[f"AP/{name}"] = _mean(precision[:, :, k, area["all"], -1])
     return summary
 
 

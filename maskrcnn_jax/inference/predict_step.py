@@ -25,7 +25,8 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
 
     Returns:
         The step. `image` is `[B, H, W, 3] uint8` and `image_size` `[B, 2] float32`; with a mesh,
-        B is this process's part of the global batch, and so are the detections that come back.
+        B is this process's part of the global batch, and so are the detections that come back;
+        it raises ValueError where the devices cannot have equal shares of a batch.
     """
 
     def predict(variables, image, image_size):
@@ -39,7 +40,14 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
         predict, in_shardings=(sharding.state_sharding(mesh), split, split), out_shardings=split
     )
 
+    devices = len(mesh.local_devices)
+
     def predict_shared(variables, image, image_size):
+        if image.shape[0] % devices:
+            raise ValueError(
+                f"{devices} devices cannot share a batch of {image.shape[0]} images equally; make "
+                f"config.eval.batch_size a multiple of {mesh.size}"
+            )
         batch = sharding.shard_batch({"image": image, "image_size": image_size}, mesh)
         return jax.tree.map(_local_part, compiled(variables, batch["image"], batch["image_size"]))
 

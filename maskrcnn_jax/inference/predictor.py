@@ -13,8 +13,8 @@ from maskrcnn_jax.data.images import read_image
 from maskrcnn_jax.data.transforms import prepare_image
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.training.checkpoint import load_for_inference
+from maskrcnn_jax.training.state import make_model
 
 ImageLike = np.ndarray | str | Path
 
@@ -56,7 +56,7 @@ class Predictor:
         self.category_ids = tuple(metadata["category_ids"])
         self._variables = variables
         self._batch_size = batch_size
-        self._model = MaskRCNN(self.config.model, len(self.class_names))
+        self._model = make_model(self.config.model, len(self.class_names))
         self._predict = make_predict_step(self._model)
 
     def __call__(

@@ -1,7 +1,7 @@
 """What a user gets for one image: detections in the pixels of the original image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +28,7 @@ class Result:
     scores: np.ndarray
     classes: np.ndarray
     class_names: tuple[str, ...]
-    crops: tuple[MaskCrop, ...]
+    crops: tuple[MaskCrop, ...] = field(repr=False)
     height: int
     width: int
 

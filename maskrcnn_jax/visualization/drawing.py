@@ -116,7 +116,7 @@ def _draw_mask(picture, mask, paint, thickness) -> None:
 def _draw_label(picture, text, corner, paint) -> None:
     """Writes on a filled background above the corner of a box, or below it at the image's top."""
     height, width = picture.shape[:2]
-    size = min(max(max(height, width) / 1600, 0.35), 2.0)
+    size = min(max(max(height, width) / 1400, 0.42), 2.0)
     thickness = max(1, round(size * 1.4))
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, size, thickness)
     x = max(0, min(corner[0], width - text_width - 4))

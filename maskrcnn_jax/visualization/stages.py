@@ -11,6 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.ops.anchors import pyramid_anchors
+from maskrcnn_jax.ops.boxes import iou
+from maskrcnn_jax.ops.matching import match
 from maskrcnn_jax.visualization.drawing import color, draw_boxes, enlarged, side_by_side
 
 Stages = Mapping[str, np.ndarray]
@@ -49,36 +51,37 @@ def inference_pictures(
 
 
 def training_pictures(
-    image: np.ndarray,
-    gt_boxes: np.ndarray,
-    anchor_labels: np.ndarray,
-    stages: Stages,
-    config: ConfigDict,
-    index: int = 0,
+    batch: Mapping[str, np.ndarray], stages: Stages, config: ConfigDict, index: int = 0
 ) -> dict[str, np.ndarray]:
     """Draws what a training step makes of the truth: matched anchors and sampled RoIs.
 
     Args:
-        image: `[H, W, 3]` uint8, the network's input.
-        gt_boxes: `[n, 4]` float32, xyxy, input pixels; valid ones only. They are drawn white.
-        anchor_labels: `[A]`, 1 where an anchor is positive, as `ops.matching.match` returns them.
-        stages: of `MaskRCNN.losses`.
+        batch: what `MaskRCNN.losses` was given.
+        stages: what it returned.
         config: `config.model`.
         index: of the image in the batch.
 
     Returns:
-        `matched_anchors` (the positive ones, green) and `sampled_rois` (positive ones green,
-        negative ones red), `[h, w, 3]` uint8 RGB.
+        `matched_anchors` (all positive ones, green; of them some are sampled) and `sampled_rois`
+        (positive ones green, negative ones red), `[h, w, 3]` uint8 RGB; true boxes are white.
     """
-    image, scale = enlarged(image)
-    anchors = _anchors(stages, config)[anchor_labels == 1]
+    image, scale = enlarged(batch["image"][index])
+    gt_boxes, gt_valid = batch["gt_boxes"][index], batch["gt_valid"][index]
+    anchors = _anchors(stages, config)
+    _, anchor_labels = match(
+        iou(gt_boxes, anchors), gt_valid, config.rpn.positive_iou, config.rpn.negative_iou, True
+    )
+    matched = anchors[np.asarray(anchor_labels) == 1]
     valid, labels = stages["roi_valid"][index], stages["roi_labels"][index]
     rois = stages["rois"][index] * scale
     sampled = draw_boxes(image, rois[valid & (labels == 0)], _RED)
     sampled = draw_boxes(sampled, rois[valid & (labels > 0)], _GREEN)
-    pictures = {"matched_anchors": draw_boxes(image, anchors * scale, _GREEN)}
-    pictures["sampled_rois"] = sampled
-    return {name: draw_boxes(p, gt_boxes * scale, _WHITE, 2) for name, p in pictures.items()}
+    pictures = {
+        "matched_anchors": draw_boxes(image, matched * scale, _GREEN),
+        "sampled_rois": sampled,
+    }
+    true = gt_boxes[gt_valid] * scale
+    return {name: draw_boxes(p, true, _WHITE, 2) for name, p in pictures.items()}
 
 
 def features_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
