@@ -42,14 +42,14 @@ def get_config() -> ConfigDict:
 
     train = config.train
     train.batch_size = 4
-    train.steps = 4_000
+    train.steps = 3_500
     train.optimizer = "adamw"
     train.learning_rate = 1e-3
     train.schedule = "cosine"
     train.warmup_steps = 100
     train.clip_norm = 10.0
     train.checkpoint_every = 500
-    train.eval_every = 2_000
+    train.eval_every = 1_750
     config.eval.batch_size = 4
     config.eval.max_detections = (1, 100, 300)
     return config

@@ -52,21 +52,24 @@ def match(
 def ignore_crowd(
     label: Array, boxes: Array, gt_boxes: Array, gt_crowd: Array, max_share: float
 ) -> Array:
-    """Ignores the boxes that lie inside a crowd region, where objects are not told apart.
+    """Ignores the background boxes that lie inside a crowd region: there may be objects in them.
+
+    A box that matches a single object stays positive, wherever it lies.
 
     Args:
         label: `[N]` int32 from `match`.
         boxes: `[N, 4]` float32, xyxy, pixels.
         gt_boxes: `[G, 4]` float32, xyxy, pixels.
         gt_crowd: `[G]` bool: valid crowd regions.
-        max_share: a box is ignored when this share of it, or more, is inside one crowd region.
+        max_share: a negative box is ignored when this share of it, or more, is inside one crowd
+            region.
 
     Returns:
         `[N]` int32, `label` with -1 for those boxes.
     """
     share = jnp.where(gt_crowd[None, :], box_ops.overlap_share(boxes, gt_boxes), 0.0)
     in_crowd = ((share >= max_share) & gt_crowd[None, :]).any(axis=1)
-    return jnp.where(in_crowd, IGNORED, label)
+    return jnp.where(in_crowd & (label != POSITIVE), IGNORED, label)
 
 
 def sample_indices(

@@ -89,8 +89,10 @@ def test_ignore_crowd():
     crowd = jnp.array([False, True, False, False])
     label = ignore_crowd(jnp.array([1, 0, 0, 0, 0]), boxes, gt_boxes, crowd, 0.5)
     np.testing.assert_array_equal(label, [1, -1, -1, 0, 0])
-    label = ignore_crowd(jnp.array([1, 1, 0, 0, 0]), boxes, gt_boxes, crowd, 0.51)
+    label = ignore_crowd(jnp.array([1, 0, 0, 0, 0]), boxes, gt_boxes, crowd, 0.51)
     np.testing.assert_array_equal(label, [1, -1, 0, 0, 0])
+    label = ignore_crowd(jnp.array([1, 1, 0, 0, 0]), boxes, gt_boxes, crowd, 0.5)
+    np.testing.assert_array_equal(label, [1, 1, -1, 0, 0])  # it matches a single object
     label = ignore_crowd(jnp.array([0, 0, 0, 0, 0]), boxes, gt_boxes, crowd, 0.0)
     np.testing.assert_array_equal(label, [-1] * 5)  # a share of 0 asks for nothing
 
