@@ -151,6 +151,24 @@ def _local_slots(batch_size: int, process_index: int, process_count: int) -> ran
     return range(process_index * share, (process_index + 1) * share)
 
 
+def _check(data: ConfigDict) -> None:
+    if data.on_error not in ("skip", "raise"):
+        raise ValueError(f"data.on_error is {data.on_error!r}; choose 'skip' or 'raise'")
+    if not 0 <= data.flip <= 1:
+        raise ValueError(f"data.flip is {data.flip}; a probability lies between 0 and 1")
+    lowest = {"max_instances": 1, "mask_size": 1, "workers": 0, "prefetch": 0}
+    for key, least in lowest.items():
+        if data[key] < least:
+            raise ValueError(f"data.{key} is {data[key]}; at least {least} is needed")
+
+
+def _cores() -> int:
+    """Returns the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _batches(
     dataset: Dataset,
     config: ConfigDict,
@@ -161,8 +179,7 @@ def _batches(
 ) -> Iterator[tuple[Batch, dict]]:
     """Prepares the slots at the positions in parallel and joins each batch with its step's info."""
     data = config.data
-    if data.on_error not in ("skip", "raise"):
-        raise ValueError(f"data.on_error is {data.on_error!r}; choose 'skip' or 'raise'")
+    _check(data)
     spec = example_spec((None, None), data.max_instances, data.mask_size)
     # Beside the arrays travel the number of objects cut and the reason why an image has failed.
     dtypes = [tf.as_dtype(dtype) for _, dtype in spec.values()] + [tf.int64, tf.string]
@@ -178,7 +195,7 @@ def _batches(
             tensor.set_shape(shape)
         return tuple(tensors)
 
-    workers = data.workers or len(os.sched_getaffinity(0))
+    workers = data.workers or _cores()
     cv2.setNumThreads(1)  # images are the unit of parallel work
     batches = positions.map(prepare_tensors, num_parallel_calls=workers, deterministic=True)
     batches = batches.batch(batch_size, drop_remainder=True).prefetch(data.prefetch)

@@ -259,9 +259,26 @@ def test_senseless_arguments_are_refused_at_once(config):
         pipeline.eval_batches(dataset, config, process_index=2, process_count=2)
     with pytest.raises(ValueError, match="no images"):
         pipeline.train_batches(noise_dataset(0), config)
-    config.data.on_error = "ignore"
-    with pytest.raises(ValueError, match="'ignore'; choose 'skip' or 'raise'"):
-        pipeline.train_batches(dataset, config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("on_error", "ignore", "'ignore'; choose 'skip' or 'raise'"),
+        ("flip", 1.5, "flip is 1.5"),
+        ("max_instances", 0, "max_instances is 0; at least 1"),
+        ("workers", -1, "workers is -1; at least 0"),
+    ],
+)
+def test_a_senseless_configuration_is_refused_at_once(config, key, value, message):
+    config.data[key] = value
+    with pytest.raises(ValueError, match=message):
+        pipeline.train_batches(noise_dataset(3), config)
+
+
+def test_nothing_need_be_prepared_ahead(config):
+    config.data.prefetch = 0
+    assert len(take(pipeline.eval_batches(noise_dataset(9), config), 10)) == 3
 
 
 def test_a_mistake_in_the_code_is_no_broken_image(config):
@@ -283,5 +300,5 @@ batches = pipeline.train_batches(shapes.read(count=50, seed=0, size=64), config)
 next(batches)
 sys.exit(3)
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=300)
     assert ended.returncode == 3
