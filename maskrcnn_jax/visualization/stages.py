@@ -74,14 +74,13 @@ def training_pictures(
     matched = anchors[np.asarray(anchor_labels) == 1]
     valid, labels = stages["roi_valid"][index], stages["roi_labels"][index]
     rois = stages["rois"][index] * scale
+    # Broad and below the others: the true boxes are among the sampled ones.
+    image = draw_boxes(image, gt_boxes[gt_valid] * scale, _WHITE, 5)
     sampled = draw_boxes(image, rois[valid & (labels == 0)], _RED)
-    sampled = draw_boxes(sampled, rois[valid & (labels > 0)], _GREEN)
-    pictures = {
+    return {
         "matched_anchors": draw_boxes(image, matched * scale, _GREEN),
-        "sampled_rois": sampled,
+        "sampled_rois": draw_boxes(sampled, rois[valid & (labels > 0)], _GREEN),
     }
-    true = gt_boxes[gt_valid] * scale
-    return {name: draw_boxes(p, true, _WHITE, 2) for name, p in pictures.items()}
 
 
 def features_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:

@@ -1,0 +1,83 @@
+"""Pictures of the stages, from the tiny detector's own."""
+
+import jax
+import numpy as np
+import pytest
+
+from maskrcnn_jax.data import datasets
+from maskrcnn_jax.data.example import make_example
+from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.visualization.stages import (
+    inference_pictures,
+    masks_picture,
+    objectness_picture,
+    training_pictures,
+)
+from tests.end_to_end.tiny import get_config
+from tests.inference.tiny_model import tiny_predictor, tiny_variables
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def stages(image):
+    return tiny_predictor().stages(image)[1]
+
+
+def test_every_stage_of_a_prediction_has_a_picture(image, stages):
+    pictures = inference_pictures(stages["input"][0], stages, get_config().model)
+    names = ["1_features", "2_objectness", "3_anchors", "4_proposals", "5_masks"]
+    assert sorted(pictures) == names
+    for picture in pictures.values():
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.std() > 0
+    assert pictures["4_proposals"].shape == (512, 512, 3)
+    proposal = stages["proposals"][0][0] * 8
+    changed = (pictures["4_proposals"] != image.repeat(8, 0).repeat(8, 1)).any(axis=-1)
+    assert changed[round(proposal[1]), round((proposal[0] + proposal[2]) / 2)]
+
+
+def test_objectness_shows_the_best_anchor_where_it_is(stages):
+    logits = np.full(stages["rpn_logits"].shape, -20.0, np.float32)
+    logits[0, (5 * 16 + 9) * 3 + 1] = 20.0  # P2, row 5, column 9, second of the three anchors
+    black = np.zeros((64, 64, 3), np.uint8)
+    picture = objectness_picture(black, {**stages, "rpn_logits": logits})[-64:, :64]
+    bright = np.argwhere(picture.sum(axis=-1) > picture.sum(axis=-1).max() / 2)
+    assert bright.min(axis=0).tolist() == [20, 36]
+    assert bright.max(axis=0).tolist() == [23, 39]
+
+
+def test_masks_are_shown_in_order():
+    logits = np.full((3, 28, 28), -50.0)
+    logits[1] = 50.0
+    picture = masks_picture(logits, columns=2, cell=56)
+    assert picture.shape == (120, 120, 3)
+    assert picture[30, 90].tolist() == [255, 255, 255]
+    assert picture[30, 30].tolist() == picture[90, 30].tolist() == [0, 0, 0]
+
+
+def test_training_pictures_show_truth_matches_and_samples():
+    config = get_config()
+    dataset = datasets.load(config.data, "train")
+    example, _ = make_example(dataset.records[0], dataset, config.data, None)
+    batch = {name: value[None] for name, value in example.items()}
+    model = make_model(config.model, 3)
+    losses = jax.jit(
+        lambda variables, batch: model.apply(
+            variables, batch, jax.random.key(0), method="losses", mutable=["batch_stats"]
+        )[0][1]
+    )
+    stages = jax.device_get(losses(tiny_variables(), batch))
+    pictures = training_pictures(batch, stages, config.model)
+    assert sorted(pictures) == ["matched_anchors", "sampled_rois"]
+    x1, y1, x2, _ = (batch["gt_boxes"][0, 0] * 8).round().astype(int)
+    for picture in pictures.values():
+        assert picture.shape == (512, 512, 3)
+        edge = picture[max(y1 - 2, 0) : y1 + 3, (x1 + x2) // 2]
+        assert (edge > 240).all(axis=-1).any()  # the true box, in white
+        green = (picture[..., 1] > 150) & (picture[..., 0] < 60) & (picture[..., 2] < 60)
+        assert green.sum() > 50
