@@ -82,7 +82,8 @@ class Norm(nn.Module):
             x: [..., H, W, C].
             batch_statistics: with kind bn, normalise with the batch's own mean and (biased)
                 variance and update the running ones, whose variance is unbiased.
-            mask: bool, x's leading axes or the first of them: what does not enter the statistics.
+            mask: bool, of x's first axes ([B], or [B, N] for RoIs); what is False does not enter
+                the statistics.
         """
         if self.kind not in ("frozen_bn", "bn", "gn"):
             raise ValueError(f"norm is {self.kind!r}; it must be one of frozen_bn, bn, gn, none")
@@ -99,10 +100,12 @@ class Norm(nn.Module):
         if self.kind == "frozen_bn":
             scale, bias, mean, var = jax.lax.stop_gradient((scale, bias, mean, var))
         elif batch_statistics and not self.is_initializing():
-            mean, var, count = _moments(x32, mask)
-            # Without a single valid element the running statistics stay as they are.
-            share = jnp.where(count > 0, self.momentum, 0.0)
+            batch_mean, batch_var, count = _moments(x32, mask)
+            # Without a single valid element the stored statistics serve, and stay as they are.
+            mean = jnp.where(count > 0, batch_mean, mean)
+            var = jnp.where(count > 0, batch_var, var)
             unbiased = var * count / jnp.maximum(count - 1, 1)
+            share = jnp.where(count > 0, self.momentum, 0.0)
             running_mean.value += share * (mean - running_mean.value)
             running_var.value += share * (unbiased - running_var.value)
         scale = scale * jax.lax.rsqrt(var + self.epsilon)

@@ -89,7 +89,7 @@ class Case:
             "image_size": self.z["eval.image_sizes"].astype(np.float32),
             "gt_boxes": np.pad(boxes, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan),
             "gt_classes": np.pad(classes, ((0, 0), (0, 1))).astype(np.int32),
-            # Not used: `mask_targets` below cuts targets from the full masks.
+            # Not used: `mask_targets` cuts targets from the full masks.
             "gt_masks": np.zeros((self.num_images, slots, 8, 8), np.uint8),
             "gt_crowd": np.zeros((self.num_images, slots), bool),
             "gt_valid": valid,
@@ -122,7 +122,7 @@ class Case:
     def train(self, batch_statistics):
         """Losses, stages, gradients by torch name and norm statistics after a training step."""
 
-        def total(params, targets):
+        def total(params):
             (losses, stages), updated = self.model.apply(
                 {**self.variables, "params": params},
                 self.batch,
@@ -131,24 +131,21 @@ class Case:
                 method="losses",
                 mutable=["batch_stats"],
             )
-            losses["loss_mask"] = mask_loss(stages["mask_logits"], targets, stages["mask_valid"])
+            # torchvision cuts its targets from full masks; ours are kept inside their boxes.
+            logits, positive = stages["mask_logits"], stages["mask_valid"]
+            targets = jax.pure_callback(
+                self.mask_targets,
+                jax.ShapeDtypeStruct(logits.shape, np.float32),
+                *jax.lax.stop_gradient((stages["rois"], stages["roi_matched"], positive)),
+            )
+            losses["loss_mask"] = mask_loss(logits, targets, positive)
             losses["loss_total"] = sum(losses[name] for name in LOSSES[:-1])
-            keep = ("roi_labels", "roi_matched", "roi_valid", "rois", "mask_valid")
+            keep = ("roi_labels", "roi_matched", "roi_valid", "rois")
             stages = {k: v for k, v in stages.items() if k in keep or k.endswith("_counts")}
             return losses["loss_total"], (losses, stages, updated)
 
-        # The RoIs must be known before targets can be cut for them: the same program runs twice.
         step = jax.jit(jax.value_and_grad(total, has_aux=True))
-        targets = np.zeros((self.num_images, MASK_SLOTS, 28, 28), np.float32)
-        (_, (_, stages, _)), _ = jax.device_get(step(self.variables["params"], targets))
-        for i, slot in zip(*np.nonzero(stages["mask_valid"]), strict=True):
-            width = self.z[f"image.{i}"].shape[1]
-            bits = self.z[f"gt_mask_bits.{i}"][stages["roi_matched"][i, slot]]
-            mask = np.unpackbits(bits, axis=-1, count=width)
-            targets[i, slot] = roi_align(mask, stages["rois"][i, slot], 28)
-        (_, (losses, stages, updated)), gradients = jax.device_get(
-            step(self.variables["params"], targets)
-        )
+        (_, (losses, stages, updated)), gradients = jax.device_get(step(self.variables["params"]))
         updated = {"params": self.variables["params"], **updated}
         gradients = {"params": gradients, "batch_stats": self.variables["batch_stats"]}
         return {
@@ -157,6 +154,16 @@ class Case:
             "gradients": torchvision.export_state(gradients, self.config),
             "after": torchvision.export_state(updated, self.config),
         }
+
+    def mask_targets(self, rois, matched, positive):
+        """The targets of the first P RoIs of each image, from the fixture's full masks."""
+        targets = np.zeros((*positive.shape, 28, 28), np.float32)
+        for i, slot in zip(*np.nonzero(np.asarray(positive)), strict=True):
+            width = self.z[f"image.{i}"].shape[1]
+            bits = self.z[f"gt_mask_bits.{i}"][np.asarray(matched)[i, slot]]
+            mask = np.unpackbits(bits, axis=-1, count=width)
+            targets[i, slot] = roi_align(mask, np.asarray(rois)[i, slot], 28)
+        return targets
 
     @cached_property
     def trained(self):
@@ -347,8 +354,10 @@ def test_gradients(case):
             reference = case.z[key]
             if gradient.shape != reference.shape:  # a part of the weights of a convolution
                 gradient = gradient[:8, ::8]
-            scale = np.abs(reference).max()
-            np.testing.assert_allclose(gradient, reference, atol=2e-3 * scale, err_msg=key)
+            # Batch norm over the batch makes the early layers' gradients noisy in float32.
+            noise = case.meta["float32_vs_float64_max_abs"][part][key.removeprefix(f"{part}.")]
+            atol = max(2e-3 * np.abs(reference).max(), 3 * noise)
+            np.testing.assert_allclose(gradient, reference, atol=atol, err_msg=key)
 
 
 def test_what_is_not_trained_has_no_gradient(case):

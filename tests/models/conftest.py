@@ -1,0 +1,102 @@
+"""A detector so small that a training step takes a moment, with its programs compiled once."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from configs.base import get_config
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
+
+HEIGHT, WIDTH, GRID, SLOTS, NUM_CLASSES = 64, 96, 14, 4, 3
+
+
+def _tiny_config() -> ConfigDict:
+    model = get_config().model
+    model.backbone.update(dict(depth=18, width=8, norm="bn", trainable_stages=3))
+    model.fpn.channels = 16
+    model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
+    for mode in ("train", "eval"):
+        model.rpn[f"pre_nms_top_n_{mode}"] = 40
+        model.rpn[f"post_nms_top_n_{mode}"] = 30
+    # Nothing is sampled away, so that no result depends on a random number.
+    model.rpn.samples_per_image = 4096
+    model.rpn.positive_fraction = 1.0
+    model.roi.samples_per_image = 34
+    model.roi.positive_fraction = 1.0
+    model.roi.canonical_size = 56.0
+    model.box_head.update(dict(convs=1, conv_channels=8, dense_channels=32, norm="bn"))
+    model.mask_head.update(dict(convs=1, channels=8, norm="bn"))
+    model.detections.max_per_image = 10
+    return model
+
+
+class Step(NamedTuple):
+    """Everything a training step computes."""
+
+    losses: dict
+    stages: dict
+    gradients: dict
+    batch_stats: dict
+
+
+class Tiny:
+    """The model, its variables and its two compiled programs."""
+
+    def __init__(self):
+        self.config = _tiny_config()
+        self.model = MaskRCNN(FrozenConfigDict(self.config), NUM_CLASSES)
+        self.variables = initial_variables(self.model, jax.random.key(0))
+        self._predict = jax.jit(
+            lambda variables, *args: self.model.apply(variables, *args, method="predict")
+        )
+        self._step = jax.jit(jax.value_and_grad(self._total, has_aux=True))
+
+    def _total(self, params, batch):
+        (losses, stages), updated = self.model.apply(
+            {**self.variables, "params": params},
+            batch,
+            jax.random.key(1),
+            method="losses",
+            mutable=["batch_stats"],
+        )
+        return losses["loss_total"], (losses, stages, updated["batch_stats"])
+
+    def predict(self, image, image_size):
+        return jax.device_get(self._predict(self.variables, image, image_size))
+
+    def step(self, batch) -> Step:
+        (_, (losses, stages, batch_stats)), gradients = jax.device_get(
+            self._step(self.variables["params"], batch)
+        )
+        return Step(losses, stages, gradients, batch_stats)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    return Tiny()
+
+
+@pytest.fixture
+def tiny_config() -> ConfigDict:
+    """The tiny model's configuration, to be changed."""
+    return _tiny_config()
+
+
+@pytest.fixture
+def batch() -> dict:
+    """Two images of different sizes; two objects, a crowd region and an empty slot in each."""
+    rng = np.random.default_rng(0)
+    boxes = [[8, 6, 40, 38], [30, 20, 62, 50], [2, 40, 30, 52], [0, 0, 0, 0]]
+    return {
+        "image": rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8),
+        "image_size": np.array([[64, 96], [53, 70]], np.float32),
+        "gt_boxes": np.array([boxes, boxes], np.float32),
+        "gt_classes": np.array([[1, 3, 2, 0], [2, 2, 1, 0]], np.int32),
+        "gt_masks": rng.integers(0, 256, (2, SLOTS, GRID, GRID), dtype=np.uint8),
+        "gt_crowd": np.array([[False, False, True, False]] * 2),
+        "gt_valid": np.array([[True, True, True, False]] * 2),
+        "image_valid": np.array([True, True]),
+    }

@@ -1,0 +1,82 @@
+"""ResNet and FPN: published sizes, strides, up-sampling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maskrcnn_jax.models.fpn import FPN
+from maskrcnn_jax.models.resnet import ResNet
+
+KEY = jax.random.key(0)
+
+
+def shapes(model, size=64):
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    return jax.eval_shape(model.init_with_output, KEY, image)
+
+
+@pytest.mark.parametrize(
+    ("depth", "with_classifier", "classifier"),
+    [
+        (18, 11_689_512, 513_000),
+        (34, 21_797_672, 513_000),
+        (50, 25_557_032, 2_049_000),
+        (101, 44_549_160, 2_049_000),
+        (152, 60_192_808, 2_049_000),
+    ],
+)
+def test_number_of_parameters_is_the_published_one(depth, with_classifier, classifier):
+    _, variables = shapes(ResNet(depth))
+    sizes = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
+    assert sum(sizes) == with_classifier - classifier
+
+
+@pytest.mark.parametrize(("depth", "channels"), [(18, (8, 16, 32, 64)), (50, (32, 64, 128, 256))])
+def test_feature_shapes(depth, channels):
+    features, _ = shapes(ResNet(depth, width=8))
+    sides = {name: 64 // stride for name, stride in zip(features, (4, 8, 16, 32), strict=True)}
+    assert {name: x.shape for name, x in features.items()} == {
+        name: (1, sides[name], sides[name], c)
+        for name, c in zip(("c2", "c3", "c4", "c5"), channels, strict=True)
+    }
+
+
+def test_stride_goes_to_the_3x3_or_the_1x1_convolution():
+    image = np.random.default_rng(0).standard_normal((1, 64, 64, 3)).astype(np.float32)
+    model = ResNet(50, width=2, norm="gn")
+    variables = model.init(KEY, image)
+    c3 = {}
+    for where in (False, True):
+        model = ResNet(50, width=2, norm="gn", stride_in_1x1=where)
+        c3[where] = model.apply(variables, image)["c3"]
+    assert c3[False].shape == c3[True].shape
+    assert not np.allclose(c3[False], c3[True])
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"depth is 20.*18, 34, 50, 101, 152"):
+        shapes(ResNet(20))
+    with pytest.raises(ValueError, match="trainable_stages is 6"):
+        shapes(ResNet(18, trainable_stages=6))
+
+
+def test_pyramid_by_hand():
+    """With kernels that copy, every level is the sum of itself and the nearest coarser pixels."""
+    sides = {"c2": 16, "c3": 8, "c4": 4, "c5": 2}
+    features = {name: np.zeros((1, side, side, 1), np.float32) for name, side in sides.items()}
+    features["c5"][0, :, :, 0] = [[1, 2], [3, 4]]
+    features["c4"][0, 0, 1] = 10
+    model = FPN(channels=1)
+    variables = model.init(KEY, features)
+    middle = np.zeros((3, 3, 1, 1), np.float32)
+    middle[1, 1] = 1
+    for name, layer in variables["params"].items():
+        layer["conv"]["kernel"] = middle if name.startswith("output") else np.ones((1, 1, 1, 1))
+    pyramid = model.apply(variables, features)
+    assert list(pyramid) == ["p2", "p3", "p4", "p5", "p6"]
+    p4 = [[1, 11, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    np.testing.assert_array_equal(pyramid["p4"][0, ..., 0], p4)
+    np.testing.assert_array_equal(pyramid["p3"][0, ..., 0], np.kron(p4, np.ones((2, 2))))
+    np.testing.assert_array_equal(pyramid["p2"][0, ..., 0], np.kron(p4, np.ones((4, 4))))
+    np.testing.assert_array_equal(pyramid["p6"][0, ..., 0], [[1]])

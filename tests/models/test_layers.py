@@ -1,0 +1,127 @@
+"""Layers against plain numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maskrcnn_jax.models.layers import Conv, ConvNorm, Dense, Norm, Upsample
+
+KEY = jax.random.key(0)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def numpy_conv(x, kernel, stride):
+    """x [H, W, Cin] with half the kernel as zeros on every side."""
+    size = kernel.shape[0]
+    x = np.pad(x, ((size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+    rows = range(0, x.shape[0] - size + 1, stride)
+    columns = range(0, x.shape[1] - size + 1, stride)
+    return np.array(
+        [[np.tensordot(x[i : i + size, j : j + size], kernel, 3) for j in columns] for i in rows]
+    )
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1), (3, 2), (7, 2)])
+def test_conv_pads_every_side_alike(size, stride):
+    x = normal(2, 3, 8, 10, 4)  # two leading axes, as RoIs have
+    layer = Conv(5, size, stride)
+    variables = layer.init(KEY, x)
+    variables["params"]["bias"] = normal(5)
+    ours = layer.apply(variables, x)
+    for i, j in np.ndindex(2, 3):
+        expected = numpy_conv(x[i, j], variables["params"]["kernel"], stride) + normal(5)
+        np.testing.assert_allclose(ours[i, j], expected, atol=1e-5)
+
+
+def test_norm_with_the_batchs_statistics():
+    x, scale, bias, mean, var = normal(3, 2, 4, 4, 5), *normal(4, 5, seed=1)
+    mask = np.array([[True, True], [True, False], [False, False]])
+    x[~mask] = 1e3  # not to be seen
+    variables = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": var**2},
+    }
+    ours, updated = Norm("bn").apply(variables, x, True, mask, mutable=["batch_stats"])
+    seen = x[mask].reshape(-1, 5)
+    expected = (x - seen.mean(0)) / np.sqrt(seen.var(0) + 1e-5) * scale + bias
+    np.testing.assert_allclose(ours[mask], expected[mask], atol=1e-5)
+    updated = updated["batch_stats"]
+    np.testing.assert_allclose(updated["mean"], 0.9 * mean + 0.1 * seen.mean(0), atol=1e-6)
+    unbiased = seen.var(0, ddof=1)
+    np.testing.assert_allclose(updated["var"], 0.9 * var**2 + 0.1 * unbiased, atol=1e-6)
+
+
+def test_norm_of_a_batch_without_valid_elements_uses_the_stored_statistics():
+    x, variables = normal(2, 4, 4, 3), {"params": {"scale": np.ones(3), "bias": np.zeros(3)}}
+    variables["batch_stats"] = {"mean": np.full(3, 0.5), "var": np.full(3, 2.0)}
+    ours, updated = Norm("bn").apply(variables, x, True, np.zeros(2, bool), mutable=["batch_stats"])
+    np.testing.assert_allclose(ours, (x - 0.5) / np.sqrt(2.0 + 1e-5), atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+
+
+@pytest.mark.parametrize("kind", ["bn", "frozen_bn"])
+def test_norm_with_stored_statistics(kind):
+    x, scale, bias, mean, var = normal(2, 4, 4, 5), *normal(4, 5, seed=1)
+    variables = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": var**2},
+    }
+    layer = Norm(kind, epsilon=1e-3)
+    ours, updated = layer.apply(variables, x, kind == "frozen_bn", mutable=["batch_stats"])
+    expected = (x - mean) / np.sqrt(var**2 + 1e-3) * scale + bias
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+
+    def total(params):
+        return layer.apply({**variables, "params": params}, x).sum()
+
+    gradients = jax.tree.leaves(jax.grad(total)(variables["params"]))
+    assert all(g.any() == (kind == "bn") for g in gradients)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (8, 8), (48, 16)])
+def test_group_norm(channels, groups):
+    x = normal(2, 3, 4, 6, channels)
+    layer = Norm("gn")
+    variables = layer.init(KEY, x)
+    assert "batch_stats" not in variables
+    grouped = x.reshape(2, 3, 24, groups, -1)
+    mean, var = grouped.mean((2, 4), keepdims=True), grouped.var((2, 4), keepdims=True)
+    expected = ((grouped - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+
+
+def test_unknown_norm_is_refused():
+    with pytest.raises(ValueError, match=r"'batchnorm'.*frozen_bn, bn, gn, none"):
+        ConvNorm(4, 3, norm="batchnorm").init(KEY, normal(1, 4, 4, 2))
+
+
+def test_bias_only_without_norm():
+    x = normal(1, 4, 4, 2)
+    assert set(ConvNorm(4, 3).init(KEY, x)["params"]["conv"]) == {"kernel", "bias"}
+    assert set(ConvNorm(4, 3, norm="gn").init(KEY, x)["params"]["conv"]) == {"kernel"}
+
+
+def test_upsample_is_the_transposed_convolution():
+    x = normal(2, 3, 5, 4)
+    layer = Upsample(6)
+    variables = layer.init(KEY, x)
+    variables["params"]["bias"] = bias = normal(6)
+    kernel = variables["params"]["kernel"]
+    expected = np.zeros((2, 6, 10, 6), np.float32) + bias
+    for i, j in np.ndindex(3, 5):  # every input pixel adds its 2x2 block
+        block = np.tensordot(x[:, i, j], kernel, 1)
+        expected[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += block
+    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [Conv(3, 3), ConvNorm(3, 3, norm="bn"), Upsample(3), Dense(3)])
+def test_dtype_is_of_the_computation_alone(layer):
+    layer = layer.clone(dtype=jnp.bfloat16)
+    y, variables = layer.init_with_output(KEY, normal(1, 4, 4, 2))
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
