@@ -26,19 +26,18 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of con
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for checkpoints and logs; by default runs/<config.name>."
 )
+_CACHE = flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or off.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
 flags.mark_flag_as_required("config")
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Loads and checks the data, trains, evaluates."""
-    train_set = datasets.load(config.data, "train")
-    val_set = datasets.load(config.data, "val")
-    for dataset in (train_set, val_set):
-        check.report(check.check(dataset, config))
-    predict_step = make_predict_step(
-        make_model(config.model, len(train_set.class_names)), sharding.make_mesh(config.mesh)
+    train_set, val_set = (
+        check.checked(datasets.load(config.data, split), config.data) for split in ("train", "val")
     )
+    model = make_model(config.model, len(train_set.class_names))
+    predict_step = make_predict_step(model, sharding.make_mesh(config.mesh))
     data = loop.TrainingData(
         class_names=train_set.class_names,
         category_ids=train_set.category_ids,
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     if not _DEBUG.value:
         logging.set_verbosity(logging.ERROR)
-    use_compilation_cache()
+    use_compilation_cache(_CACHE.value)
     config = _CONFIG.value
     try:
         train(config, Path(_WORKDIR.value or Path("runs") / config.name))

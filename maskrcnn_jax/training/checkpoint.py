@@ -29,7 +29,8 @@ class Checkpoints:
     Args:
         workdir: the run's folder; made where it does not exist.
         keep: how many of the newest are kept.
-        metadata: `config` (a ConfigDict), `class_names` and `category_ids`, written with each.
+        metadata: written with each: `config` (a ConfigDict), `class_names`, `category_ids`,
+            `num_images` (in the training set).
     """
 
     def __init__(self, workdir: str | Path, keep: int, metadata: dict[str, Any]):

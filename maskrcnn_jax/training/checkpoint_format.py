@@ -66,17 +66,21 @@ def check_structure(found: Any, wanted: Any, where: str) -> None:
     found, wanted = _leaves(found), _leaves(wanted)
     if found == wanted:
         return
-    faults = [f"{key} is missing" for key in wanted if key not in found]
-    faults += [f"{key} is unknown" for key in found if key not in wanted]
-    faults += [
-        f"{key} is {_describe(found[key])}, not {_describe(wanted[key])}"
-        for key in wanted
-        if key in found and found[key] != wanted[key]
-    ]
-    more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+    kinds = (
+        [f"{key} is missing" for key in wanted if key not in found],
+        [f"{key} is unknown" for key in found if key not in wanted],
+        [
+            f"{key} is {_describe(found[key])}, not {_describe(wanted[key])}"
+            for key in wanted
+            if key in found and found[key] != wanted[key]
+        ],
+    )
+    shown = [fault for faults in kinds for fault in faults[:3]]
+    rest = sum(map(len, kinds)) - len(shown)
+    more = f", and {rest} more" if rest else ""
     raise ValueError(
         f"the checkpoint {where} has other arrays than this model and configuration: "
-        f"{', '.join(faults[:5])}{more}. Use the configuration and the version of the package that "
+        f"{', '.join(shown)}{more}. Use the configuration and the version of the package that "
         f"it was written with (metadata), or give another --workdir"
     )
 

@@ -66,7 +66,10 @@ def train(config: ConfigDict, workdir: str | Path, data: TrainingData) -> dict[s
     workdir = Path(workdir)
     _check_cadence(config)
     mesh = sharding.make_mesh(config.mesh)
-    local_batch = sharding.local_batch_size(config.train.batch_size, mesh)
+    local_batch = sharding.local_batch_size(
+        config.train.batch_size, mesh, "config.train.batch_size"
+    )
+    sharding.local_batch_size(config.eval.batch_size, mesh, "config.eval.batch_size")
     model = make_model(config.model, len(data.class_names))
     params = abstract_variables(model)["params"]
     trainable = trainable_mask(params, config.model)
@@ -79,6 +82,7 @@ def train(config: ConfigDict, workdir: str | Path, data: TrainingData) -> dict[s
         "config": config,
         "class_names": data.class_names,
         "category_ids": data.category_ids,
+        "num_images": data.num_images,
     }
     with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
 
@@ -124,6 +128,10 @@ def _start(
             f"{config.train.steps}; raise that, or give another --workdir"
         )
     target = sharding.abstract(jax.eval_shape(initial_state), mesh)
+    if saved["num_images"] != data.num_images:
+        changes.append(
+            f"training images: {saved['num_images']} -> {data.num_images} (their order is another)"
+        )
     state = checkpoints.restore(target)
     _say(f"going on from step {step}, restored from {where / str(step)}")
     for change in changes:
@@ -162,7 +170,8 @@ def _run(
             if is_evaluated:
                 with progress.pause():
                     metrics = _evaluate(data, checkpoints, state, step, settings, interrupts)
-                log.write("eval", step, metrics)
+                if step > log.evaluated_step:  # else a finished run, evaluated once more
+                    log.write("eval", step, metrics)
             if is_last:
                 return metrics
 
@@ -257,7 +266,8 @@ def _farewell(workdir: Path, metrics: dict[str, float]) -> str:
         f"last checkpoint: {workdir / LAST}",
         f"best checkpoint: {workdir / BEST}",
         "next:",
-        f"  python eval.py --workdir={workdir}",
+        f"  python eval.py --workdir={workdir} --checkpoint=best",
+        f"  python predict.py --workdir={workdir} IMAGE...",
         f"  tensorboard --logdir={workdir / 'tensorboard'}",
     ]
     return "\n".join(lines)

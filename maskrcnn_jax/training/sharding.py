@@ -46,8 +46,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def local_batch_size(batch_size: int, mesh: Mesh) -> int:
+def local_batch_size(batch_size: int, mesh: Mesh, key: str) -> int:
     """Returns how many images of a global batch this process has to provide.
+
+    Args:
+        batch_size: of all processes.
+        mesh: as `make_mesh` returns it.
+        key: of the configuration, for the message.
 
     Raises:
         ValueError: where the devices cannot have equal shares.
@@ -55,7 +60,7 @@ def local_batch_size(batch_size: int, mesh: Mesh) -> int:
     devices = mesh.shape["data"]
     if batch_size < 1 or batch_size % devices:
         raise ValueError(
-            f"config.train.batch_size is {batch_size}, which {devices} devices cannot share "
+            f"{key} is {batch_size}, which {devices} devices cannot share "
             f"equally; make it a multiple of {devices}, or use fewer devices (config.mesh.data)"
         )
     return batch_size // devices * len(mesh.local_devices)

@@ -1,0 +1,117 @@
+"""`train.py` from outside: killed, terminated, resumed, and given wrong input."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import StandardCheckpointer
+
+STEPS = 24
+COMMAND = (
+    "train.py",
+    "--config=tests/end_to_end/tiny.py",
+    f"--config.train.steps={STEPS}",
+    "--config.train.log_every=1",
+    "--config.train.checkpoint_every=4",
+)
+
+
+def _signal_at_step(process, step, number):
+    """Sends a signal once a step has been logged; returns what was printed up to then."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(f"step {step}/"):
+            process.send_signal(number)
+            break
+    rest, errors = process.communicate(timeout=300)
+    return "".join(lines) + rest, errors
+
+
+def _checkpoint(workdir):
+    """All arrays of the last step's checkpoint, by their paths."""
+    checkpointer, arrays = StandardCheckpointer(), {}
+    for item in ("variables", "optimizer"):
+        tree = checkpointer.restore(workdir / "checkpoints" / str(STEPS) / item)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return arrays
+
+
+def _losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss_total"]) for row in rows if row["kind"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def whole(run_command, tmp_path_factory):
+    """The work directory and the output of a run that nothing has stopped."""
+    workdir = tmp_path_factory.mktemp("whole")
+    status, out, err = run_command(*COMMAND, f"--workdir={workdir}")
+    assert status == 0, err
+    return workdir, out
+
+
+@pytest.fixture(scope="module")
+def broken(start_command, run_command, tmp_path_factory):
+    """The same run, killed, started again, terminated, and started again."""
+    workdir = tmp_path_factory.mktemp("broken")
+    command = (*COMMAND, f"--workdir={workdir}")
+
+    killed = start_command(*command)
+    _signal_at_step(killed, 7, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+
+    terminated = start_command(*command)
+    out, err = _signal_at_step(terminated, 13, signal.SIGTERM)
+    return workdir, (terminated.returncode, out, err), run_command(*command)
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    workdir, out = whole
+    assert {path.name for path in workdir.iterdir()} == {
+        "best",
+        "checkpoints",
+        "config.json",
+        "eval",
+        "metrics.jsonl",
+        "tensorboard",
+    }
+    assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [16, 20, 24]
+    assert [step for step, _ in _losses(workdir)] == list(range(1, STEPS + 1))
+    assert "segm/AP" in json.loads((workdir / "eval" / "metrics.json").read_text())
+    assert out.count("compiled in") == 1
+    assert f"python eval.py --workdir={workdir}" in out
+
+
+def test_a_terminated_run_saves_its_step_and_says_so(broken):
+    status, out, err = broken[1]
+    assert status == 128 + signal.SIGTERM, err
+    assert "going on from step 4, restored from" in out
+    assert "SIGTERM: stopping after this step" in err
+    assert "stopped by SIGTERM after step 1" in err  # 13 or a few more
+    assert "The same command goes on from there" in err
+    assert "Traceback" not in err
+
+
+def test_kill_and_terminate_end_with_the_same_bits(whole, broken):
+    status, out, err = broken[2]
+    assert status == 0, err
+    assert "going on from step 1" in out
+    expected, found = _checkpoint(whole[0]), _checkpoint(broken[0])
+    assert expected.keys() == found.keys()
+    assert len(expected) > 100
+    for key, array in expected.items():
+        np.testing.assert_array_equal(array, found[key], err_msg=key)
+    assert _losses(broken[0]) == _losses(whole[0])
+
+
+def test_resuming_another_run_is_refused_in_one_line(whole, run_command):
+    arguments = ("--config.seed=1", "--config.model.fpn.channels=8", f"--workdir={whole[0]}")
+    status, _, err = run_command(*COMMAND, *arguments)
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "seed: 0 -> 1; model.fpn.channels: 16 -> 8" in line
+    assert "Traceback" not in err

@@ -1,0 +1,234 @@
+"""The loop with the toy detector: when it logs, saves, evaluates and stops, and how it resumes."""
+
+import itertools
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from orbax.checkpoint import StandardCheckpointer
+
+from maskrcnn_jax.training import loop
+from maskrcnn_jax.training.checkpoint import Checkpoints
+from maskrcnn_jax.training.interrupts import Interrupted
+from maskrcnn_jax.training.metrics_log import read
+from maskrcnn_jax.training.progress import NonFiniteLoss
+
+
+class _Data:
+    """Batches that follow from the step, and metrics given beforehand.
+
+    Attributes:
+        served: steps whose batches were taken.
+        evaluated: the number of evaluations.
+        before: functions called before the batch of a step is handed out.
+    """
+
+    def __init__(self):
+        self.served, self.evaluated, self.before = [], 0, {}
+        self.scores = itertools.repeat(0.5)
+        self.on_evaluation = lambda: None
+
+    def batches(self, start):
+        for step in itertools.count(start):
+            self.served.append(step)
+            bucket = (4, 6) if step % 2 else (6, 4)
+            image = np.random.default_rng(step).uniform(0, 255, (2, *bucket, 3))
+            batch = {"image": image.astype(np.float32)}
+            self.before.get(step, lambda batch: None)(batch)
+            ids = [f"image-{step}-{slot}" for slot in range(2)]
+            yield batch, {"image_ids": ids, "epoch": step // 3, "num_cut": 0, "skipped": []}
+
+    def evaluate(self, variables):
+        assert set(variables) == {"params", "batch_stats"}
+        self.evaluated += 1
+        self.on_evaluation()
+        return {"bbox/AP": 0.1, "segm/AP": next(self.scores)}
+
+    def training_data(self, **changes):
+        values = dict(
+            class_names=("a", "b"),
+            category_ids=(1, 2),
+            num_images=6,
+            batches=self.batches,
+            evaluate=self.evaluate,
+        )
+        return loop.TrainingData(**(values | changes))
+
+
+@pytest.fixture
+def data():
+    return _Data()
+
+
+@pytest.fixture
+def config(tiny_config, toy, monkeypatch):
+    """A short run's configuration; the toy takes the detector's place."""
+    model, variables, trainable = toy
+    monkeypatch.setattr(loop, "make_model", lambda *_: model)
+    monkeypatch.setattr(loop, "abstract_variables", lambda _: variables)
+    monkeypatch.setattr(loop, "initial_variables", lambda *_: jax.tree.map(jnp.asarray, variables))
+    monkeypatch.setattr(loop, "trainable_mask", lambda *_: trainable)
+    tiny_config.train.update(steps=6, log_every=2, checkpoint_every=2, eval_every=3)
+    return tiny_config
+
+
+def _final(workdir):
+    """The arrays of the newest checkpoint, by their paths."""
+    folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    checkpointer = StandardCheckpointer()
+    leaves = {}
+    for item in ("variables", "optimizer"):
+        tree = checkpointer.restore(folder / item)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            leaves[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return int(folder.name), leaves
+
+
+def _assert_same(a, b):
+    assert a[0] == b[0]
+    assert a[1].keys() == b[1].keys()
+    for key, leaf in a[1].items():
+        np.testing.assert_array_equal(leaf, b[1][key], err_msg=key)
+
+
+def test_a_whole_run(config, data, tmp_path, capsys):
+    metrics = loop.train(config, tmp_path, data.training_data())
+    assert metrics == {"bbox/AP": 0.1, "segm/AP": 0.5}
+    assert data.evaluated == 2
+    rows = [(row["kind"], row["step"]) for row in read(tmp_path)]
+    assert rows == [("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6)]
+    # Every second step, before each evaluation, and the last; three are kept.
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert steps == [3, 4, 6]
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["3"]
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 6
+    said = capsys.readouterr().out
+    for part in (
+        "no checkpoint in",
+        "total",
+        "bucket 6x4: compiled in",
+        "bucket 4x6: compiled in",
+        "step 4/6",
+        "evaluation at step 3: bbox/AP 0.1000  segm/AP 0.5000  (best so far)",
+        "evaluation at step 6: bbox/AP 0.1000  segm/AP 0.5000\n",
+        f"last checkpoint: {tmp_path / 'checkpoints'}",
+        f"python eval.py --workdir={tmp_path}",
+    ):
+        assert part in said
+    assert said.count("compiled in") == 2
+
+
+def test_resuming_gives_the_same_bits_as_a_run_in_one_go(config, tmp_path, capsys):
+    loop.train(config, tmp_path / "one", _Data().training_data())
+    config.train.steps = 4
+    loop.train(config, tmp_path / "two", _Data().training_data())
+    config.train.steps = 6
+    second = _Data()
+    capsys.readouterr()
+    loop.train(config, tmp_path / "two", second.training_data())
+    assert second.served == [4, 5]
+    assert second.evaluated == 1  # not again what the first part had evaluated
+    assert "changed since then: train.steps: 4 -> 6" in capsys.readouterr().out
+    _assert_same(_final(tmp_path / "one"), _final(tmp_path / "two"))
+
+
+def test_a_finished_run_only_evaluates_again(config, data, tmp_path):
+    loop.train(config, tmp_path, data.training_data())
+    again = _Data()
+    assert loop.train(config, tmp_path, again.training_data())["segm/AP"] == 0.5
+    assert again.served == []
+    assert [row["step"] for row in read(tmp_path) if row["kind"] == "eval"] == [3, 6]
+    assert again.evaluated == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_the_step_and_the_run_can_go_on(config, data, tmp_path, number):
+    loop.train(config, tmp_path / "whole", _Data().training_data())
+    data.before[4] = lambda batch: os.kill(os.getpid(), number)
+    with pytest.raises(Interrupted, match=f"stopped by {number.name} after step 5; saved") as error:
+        loop.train(config, tmp_path / "cut", data.training_data())
+    assert error.value.signal_number == number
+    assert _final(tmp_path / "cut")[0] == 5
+    loop.train(config, tmp_path / "cut", _Data().training_data())
+    _assert_same(_final(tmp_path / "whole"), _final(tmp_path / "cut"))
+
+
+def test_a_signal_during_evaluation_stops_at_once_and_evaluates_when_resumed(
+    config, data, tmp_path
+):
+    data.on_evaluation = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted, match="after step 3"):
+        loop.train(config, tmp_path, data.training_data())
+    assert data.served == [0, 1, 2]
+    assert _final(tmp_path)[0] == 3
+    again = _Data()
+    loop.train(config, tmp_path, again.training_data())
+    assert again.served == [3, 4, 5]
+    assert again.evaluated == 2
+    assert [r["step"] for r in read(tmp_path) if r["kind"] == "eval"] == [3, 6]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, data, tmp_path):
+    config.train.checkpoint_every = 1
+    data.before[3] = lambda batch: batch["image"].fill(np.nan)
+    with pytest.raises(NonFiniteLoss, match=r"step 4 .* loss_total nan.*image-3-0, image-3-1"):
+        loop.train(config, tmp_path, data.training_data())
+    assert _final(tmp_path)[0] == 3
+    assert all(np.isfinite(leaf).all() for leaf in _final(tmp_path)[1].values())
+
+
+def test_the_best_follows_the_metric(config, data, tmp_path):
+    config.train.eval_every = 1
+    data.scores = iter([0.1, 0.4, 0.3, 0.2, 0.6, 0.5])
+    loop.train(config, tmp_path, data.training_data())
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["5"]
+
+
+def test_another_configuration_is_refused_by_key(config, data, tmp_path):
+    loop.train(config, tmp_path, data.training_data())
+    before = (tmp_path / "config.json").read_text()
+    config.seed, config.train.batch_size, config.train.steps = 3, 4, 60
+    with pytest.raises(ValueError, match=r"seed: 0 -> 3; train.batch_size: 2 -> 4"):
+        loop.train(config, tmp_path, data.training_data())
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_other_classes_are_refused(config, data, tmp_path):
+    loop.train(config, tmp_path, data.training_data())
+    with pytest.raises(
+        ValueError, match=r"class_names \('a', 'b'\), but the data have \('a', 'c'\)"
+    ):
+        loop.train(config, tmp_path, data.training_data(class_names=("a", "c")))
+
+
+def test_a_checkpoint_beyond_the_last_step_is_refused(config, data, tmp_path):
+    loop.train(config, tmp_path, data.training_data())
+    config.train.steps = 5
+    with pytest.raises(ValueError, match=r"of step 6, beyond config.train.steps = 5"):
+        loop.train(config, tmp_path, data.training_data())
+
+
+@pytest.mark.parametrize("key", ["steps", "log_every", "checkpoint_every", "eval_every"])
+def test_impossible_cadences_are_named(config, data, tmp_path, key):
+    config.train[key] = -1
+    with pytest.raises(ValueError, match=f"config.train.{key} is -1"):
+        loop.train(config, tmp_path, data.training_data())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faulty_restore_leaves_the_checkpoint_usable(config, data, tmp_path):
+    loop.train(config, tmp_path, data.training_data())
+    config.train.momentum = 0.0  # another optimiser state
+    with pytest.raises(ValueError, match="has other arrays"):
+        loop.train(config, tmp_path, data.training_data())
+    checkpoints = Checkpoints(
+        tmp_path,
+        3,
+        {"config": config, "class_names": (), "category_ids": (), "num_images": 0},
+    )
+    assert checkpoints.latest_step() == 6
+    checkpoints.close()

@@ -1,0 +1,82 @@
+"""Meshes and batches; four devices give the gradients of one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.training import sharding
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_mesh_takes_all_devices_by_default():
+    mesh = sharding.make_mesh(ConfigDict({"data": -1}))
+    assert dict(mesh.shape) == {"data": len(jax.devices()), "fsdp": 1, "space": 1}
+    assert all(kind == jax.sharding.AxisType.Auto for kind in mesh.axis_types)
+
+
+@pytest.mark.parametrize("count", [0, -2, 1000])
+def test_impossible_device_counts_are_named(count):
+    with pytest.raises(ValueError, match=f"config.mesh.data is {count}, but there"):
+        sharding.make_mesh(ConfigDict({"data": count}))
+
+
+def test_a_batch_reaches_the_device_unchanged(one_device_mesh):
+    batch = {
+        "image": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
+        "valid": np.array([True, False]),
+    }
+    arrays = sharding.shard_batch(batch, one_device_mesh)
+    for key, value in batch.items():
+        assert arrays[key].dtype == value.dtype
+        np.testing.assert_array_equal(arrays[key], value)
+
+
+@pytest.fixture(scope="module")
+def four_devices(tmp_path_factory):
+    """What `four_devices.py` finds."""
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    folder = str(tmp_path_factory.mktemp("four_devices"))
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.training.four_devices", folder],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_four_devices_give_the_gradients_of_one(four_devices):
+    one, four = four_devices["metrics"]
+    assert four == pytest.approx(one, rel=1e-4)
+    assert four_devices["shards"] == [[1, 64, 64, 3]] * 4
+    name, error = four_devices["gradient_error"]
+    assert error < 1e-4, name
+
+
+def test_a_checkpoint_moves_between_topologies(four_devices):
+    assert four_devices["state_devices"] == 4
+    assert four_devices["moved_devices"] == four_devices["loaded_devices"] == 1
+    assert four_devices["moved_equal"]
+
+
+def test_batches_that_devices_cannot_share_are_named(one_device_mesh):
+    class FourDevices:
+        shape = {"data": 4}  # noqa: RUF012
+        local_devices = (0, 1, 2, 3)
+
+    assert sharding.local_batch_size(8, FourDevices(), "config.train.batch_size") == 8
+    with pytest.raises(ValueError, match=r"config.eval.batch_size is 6, which 4 devices cannot"):
+        sharding.local_batch_size(6, FourDevices(), "config.eval.batch_size")
+    with pytest.raises(ValueError, match=r"config.train.batch_size is 0"):
+        sharding.local_batch_size(0, one_device_mesh, "config.train.batch_size")

@@ -1,0 +1,38 @@
+"""The words before the first step."""
+
+import jax
+import jax.numpy as jnp
+
+from maskrcnn_jax.training.summary import describe, parameter_table
+
+
+def test_parameter_table_counts_by_module():
+    params = {
+        "backbone": {
+            "stem": {"conv": {"kernel": jnp.zeros((3, 4))}, "norm": {"scale": jnp.zeros(4)}},
+            "top": {"kernel": jnp.zeros((10, 100)), "bias": jnp.zeros(100)},
+        },
+        "head": {"bias": jnp.zeros(7)},
+    }
+    trainable = jax.tree.map(lambda leaf: leaf.ndim == 2 and leaf.shape[0] == 10, params)
+    trainable["head"]["bias"] = True
+    table = parameter_table(params, trainable).splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in table[1:]}
+    assert rows == {
+        "backbone/stem": ["2", "16", "frozen"],
+        "backbone/top": ["2", "1,100", "1,000"],
+        "head": ["1", "7", "7"],
+        "total": ["5", "1,123", "1,007"],
+    }
+
+
+def test_describe_says_what_will_run(tiny_config, one_device_mesh):
+    text = describe(tiny_config, one_device_mesh, local_batch=2, num_images=12)
+    for part in (
+        "1 x cpu",
+        "mesh data 1 x fsdp 1 x space 1",
+        "2 images a step, 2 from this process",
+        "64x64",
+        "8 steps = 1.3 epochs of 12 images",
+    ):
+        assert part in text
