@@ -14,8 +14,13 @@ from collections.abc import Callable, Generator, Iterator
 
 import cv2
 import numpy as np
-import tensorflow as tf
 from ml_collections import ConfigDict
+
+# TensorFlow computes nothing here, but would print notices on its speed at every start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import tensorflow as tf
 
 from maskrcnn_jax.data import transforms
 from maskrcnn_jax.data.example import empty_example, example_spec, make_example
