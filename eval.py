@@ -23,7 +23,8 @@ from maskrcnn_jax.evaluation.evaluate import evaluate
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.checkpoint import load_for_inference
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.training.checkpoint_format import check_structure
+from maskrcnn_jax.training.state import abstract_variables, make_model
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best or the number of a step.")
@@ -42,13 +43,14 @@ def run(config_arguments: list[str]) -> str:
             f"{dataset.name} has the classes {', '.join(dataset.class_names)}; the model was "
             f"trained for {', '.join(metadata['class_names'])}. Give the data set it was meant for"
         )
+    model = make_model(config.model, len(dataset.class_names))
+    check_structure(variables, abstract_variables(model), f"{_WORKDIR.value} (variables)")
     # As many of the devices as can have equal shares of a batch.
     devices = math.gcd(config.eval.batch_size, jax.device_count())
     mesh = sharding.make_mesh(ConfigDict({"data": devices}))
-    predict_step = make_predict_step(make_model(config.model, len(dataset.class_names)), mesh)
     variables = jax.device_put(variables, sharding.state_sharding(mesh))
     out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")
-    evaluate(predict_step, variables, dataset, config, out_dir)
+    evaluate(make_predict_step(model, mesh), variables, dataset, config, out_dir)
     return f"{(out_dir / 'report.txt').read_text()}\nstep {metadata['step']}; written to {out_dir}"
 
 
@@ -61,14 +63,24 @@ def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
 
     Returns:
         The configuration.
+
+    Raises:
+        ValueError: there is no such file, key or argument.
+        absl.flags.Error: a value is not of the key's type, or a flag unknown.
     """
     values = flags.FlagValues()
     options = {"flag_values": values, "sys_argv": arguments}
-    if any(argument.split("=")[0].lstrip("-") == "config" for argument in arguments):
-        config_flags.DEFINE_config_file("config", **options)
-    else:
-        config_flags.DEFINE_config_dict("config", ConfigDict(saved), **options)
-    strange = values(["eval.py", *arguments])[1:]
+    files = [a.split("=", 1)[1] for a in arguments if a.lstrip("-").startswith("config=")]
+    if files and not Path(files[-1].split(":")[0]).is_file():
+        raise ValueError(f"--config={files[-1]}: there is no such file; give one like configs/*.py")
+    try:
+        if files:
+            config_flags.DEFINE_config_file("config", **options)
+        else:
+            config_flags.DEFINE_config_dict("config", ConfigDict(saved), **options)
+        strange = values(["eval.py", *arguments])[1:]
+    except AttributeError as error:  # its text is the key, and one that is like it
+        raise ValueError(f"the configuration has no key {error.args[0]}") from error
     if strange:
         raise ValueError(f"unexpected arguments: {' '.join(strange)}")
     return values.config

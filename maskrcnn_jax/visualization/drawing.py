@@ -58,7 +58,7 @@ def draw_detections(
 
 
 def draw_boxes(
-    image: np.ndarray, boxes: np.ndarray, paint: tuple[int, int, int], thickness: int = 1
+    image: np.ndarray, boxes: np.ndarray, paint: tuple[int, int, int], thickness: int = 2
 ) -> np.ndarray:
     """Returns a copy of an RGB image with boxes `[n, 4]` outlined in one colour."""
     picture = image.copy()
