@@ -1,0 +1,127 @@
+"""All benchmarks, one after the other, and the page that shows them.
+
+    python -m benchmarks.run_all --threads 2 --peer torchvision --peer-python PATH --write
+
+takes about 10 minutes on 2 cores, prints every line of every benchmark and, with `--write`, puts
+the numbers into benchmarks/RESULTS.md. Run it on a machine that does nothing else.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import measure
+
+# Each in a process of its own, so that peak memory is its own.
+_WITH_PEER = ("predict", "train_step", "ops")
+_ALONE = ("input_pipeline", "evaluation")
+_ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = measure.argument_parser(__doc__.splitlines()[0], rounds=0)
+    measure.add_peer_arguments(parser)
+    parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
+    arguments = parser.parse_args(argv)
+    common = [f"--threads={arguments.threads}"] if arguments.threads else []
+    common += [f"--rounds={arguments.rounds}"] if arguments.rounds else []
+    common += ["--tiny"] if arguments.tiny else []
+    peer = []
+    if arguments.peer:
+        peer = [f"--peer={arguments.peer}", f"--peer-python={arguments.peer_python}"]
+    lines = []
+    for name in (*_WITH_PEER, *_ALONE):
+        lines += run(name, [*common, *(peer if name in _WITH_PEER else ())])
+    if arguments.write:
+        shown = " ".join(["python -m benchmarks.run_all", *common, *peer[:1], "--write"])
+        RESULTS.write_text(page(lines, shown))
+
+
+def run(name: str, options: list[str]) -> list[dict]:
+    """Runs one benchmark, passing its lines on; returns them."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    lines = []
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(json.loads(line))
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} has ended with status {process.returncode}")
+    return lines
+
+
+def page(lines: list[dict], command: str) -> str:
+    """Returns the page for lines as the benchmarks print them."""
+    ours = [line for line in lines if line["side"] == measure.OURS]
+    machine, versions = ours[0]["machine"], dict(ours[0]["versions"])
+    for line in lines:
+        versions |= line["versions"]
+    rows = "\n".join(_row(line, lines) for line in ours)
+    return _PAGE.format(
+        command=command,
+        machine=f"{machine['processor']}, {machine['cores']} cores; {machine['device']}",
+        load=max(line["machine"]["load_1min"] for line in ours),
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+        rows=rows,
+    )
+
+
+def _row(line: dict, lines: list[dict]) -> str:
+    same = (line["benchmark"], line["case"])
+    peers = [
+        other
+        for other in lines
+        if (other["benchmark"], other["case"]) == same and other["side"] != measure.OURS
+    ]
+    cells = [
+        line["benchmark"],
+        line["case"],
+        ", ".join(f"{name} {_plain(value)}" for name, value in line["sizes"].items()),
+        _time(line),
+        "<br>".join(f"{other['side'].split(' ', 1)[-1]}: {_time(other)}" for other in peers),
+        f"{line['speedup']:.2f}" if line.get("same_work") else "",
+        line.get("images_per_s", ""),
+        line.get("compile_s", ""),
+        line.get("compiled_memory_mib", {}).get("temp", ""),
+        line["peak_rss_mib"],
+    ]
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _time(line: dict) -> str:
+    """Returns the median and the quartiles in a unit that suits them."""
+    unit, factor = ("s", 1) if line["median_s"] >= 1 else ("ms", 1000)
+    low, high = line["quartiles_s"]
+    median, low, high = (f"{factor * t:.3g}" for t in (line["median_s"], low, high))
+    return f"{median} {unit} ({low}-{high})"
+
+
+def _plain(value) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+_PAGE = """# Results
+
+Written by `benchmarks/run_all.py`; every number is measured, none is edited.
+
+- command: `{command}`
+- machine: {machine}; highest load average of a minute during the run: {load}
+- versions: {versions}
+
+Times are medians of rounds in which the sides take turns, with quartiles. "Speedup" is the peer's
+median in its faster memory layout divided by ours; it is empty where there is no peer, or where
+the two sides did not find the same number of proposals, RoIs or boxes. Compilation is without a
+cache. "Temporary" is what XLA says that the compiled program needs besides arguments and results;
+"peak" is the highest memory of the whole process up to that result. What the sizes and cases mean
+is said at the top of each benchmark's file.
+
+| benchmark | case | sizes | maskrcnn_jax | torchvision | speedup | images/s | compile, s | temporary, MiB | peak, MiB |
+|---|---|---|---|---|---|---|---|---|---|
+{rows}
+"""  # noqa: E501
+
+
+if __name__ == "__main__":
+    main()
