@@ -79,8 +79,10 @@ def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
         else:
             config_flags.DEFINE_config_dict("config", ConfigDict(saved), **options)
         strange = values(["eval.py", *arguments])[1:]
-    except AttributeError as error:  # its text is the key, and one that is like it
-        raise ValueError(f"the configuration has no key {error.args[0]}") from error
+    except AttributeError as error:
+        cause = error.args[0]  # a KeyError whose text is the key, and a key that is like it
+        text = cause.args[0] if isinstance(cause, KeyError) else cause
+        raise ValueError(f"the configuration has no key {text}") from error
     if strange:
         raise ValueError(f"unexpected arguments: {' '.join(strange)}")
     return values.config

@@ -1,0 +1,39 @@
+"""A program for test_two_processes.py: evaluates as one of two processes with a device each.
+
+python two_processes.py ADDRESS INDEX OUT_DIR
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+
+address, index, out_dir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+cache = Path(__file__).resolve().parents[2] / ".cache" / "jax-tests"
+jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.config.update("jax_num_cpu_devices", 1)
+jax.distributed.initialize(address, 2, index)
+
+from ml_collections import ConfigDict  # noqa: E402
+
+from maskrcnn_jax.data import datasets  # noqa: E402
+from maskrcnn_jax.evaluation.evaluate import evaluate  # noqa: E402
+from maskrcnn_jax.inference.predict_step import make_predict_step  # noqa: E402
+from maskrcnn_jax.models.mask_rcnn import initial_variables  # noqa: E402
+from maskrcnn_jax.training import sharding  # noqa: E402
+from maskrcnn_jax.training.state import make_model  # noqa: E402
+from tests.end_to_end.tiny import get_config  # noqa: E402
+
+config = get_config()
+config.data.val.count = 5
+mesh = sharding.make_mesh(ConfigDict({"data": 2}))
+model = make_model(config.model, 3)
+variables = jax.jit(
+    lambda: initial_variables(model, jax.random.key(0)),
+    out_shardings=sharding.state_sharding(mesh),
+)()
+metrics = evaluate(
+    make_predict_step(model, mesh), variables, datasets.load(config.data, "val"), config, out_dir
+)
+(out_dir / f"metrics-{index}.json").write_text(json.dumps(metrics))
