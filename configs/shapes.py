@@ -42,12 +42,12 @@ def get_config() -> ConfigDict:
 
     train = config.train
     train.batch_size = 8
-    train.steps = 2_500
+    train.steps = 1_500
     train.optimizer = "adamw"
     train.learning_rate = 1e-3
     train.schedule = "cosine"
     train.warmup_steps = 100
     train.clip_norm = 10.0
     train.checkpoint_every = 500
-    train.eval_every = 1_250
+    train.eval_every = 0
     return config
