@@ -68,6 +68,9 @@ def main(argv: list[str]) -> None:
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(128 + interrupted.signal_number)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, NonFiniteLoss) as error:
         if _DEBUG.value:
             raise

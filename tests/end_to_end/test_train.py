@@ -1,6 +1,7 @@
 """`train.py` from outside: killed, terminated, resumed, and given wrong input."""
 
 import json
+import re
 import signal
 
 import jax
@@ -61,7 +62,8 @@ def broken(start_command, run_command, tmp_path_factory):
     command = (*COMMAND, f"--workdir={workdir}")
 
     killed = start_command(*command)
-    _signal_at_step(killed, 7, signal.SIGKILL)
+    # Step 8 is saved only when step 4 is on disk; it may itself be under way now.
+    _signal_at_step(killed, 9, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
 
     terminated = start_command(*command)
@@ -89,9 +91,9 @@ def test_a_run_leaves_what_it_promises(whole):
 def test_a_terminated_run_saves_its_step_and_says_so(broken):
     status, out, err = broken[1]
     assert status == 128 + signal.SIGTERM, err
-    assert "going on from step 4, restored from" in out
+    assert re.search(r"going on from step (4|8|12), restored from", out)
     assert "SIGTERM: stopping after this step" in err
-    assert "stopped by SIGTERM after step 1" in err  # 13 or a few more
+    assert re.search(r"stopped by SIGTERM after step (1[3-9]|2\d); saved in", err)
     assert "The same command goes on from there" in err
     assert "Traceback" not in err
 
@@ -113,5 +115,6 @@ def test_resuming_another_run_is_refused_in_one_line(whole, run_command):
     status, _, err = run_command(*COMMAND, *arguments)
     assert status == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert "seed: 0 -> 1; model.fpn.channels: 16 -> 8" in line
+    assert "seed: 0 -> 1" in line
+    assert "model.fpn.channels: 16 -> 8" in line
     assert "Traceback" not in err
