@@ -2,9 +2,10 @@
 
     python predict.py --workdir=runs/shapes photo.jpg folder/with/images --out=predictions
 
-For every image a PNG with masks, boxes, names and scores, and one predictions.json for all: a list
-of detections with `file_name` beside COCO's keys (`image_id` counts the images from 1). With
---stages also what the network saw on its way: features, anchors, proposals, mask grids.
+For every image a PNG with masks, boxes, names and scores (small images are enlarged), and one
+predictions.json for all: a list of detections with `file_name` beside COCO's keys (`image_id`
+counts the images from 1). With --stages also what the network saw on its way: features, anchors,
+proposals, mask grids.
 """
 
 import json
@@ -19,9 +20,9 @@ from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data.images import read_image
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.inference.paste import full_mask
 from maskrcnn_jax.inference.predictor import Predictor, load
-from maskrcnn_jax.visualization.drawing import draw_detections, encode_png
+from maskrcnn_jax.visualization.drawing import encode_png
+from maskrcnn_jax.visualization.overlay import draw_result
 from maskrcnn_jax.visualization.stages import inference_pictures
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
@@ -76,9 +77,7 @@ def run(predictor: Predictor, paths: list[Path], out: Path) -> list[str]:
             result = predictor(image, _MIN_SCORE.value)
         found = coco_results(result, image_id, predictor.category_ids)
         entries += [{**entry, "file_name": str(path)} for entry in found]
-        masks = (full_mask(crop, result.height, result.width) for crop in result.crops)
-        picture = draw_detections(image, result.boxes, masks, result.class_names, result.scores)
-        write_atomically(out / name, encode_png(picture))
+        write_atomically(out / name, encode_png(draw_result(image, result)))
         print(f"{path}: {len(result)} objects -> {out / name}")
     write_atomically(out / "predictions.json", json.dumps(entries))
     return unreadable

@@ -6,9 +6,9 @@ import numpy as np
 
 from maskrcnn_jax.data import segmentation
 from maskrcnn_jax.data.records import Record
-from maskrcnn_jax.inference.paste import full_mask
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import draw_detections, enlarged, side_by_side
+from maskrcnn_jax.visualization.overlay import draw_result
 
 MIN_SCORE = 0.5  # below it, predictions would bury each other
 
@@ -27,15 +27,8 @@ def comparison(
     Returns:
         `[H, W, 3]` uint8, RGB; small images are enlarged.
     """
+    predictions = draw_result(image, result, MIN_SCORE)
     picture, scale = enlarged(image)
-    shown = np.flatnonzero(result.scores >= MIN_SCORE)
-    predictions = draw_detections(
-        picture,
-        result.boxes[shown] * scale,
-        (enlarged(full_mask(result.crops[i], *image.shape[:2]), scale)[0] for i in shown),
-        [result.class_names[i] for i in shown],
-        result.scores[shown],
-    )
     masks = (segmentation.to_mask(s, *image.shape[:2]) for s in record.segmentations)
     names = [class_names[k - 1] for k in record.classes]
     truth = draw_detections(
@@ -44,4 +37,5 @@ def comparison(
         (enlarged(mask, scale)[0] for mask in masks),
         [f"{n} (crowd)" if c else n for n, c in zip(names, record.crowd, strict=True)],
     )
-    return side_by_side([predictions, truth], [f"predicted ({len(shown)})", f"true ({len(names)})"])
+    shown = np.count_nonzero(result.scores >= MIN_SCORE)
+    return side_by_side([predictions, truth], [f"predicted ({shown})", f"true ({len(names)})"])

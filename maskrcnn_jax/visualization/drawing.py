@@ -8,7 +8,7 @@ import numpy as np
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _OPACITY = 0.45
-_SMALL = 480  # pixels; an image whose long side is shorter is enlarged before drawing
+_SMALL = 800  # pixels; an image whose long side is shorter is enlarged before drawing
 _GOLDEN = 0.618033988749895  # steps of this size never come back near an earlier hue for long
 
 
@@ -72,7 +72,7 @@ def enlarged(image: np.ndarray, scale: int | None = None) -> tuple[np.ndarray, i
 
     Args:
         image: `[h, w]` or `[h, w, 3]`.
-        scale: the factor; None: the least that gives a long side of 480 pixels.
+        scale: the factor; None: the least that gives a long side of 800 pixels.
 
     Returns:
         The image of uint8 and the factor.
@@ -116,7 +116,7 @@ def _draw_mask(picture, mask, paint, thickness) -> None:
 def _draw_label(picture, text, corner, paint) -> None:
     """Writes on a filled background above the corner of a box, or below it at the image's top."""
     height, width = picture.shape[:2]
-    size = min(max(max(height, width) / 1400, 0.42), 2.0)
+    size = min(max(max(height, width) / 1800, 0.42), 2.0)
     thickness = max(1, round(size * 1.4))
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, size, thickness)
     x = max(0, min(corner[0], width - text_width - 4))

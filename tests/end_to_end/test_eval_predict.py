@@ -58,7 +58,7 @@ def test_predict(run_command, workdir, images, tmp_path):
 
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {"a.png", "b.png", "a_2.png"}
-    assert cv2.imread(str(out / "a.png")).shape == (80, 100, 3)
+    assert cv2.imread(str(out / "a.png")).shape == (8 * 80, 8 * 100, 3)
     assert len(list((out / "stages" / "b").glob("*.png"))) == 5
 
     entries = json.loads((out / "predictions.json").read_text())

@@ -61,10 +61,10 @@ def test_one_mask_for_every_box():
 def test_small_images_are_enlarged_by_a_whole_factor():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     large, scale = enlarged(image)
-    assert scale == 240
-    assert large.shape == (480, 480, 3)
-    assert (large[:240, 240:] == image[0, 1]).all()
-    assert enlarged(np.zeros((480, 20, 3), np.uint8))[1] == 1
+    assert scale == 400
+    assert large.shape == (800, 800, 3)
+    assert (large[:400, 400:] == image[0, 1]).all()
+    assert enlarged(np.zeros((800, 20, 3), np.uint8))[1] == 1
 
 
 def test_png_keeps_every_pixel():

@@ -35,9 +35,9 @@ def test_every_stage_of_a_prediction_has_a_picture(image, stages):
         assert picture.dtype == np.uint8
         assert picture.ndim == 3
         assert picture.std() > 0
-    assert pictures["4_proposals"].shape == (512, 512, 3)
-    proposal = stages["proposals"][0][0] * 8
-    changed = (pictures["4_proposals"] != image.repeat(8, 0).repeat(8, 1)).any(axis=-1)
+    assert pictures["4_proposals"].shape == (832, 832, 3)
+    proposal = stages["proposals"][0][0] * 13
+    changed = (pictures["4_proposals"] != image.repeat(13, 0).repeat(13, 1)).any(axis=-1)
     assert changed[round(proposal[1]), round((proposal[0] + proposal[2]) / 2)]
 
 
@@ -74,9 +74,9 @@ def test_training_pictures_show_truth_matches_and_samples():
     stages = jax.device_get(losses(tiny_variables(), batch))
     pictures = training_pictures(batch, stages, config.model)
     assert sorted(pictures) == ["matched_anchors", "sampled_rois"]
-    x1, y1, x2, _ = (batch["gt_boxes"][0, 0] * 8).round().astype(int)
+    x1, y1, x2, _ = (batch["gt_boxes"][0, 0] * 13).round().astype(int)
     for picture in pictures.values():
-        assert picture.shape == (512, 512, 3)
+        assert picture.shape == (832, 832, 3)
         edge = picture[max(y1 - 2, 0) : y1 + 3, (x1 + x2) // 2]
         assert (edge > 240).all(axis=-1).any()  # the true box, in white
         green = (picture[..., 1] > 150) & (picture[..., 0] < 60) & (picture[..., 2] < 60)

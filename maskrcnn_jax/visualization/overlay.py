@@ -1,0 +1,30 @@
+"""A result drawn over its image."""
+
+import numpy as np
+
+from maskrcnn_jax.inference.paste import full_mask
+from maskrcnn_jax.inference.result import Result
+from maskrcnn_jax.visualization.drawing import draw_detections, enlarged
+
+
+def draw_result(image: np.ndarray, result: Result, min_score: float = 0.0) -> np.ndarray:
+    """Draws the detections of an image with their masks, boxes, names and scores.
+
+    Args:
+        image: `[h, w, 3]` uint8, RGB, the image of the result.
+        result: as a predictor returns it.
+        min_score: detections with a lower score are left out.
+
+    Returns:
+        `[H, W, 3]` uint8, RGB; a small image is enlarged by a whole factor, lest the names bury it.
+    """
+    picture, scale = enlarged(image)
+    shown = np.flatnonzero(result.scores >= min_score)
+    masks = (full_mask(result.crops[i], result.height, result.width) for i in shown)
+    return draw_detections(
+        picture,
+        result.boxes[shown] * scale,
+        (enlarged(mask, scale)[0] for mask in masks),
+        [result.class_names[i] for i in shown],
+        result.scores[shown],
+    )
