@@ -42,6 +42,8 @@ class MaskRCNN(nn.Module):
 
     def setup(self):
         config = self.config
+        if config.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"model.dtype is {config.dtype!r}; it must be float32 or bfloat16")
         dtype = jnp.dtype(config.dtype)
         self.backbone = ResNet(**config.backbone, dtype=dtype)
         self.fpn = FPN(**config.fpn, dtype=dtype)
@@ -126,16 +128,12 @@ class MaskRCNN(nn.Module):
 
         # Positives come first, so that the costly mask head runs on them alone.
         slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
-        boxes, labels, matched = (
-            rois.boxes[:, :slots],
-            rois.labels[:, :slots],
-            rois.matched[:, :slots],
-        )
-        positive = labels > 0
-        mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, labels, batch_statistics, positive)
+        first = jax.tree.map(lambda x: x[:, :slots], rois)
+        positive = first.labels > 0
+        mask_features = self._pool(pyramid, first.boxes, config.mask_head.pool_size)
+        mask_logits = self.mask_head(mask_features, first.labels, batch_statistics, positive)
         mask_targets = jax.vmap(lambda *args: crop_targets(*args, mask_logits.shape[-1]))(
-            gt.masks, gt.boxes, boxes, matched
+            gt.masks, gt.boxes, first.boxes, first.matched
         )
         losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
         losses["loss_total"] = sum(losses.values())

@@ -35,7 +35,7 @@ class Bottleneck(nn.Module):
     stride_in_1x1: bool
     norm: str
     norm_epsilon: float
-    dtype: jnp.dtype
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         kind = (self.norm, self.norm_epsilon, self.dtype)
@@ -46,7 +46,9 @@ class Bottleneck(nn.Module):
         if self.project:
             self.shortcut = ConvNorm(4 * self.width, 1, self.stride, *kind)
 
-    def __call__(self, x: jax.Array, batch_statistics: bool, mask: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Returns [B, H / stride, W / stride, 4 width] for x [B, H, W, C]."""
         y = nn.relu(self.conv1(x, batch_statistics, mask))
         y = nn.relu(self.conv2(y, batch_statistics, mask))
@@ -64,7 +66,7 @@ class BasicBlock(nn.Module):
     project: bool
     norm: str
     norm_epsilon: float
-    dtype: jnp.dtype
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         kind = (self.norm, self.norm_epsilon, self.dtype)
@@ -73,7 +75,9 @@ class BasicBlock(nn.Module):
         if self.project:
             self.shortcut = ConvNorm(self.width, 1, self.stride, *kind)
 
-    def __call__(self, x: jax.Array, batch_statistics: bool, mask: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Returns [B, H / stride, W / stride, width] for x [B, H, W, C]."""
         y = nn.relu(self.conv1(x, batch_statistics, mask))
         y = self.conv2(y, batch_statistics, mask)

@@ -13,7 +13,7 @@ FEATURES = np.random.default_rng(0).standard_normal((2, 3, 7, 7, 4)).astype(np.f
 def test_box_head_outputs_and_layers():
     for convs, layers in ((0, {"dense_0", "dense_1"}), (2, {"conv_0", "conv_1", "dense_0"})):
         model = BoxHead(num_classes=5, convs=convs, conv_channels=4, dense_channels=8)
-        (logits, deltas), variables = model.init_with_output(KEY, FEATURES)
+        (logits, deltas), variables = jax.jit(model.init_with_output)(KEY, FEATURES)
         assert logits.shape == (2, 3, 6)
         assert deltas.shape == (2, 3, 6, 4)
         assert set(variables["params"]) == layers | {"class_logits", "box_deltas"}
@@ -30,10 +30,11 @@ def test_box_deltas_come_class_by_class():
 def test_mask_head_gives_the_mask_of_the_class():
     model = MaskHead(num_classes=5, convs=1, channels=4)
     classes = np.array([[1, 2, 5], [3, 0, 1]])
-    masks, variables = model.init_with_output(KEY, FEATURES, classes)
+    masks, variables = jax.jit(model.init_with_output)(KEY, FEATURES, classes)
     assert masks.shape == (2, 3, 14, 14)
+    apply = jax.jit(model.apply)
     for label in range(6):
-        of_label = model.apply(variables, FEATURES, np.full((2, 3), label))
+        of_label = apply(variables, FEATURES, np.full((2, 3), label))
         np.testing.assert_allclose(masks[classes == label], of_label[classes == label], atol=1e-6)
         others = masks[classes != label] - of_label[classes != label]
         assert (np.abs(others).max(axis=(1, 2)) > 1e-4).all()

@@ -178,6 +178,13 @@ def test_bfloat16_is_for_layers_and_float32_for_the_rest(tiny, tiny_config, batc
     np.testing.assert_allclose(stages["c5"].astype(np.float32), expected["c5"], atol=0.1 * scale)
 
 
+def test_other_dtypes_are_refused(tiny_config):
+    tiny_config.dtype = "float16"
+    model = MaskRCNN(FrozenConfigDict(tiny_config), 3)
+    with pytest.raises(ValueError, match=r"'float16'.*float32 or bfloat16"):
+        initial_variables(model, jax.random.key(0))
+
+
 def test_normalized_by_hand():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[..., 0], image[..., 1], image[..., 2] = 10, 20, 30

@@ -35,6 +35,13 @@ def gt():
     )
 
 
+def run(function, *args):
+    """anchor_targets or sample_rois as one program, with numpy results."""
+    *args, config = args
+    program = jax.jit(lambda *args: function(KEY, *args, FrozenConfigDict(config)))
+    return jax.device_get(program(*args))
+
+
 def proposals(*boxes, valid=None):
     valid = np.ones(len(boxes), bool) if valid is None else np.array(valid)
     return Proposals(np.array(boxes, np.float32), np.ones(len(boxes), np.float32), valid)
@@ -51,7 +58,7 @@ def test_anchor_labels(config, gt):
         ],
         np.float32,
     )
-    targets = anchor_targets(KEY, anchors, gt, FrozenConfigDict(config))
+    targets = run(anchor_targets, anchors, gt, config)
     np.testing.assert_array_equal(targets.label, [1, -1, 0, 1, -1])
     np.testing.assert_array_equal(targets.sampled, [True, False, True, True, False])
     np.testing.assert_allclose(targets.deltas[0], [-0.05, 0, 0, 0], atol=1e-6)
@@ -62,7 +69,7 @@ def test_anchor_labels(config, gt):
 def test_anchors_of_an_invalid_image_are_not_sampled(config, gt):
     gt = gt._replace(image_valid=np.array(False))
     anchors = np.array([OBJECT, [30, 50, 40, 60]], np.float32)
-    targets = anchor_targets(KEY, anchors, gt, FrozenConfigDict(config))
+    targets = run(anchor_targets, anchors, gt, config)
     np.testing.assert_array_equal(targets.label, [-1, -1])
     assert not targets.sampled.any()
 
@@ -76,10 +83,13 @@ def test_rois(config, gt):
         valid=[True, True, True, False],
     )
     config.roi.positive_fraction = 0.5
-    rois = sample_rois(KEY, given, gt, FrozenConfigDict(config))
+    rois = run(sample_rois, given, gt, config)
     # Three positives (one proposal and both true boxes) in any order, then one negative.
     np.testing.assert_array_equal(rois.valid, [True] * 4 + [False] * 4)
-    found = {tuple(box): (int(label), int(gt)) for box, label, gt in zip(*rois[:3], strict=True)}
+    found = {
+        tuple(box): (label, slot)
+        for box, label, slot in zip(rois.boxes, rois.labels, rois.matched, strict=True)
+    }
     assert found == {
         (10, 10, 30, 24): (2, 0),
         (10, 10, 30, 30): (2, 0),
@@ -96,14 +106,14 @@ def test_rois(config, gt):
 def test_positives_fill_at_most_their_share(config, gt):
     boxes = [[10, 10, 30, 28 + k / 10] for k in range(6)] + [[k, 0, k + 5, 5] for k in range(9)]
     config.roi.positive_fraction = 0.25
-    rois = sample_rois(KEY, proposals(*boxes), gt, FrozenConfigDict(config))
+    rois = run(sample_rois, proposals(*boxes), gt, config)
     np.testing.assert_array_equal(rois.labels > 0, [True] * 2 + [False] * 6)
     assert rois.valid.all()
 
 
 def test_rois_of_an_invalid_image_are_not_sampled(config, gt):
     gt = gt._replace(image_valid=np.array(False))
-    rois = sample_rois(KEY, proposals(OBJECT, [0, 0, 8, 8]), gt, FrozenConfigDict(config))
+    rois = run(sample_rois, proposals(OBJECT, [0, 0, 8, 8]), gt, config)
     assert not rois.valid.any()
 
 
