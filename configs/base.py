@@ -119,6 +119,7 @@ def _model() -> ConfigDict:
             nms_threshold=0.5,
             max_per_image=100,  # D
             min_size=1e-2,  # pixels; smaller boxes are dropped
+            mask_paste="torchvision",  # torchvision (on whole pixels) | exact
         )
     )
     return model

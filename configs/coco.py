@@ -34,4 +34,5 @@ def get_config() -> ConfigDict:
     # Without pretrained weights, frozen statistics of an untrained network would be meaningless.
     config.model.backbone.norm = "bn"
     config.model.backbone.trainable_stages = 5
+    config.model.detections.mask_paste = "exact"
     return config

@@ -32,9 +32,10 @@ def get_config() -> ConfigDict:
 
     model = config.model
     model.backbone.depth = 18
+    model.backbone.width = 32
     model.backbone.norm = "gn"
     model.backbone.trainable_stages = 5
-    model.fpn.channels = 128
+    model.fpn.channels = 64
     model.anchors.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)
     model.roi.canonical_size = 112.0
     model.roi.samples_per_image = 128
@@ -42,8 +43,9 @@ def get_config() -> ConfigDict:
     model.rpn.post_nms_top_n_train = 500
     model.rpn.pre_nms_top_n_eval = 500
     model.rpn.post_nms_top_n_eval = 300
-    model.box_head.dense_channels = 512
-    model.mask_head.channels = 128
+    model.box_head.dense_channels = 256
+    model.mask_head.channels = 64
+    model.detections.mask_paste = "exact"
 
     train = config.train
     train.batch_size = 2

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     model.box_head.dense_channels = 256
     model.mask_head.channels = 64
     model.detections.max_per_image = 20
+    model.detections.mask_paste = "exact"
 
     train = config.train
     train.batch_size = 8

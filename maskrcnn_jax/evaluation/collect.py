@@ -66,7 +66,7 @@ def collect(
     start = last_line = time.perf_counter()
     with closing(pipeline.eval_batches(dataset, config, **process)) as batches:
         for detections, batch, info in _one_ahead(predict_step, variables, batches, found):
-            _add(found, detections, batch, info, dataset, config.eval.pictures)
+            _add(found, detections, batch, info, dataset, config)
             found.seconds = time.perf_counter() - start
             if start + found.seconds - last_line > _SECONDS_BETWEEN_LINES:
                 last_line = start + found.seconds
@@ -93,17 +93,22 @@ def _one_ahead(predict_step, variables, batches, found) -> Iterator[tuple[Any, d
         yield jax.device_get(waiting[0]), *waiting[1:]
 
 
-def _add(found: Found, detections, batch, info, dataset: Dataset, num_samples: int) -> None:
+def _add(found: Found, detections, batch, info, dataset: Dataset, config: ConfigDict) -> None:
     """Adds the images of one batch; empty slots and unreadable images are passed over."""
     found.skipped += info["skipped"]
     for i in np.flatnonzero(batch["image_valid"]):
         result = to_result(
-            detections, i, batch["image_size"][i], info["original_size"][i], dataset.class_names
+            detections,
+            i,
+            batch["image_size"][i],
+            info["original_size"][i],
+            dataset.class_names,
+            mask_paste=config.model.detections.mask_paste,
         )
         image_id = info["image_ids"][i]
         found.image_ids.append(image_id)
         found.results += coco_results(result, image_id, dataset.category_ids)
-        if len(found.samples) < num_samples:
+        if len(found.samples) < config.eval.pictures:
             found.samples.append((int(info["indices"][i]), result))
 
 

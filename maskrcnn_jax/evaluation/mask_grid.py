@@ -22,13 +22,16 @@ _SLOTS = 32  # objects are filled up to multiples of this, lest every number of 
 _crop_targets = jax.jit(crop_targets, static_argnames="size")
 
 
-def mask_grid_metrics(dataset: Dataset, mask_size: int, head_size: int = 28) -> dict[str, float]:
+def mask_grid_metrics(
+    dataset: Dataset, mask_size: int, head_size: int = 28, mask_paste: str = "torchvision"
+) -> dict[str, float]:
     """Evaluates the truth itself, after it has gone the way that masks go in this project.
 
     Args:
         dataset: images and annotations; crowds are not detected.
         mask_size: M, side of the grid on which true masks are kept (`data.mask_size`).
         head_size: side of the mask head's output.
+        mask_paste: `model.detections.mask_paste`, the rule by which masks are pasted.
 
     Returns:
         The numbers of `coco_metrics`; boxes score 1 unless an object has no box to speak of.
@@ -37,7 +40,7 @@ def mask_grid_metrics(dataset: Dataset, mask_size: int, head_size: int = 28) -> 
     for record in dataset.records:
         size = np.array([record.height, record.width])
         detections = true_detections(record, mask_size, head_size)
-        result = to_result(detections, 0, size, size, dataset.class_names)
+        result = to_result(detections, 0, size, size, dataset.class_names, mask_paste=mask_paste)
         results += coco_results(result, record.image_id, dataset.category_ids)
     most = max((len(record.boxes) for record in dataset.records), default=1)
     return coco_metrics(coco_truth(dataset), results, (1, 10, max(100, most)))

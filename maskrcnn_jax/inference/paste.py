@@ -1,9 +1,15 @@
 """From a mask on the head's small grid to pixels of the image.
 
-The rule is that of torchvision 0.28 (`paste_masks_in_image`), whole pixels and all: the grid gets a
-border of one zero cell, the box grows by that border and its corners are truncated to integers, and
-the grid is resized bilinearly (half-pixel centres) to the pixels from the first corner to the
-second, both included. Only the part inside the image is ever stored.
+The grid gets a border of one zero cell, so that a mask can fade out, and is interpolated bilinearly
+at the centres of the pixels under the box that has grown by that border. The rules differ in where
+those centres lie:
+
+- "torchvision": as `paste_masks_in_image` of torchvision 0.28, which truncates the corners of the
+  grown box to integers and stretches the grid over the pixels from the first corner to the second,
+  both included: up to a pixel off, which small objects feel.
+- "exact": where they are, the corners left as real numbers.
+
+Only the part inside the image is ever stored.
 """
 
 from typing import NamedTuple
@@ -11,7 +17,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-_BORDER = 1  # cells of zeros around the grid, so that a mask can fade out inside its box
+RULES = ("torchvision", "exact")
+_BORDER = 1  # cells of zeros around the grid
 
 
 class MaskCrop(NamedTuple):
@@ -29,7 +36,12 @@ class MaskCrop(NamedTuple):
 
 
 def paste_crop(
-    mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5
+    mask: np.ndarray,
+    box: np.ndarray,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
+    rule: str = "torchvision",
 ) -> MaskCrop:
     """Pastes one mask and keeps only the rectangle that its box covers in the image.
 
@@ -39,15 +51,21 @@ def paste_crop(
         height: of the image, pixels.
         width: of the image, pixels.
         threshold: a pixel belongs to the object if its probability is greater.
+        rule: "torchvision" or "exact", see above.
 
     Returns:
         The crop; its sides are zero for a box wholly outside the image.
+
+    Raises:
+        ValueError: the rule is unknown.
     """
-    values, y, x = _paste_visible(mask, box, height, width)
+    values, y, x = _paste_visible(mask, box, height, width, rule)
     return MaskCrop(values > threshold, y, x)
 
 
-def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np.ndarray:
+def paste_mask(
+    mask: np.ndarray, box: np.ndarray, height: int, width: int, rule: str = "torchvision"
+) -> np.ndarray:
     """Pastes one mask into an image, without a threshold.
 
     Args:
@@ -55,11 +73,12 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np
         box: `[4]`, xyxy, pixels of the image.
         height: of the image, pixels.
         width: of the image, pixels.
+        rule: as for `paste_crop`.
 
     Returns:
-        `[height, width]` float32, probabilities; zero outside the box.
+        `[height, width]` float32, probabilities; zero outside the grown box.
     """
-    values, y, x = _paste_visible(mask, box, height, width)
+    values, y, x = _paste_visible(mask, box, height, width, rule)
     image = np.zeros((height, width), np.float32)
     image[y : y + values.shape[0], x : x + values.shape[1]] = values
     return image
@@ -72,11 +91,36 @@ def full_mask(crop: MaskCrop, height: int, width: int) -> np.ndarray:
     return image
 
 
-def _paste_visible(mask, box, height, width):
-    """Returns the resized grid's part inside the image, and that part's first row and column."""
-    side = mask.shape[-1]
-    x1, y1, x2, y2 = _grown_box(box, (side + 2 * _BORDER) / side)
+def _paste_visible(mask, box, height, width, rule):
+    """Returns the interpolated grid inside the image, and that part's first row and column."""
+    if rule not in RULES:
+        raise ValueError(f"the rule for pasting masks is {rule!r}; expected one of {RULES}")
     grid = np.pad(np.asarray(mask, np.float32), _BORDER)
+    paste = _paste_exactly if rule == "exact" else _paste_on_whole_pixels
+    return paste(grid, np.asarray(box, np.float32), height, width)
+
+
+def _paste_exactly(grid, box, height, width):
+    side = len(grid) - 2 * _BORDER
+    x1, y1, x2, y2 = (float(corner) for corner in box)
+    top, rows = _tents(y1, y2, side, height)
+    left, columns = _tents(x1, x2, side, width)
+    return rows @ grid @ columns.T, top, left
+
+
+def _tents(low: float, high: float, side: int, length: int) -> tuple[int, np.ndarray]:
+    """Interpolates along one axis: the first pixel, and each pixel's weights `[n, side + 2]`."""
+    cell = max(high - low, 1e-6) / side
+    first = max(int(np.floor(low - _BORDER * cell)), 0)
+    end = max(min(int(np.ceil(high + _BORDER * cell)), length), first)
+    centres = (np.arange(first, end) + 0.5 - low) / cell + _BORDER - 0.5  # in cells of the grid
+    distance = np.abs(centres[:, None] - np.arange(side + 2 * _BORDER))
+    return first, np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def _paste_on_whole_pixels(grid, box, height, width):
+    side = len(grid) - 2 * _BORDER
+    x1, y1, x2, y2 = _grown_box(box, len(grid) / side)
     rows, columns = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
     top, bottom = max(y1, 0), min(y2 + 1, height)
     left, right = max(x1, 0), min(x2 + 1, width)
@@ -88,7 +132,7 @@ def _paste_visible(mask, box, height, width):
 
 def _grown_box(box: np.ndarray, factor: float) -> tuple[int, int, int, int]:
     """Enlarges a box about its centre; the corners are truncated towards zero, in float32."""
-    x1, y1, x2, y2 = np.asarray(box, np.float32)
+    x1, y1, x2, y2 = box
     half, factor = np.float32(0.5), np.float32(factor)
     half_width, half_height = (x2 - x1) * half * factor, (y2 - y1) * half * factor
     x, y = (x2 + x1) * half, (y2 + y1) * half

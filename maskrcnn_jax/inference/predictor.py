@@ -82,8 +82,8 @@ class Predictor:
         for batch in _batches(self._prepare(images), self._batch_size):
             detections = jax.device_get(self._predict(self._variables, *_stack(batch)))
             for slot, (index, _, image_size, original_size) in enumerate(batch[: _count(batch)]):
-                results[index] = to_result(
-                    detections, slot, image_size, original_size, self.class_names, min_score
+                results[index] = self._result(
+                    detections, slot, image_size, original_size, min_score
                 )
         return [results[index] for index in sorted(results)]
 
@@ -102,9 +102,20 @@ class Predictor:
         _, padded, image_size, original_size = next(self._prepare([image]))
         arguments = padded[None], image_size[None]
         detections, stages = jax.device_get(self._predict_stages(self._variables, *arguments))
-        result = to_result(detections, 0, image_size, original_size, self.class_names, min_score)
+        result = self._result(detections, 0, image_size, original_size, min_score)
         given = {"input": arguments[0], "input_size": arguments[1], "detections": detections}
         return result, {**stages, **given}
+
+    def _result(self, detections, slot, image_size, original_size, min_score) -> Result:
+        return to_result(
+            detections,
+            slot,
+            image_size,
+            original_size,
+            self.class_names,
+            min_score,
+            self.config.model.detections.mask_paste,
+        )
 
     @cached_property
     def _predict_stages(self):

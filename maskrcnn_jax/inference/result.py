@@ -51,6 +51,7 @@ def to_result(
     original_size: np.ndarray,
     class_names: Sequence[str],
     min_score: float = 0.0,
+    mask_paste: str = "torchvision",
 ) -> Result:
     """Takes one image's detections out of a batch and back to the original image.
 
@@ -64,6 +65,7 @@ def to_result(
         original_size: `[2]`, height and width of the original image, pixels.
         class_names: K names; class k has name k - 1.
         min_score: detections with a lower score are dropped.
+        mask_paste: `config.model.detections.mask_paste`, see `inference.paste`.
 
     Returns:
         The result, in the order of the detections.
@@ -81,7 +83,8 @@ def to_result(
         classes=classes.astype(np.int32),
         class_names=tuple(class_names[k - 1] for k in classes),
         crops=tuple(
-            paste_crop(grid, box, height, width) for grid, box in zip(grids, boxes, strict=True)
+            paste_crop(grid, box, height, width, rule=mask_paste)
+            for grid, box in zip(grids, boxes, strict=True)
         ),
         height=height,
         width=width,

@@ -75,3 +75,33 @@ def test_box_outside_the_image_gives_an_empty_mask():
         crop = paste_crop(np.ones((28, 28), np.float32), np.array(box, np.float32), 40, 50)
         assert crop.mask.size == 0
         assert full_mask(crop, 40, 50).shape == (40, 50)
+
+
+def test_exact_rule_puts_edges_where_the_box_has_them():
+    # A mask that fills its box falls to one half at the box's edge: of the pixels there, those
+    # whose centre lies inside belong to it.
+    box = np.array([3.6, 2.4, 9.4, 7.6])
+    crop = paste_crop(np.ones((28, 28), np.float32), box, 12, 12, rule="exact")
+    expected = np.zeros((12, 12), bool)
+    expected[2:8, 4:9] = True
+    np.testing.assert_array_equal(full_mask(crop, 12, 12), expected)
+
+
+def test_exact_rule_by_hand():
+    # Cells of 2 pixels: pixel 5's centre, 5.5, lies a quarter cell before the centre of cell 1.
+    grid = np.array([[0.2, 0.6], [0.2, 0.6]], np.float32)
+    pasted = paste_mask(grid, np.array([3.0, 3, 7, 7]), 12, 12, rule="exact")
+    row = pasted[5]
+    np.testing.assert_allclose(row[3:7], [0.15, 0.3, 0.5, 0.45], atol=1e-6)
+    np.testing.assert_allclose(row[[1, 2, 7, 8, 9]], [0, 0.05, 0.15, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [[-9, -9, -4, -4], [60, 2, 70, 9], [5, 5, 5, 5], [-3, 30, 60, 50]])
+def test_exact_rule_stays_inside_the_image(box):
+    crop = paste_crop(np.ones((28, 28), np.float32), np.array(box), 40, 50, rule="exact")
+    assert full_mask(crop, 40, 50).any() == (box[0] == -3)
+
+
+def test_unknown_rule():
+    with pytest.raises(ValueError, match="'sharp'; expected one of"):
+        paste_mask(np.ones((2, 2)), np.array([0, 0, 4, 4]), 8, 8, rule="sharp")
