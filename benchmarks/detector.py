@@ -32,7 +32,6 @@ def get_config(tiny: bool) -> ConfigDict:
         model.mask_head.convs, model.mask_head.channels = 1, 8
         model.detections.max_per_image = 4
         config.data.mask_size = 28
-        config.data.max_instances = 60
     return config
 
 
@@ -71,11 +70,13 @@ def images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
 
 
 def training_batch(batch: int, side: int, config_data: ConfigDict) -> dict[str, np.ndarray]:
-    """Returns a batch of square images whose objects, a grid of squares, overlap many anchors."""
-    object_side = side // 4
-    starts = np.arange(0, side - object_side + 1, object_side // 2, dtype=np.float32)
+    """Returns a batch of square images with 100 small objects each, in a grid.
+
+    With random weights the best proposals are those of P2, whose anchors these objects match.
+    """
+    starts = np.linspace(0, side - side // 16, 10).round().astype(np.float32)
     corners = np.stack(np.meshgrid(starts, starts), -1).reshape(-1, 2)
-    boxes = np.concatenate([corners, corners + object_side], axis=1)
+    boxes = np.concatenate([corners, corners + side // 16], axis=1)
     number, slots, grid = len(boxes), config_data.max_instances, config_data.mask_size
     valid = np.arange(slots) < number
     padded = np.zeros((slots, 4), np.float32)

@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maskrcnn_jax.ops.conv import conv2d
+
 Initializer = Callable[..., jax.Array]
 
 # He et al. 2015 for layers that a ReLU follows, and the small normal of the detection predictors.
@@ -43,16 +45,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns [..., H, W, Cout] for x [..., H, W, Cin]; leading axes are one batch."""
-        size, half = self.kernel_size, self.kernel_size // 2
+        size = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         flat = x.reshape((-1, *x.shape[-3:]))  # [B, N, S, S, C] of RoIs is [B * N, S, S, C]
-        y = jax.lax.conv_general_dilated(
-            flat.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding=((half, half), (half, half)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = conv2d(flat.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(self.dtype)

@@ -1,0 +1,55 @@
+"""The forms for a CPU against XLA's convolution and its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maskrcnn_jax.ops import conv
+
+# Small maps, groups of RoIs, groups of rows, a prime number of images, few channels.
+SHAPES = ((2, 9, 7, 4), (48, 14, 14, 128), (2, 60, 70, 128), (67, 8, 8, 128), (40, 14, 14, 8))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_3x3_and_its_gradients_are_those_of_xla(shape):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, np.float32)
+    kernel = rng.standard_normal((3, 3, shape[-1], 24), np.float32)
+    cotangent = rng.standard_normal((*shape[:3], 24), np.float32)
+    y, pull_back = jax.vjp(jax.jit(conv._conv3x3), x, kernel)
+    expected_y, expected_pull_back = jax.vjp(jax.jit(conv._xla_conv), x, kernel)
+    for got, expected in zip(
+        (y, *pull_back(cotangent)), (expected_y, *expected_pull_back(cotangent)), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv2d_is_the_sum_over_its_window(size, stride):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 11, 8, 3)).astype(np.float32)
+    kernel = rng.standard_normal((size, size, 3, 5)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+    expected = np.stack(
+        [
+            [
+                np.einsum("bijc,ijco->bo", padded[:, r : r + size, c : c + size], kernel)
+                for c in range(0, 8, stride)
+            ]
+            for r in range(0, 11, stride)
+        ]
+    ).transpose(2, 0, 1, 3)
+    got = conv.conv2d(jnp.asarray(x), jnp.asarray(kernel), stride)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_bfloat16_sums_the_kernel_gradient_in_float32():
+    x = jnp.ones((32, 16, 16, 128), jnp.bfloat16)
+    kernel = jnp.zeros((3, 3, 128, 2), jnp.bfloat16)
+    gradient = jax.grad(lambda k: conv._conv3x3(x, k).astype(jnp.float32).sum())(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    # 8192 pixels: a sum in bfloat16 stops growing at 256.
+    assert (gradient[1, 1] == 8192).all()
+    assert (gradient[0, 0] == 15 * 15 * 32).all()
