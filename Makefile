@@ -5,18 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/shapes
 
-.PHONY: demo test test-slow lint setup setup-test clean
+.PHONY: demo test lint setup setup-test clean
 
 demo: setup  ## train on generated shapes, evaluate, and draw predictions
 	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR)
 	$(BIN)/python eval.py --workdir=$(DEMO_DIR)
 	@echo "Pictures of predictions: $(DEMO_DIR)/eval/pictures"
 
-test: setup-test  ## the whole test suite, about 15 minutes on 2 cores
+test: setup-test  ## the whole test suite, about 8 minutes on 2 cores
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
-
-test-slow: setup-test  ## proof runs of several minutes each
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.data import datasets
-from maskrcnn_jax.evaluation.evaluate import evaluate
+from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.checkpoint import load_for_inference
@@ -37,7 +37,7 @@ def run(config_arguments: list[str]) -> str:
     """Evaluates as the flags say; returns the report."""
     variables, metadata = load_for_inference(_WORKDIR.value, _CHECKPOINT.value)
     config = configuration(metadata["config"], config_arguments)
-    dataset = datasets.load(config.data, "val")
+    dataset = check.checked(datasets.load(config.data, "val"), config.data)
     if tuple(dataset.class_names) != tuple(metadata["class_names"]):
         raise ValueError(
             f"{dataset.name} has the classes {', '.join(dataset.class_names)}; the model was "
@@ -45,6 +45,7 @@ def run(config_arguments: list[str]) -> str:
         )
     model = make_model(config.model, len(dataset.class_names))
     check_structure(variables, abstract_variables(model), f"{_WORKDIR.value} (variables)")
+    check_settings(config, dataset)
     # As many of the devices as can have equal shares of a batch.
     devices = math.gcd(config.eval.batch_size, jax.device_count())
     mesh = sharding.make_mesh(ConfigDict({"data": devices}))

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets, pipeline
-from maskrcnn_jax.evaluation.evaluate import evaluate
+from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.training import loop, sharding
 from maskrcnn_jax.training.interrupts import Interrupted
@@ -36,6 +36,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     train_set, val_set = (
         check.checked(datasets.load(config.data, split), config.data) for split in ("train", "val")
     )
+    check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
     predict_step = make_predict_step(model, sharding.make_mesh(config.mesh))
     data = loop.TrainingData(

@@ -10,7 +10,7 @@ size, scale the learning rate with it and the numbers of steps against it.
 
 from ml_collections import ConfigDict
 
-from configs.base import get_config as base_config
+from maskrcnn_jax.config import get_config as base_config
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ small anchors, and many in an image, hence the 300 detections.
 
 from ml_collections import ConfigDict
 
-from configs.base import get_config as base_config
+from maskrcnn_jax.config import get_config as base_config
 
 
 def get_config() -> ConfigDict:

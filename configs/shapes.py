@@ -8,7 +8,7 @@ own.
 
 from ml_collections import ConfigDict
 
-from configs.base import get_config as base_config
+from maskrcnn_jax.config import get_config as base_config
 
 
 def get_config() -> ConfigDict:

@@ -4,6 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
+# It can only be read by setting it, which other threads that make files must not see: once, here.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Writes a file beside its place and moves it there; its folders are made as needed.
@@ -22,14 +26,10 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file in its place
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp gives 0600
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

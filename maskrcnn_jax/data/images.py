@@ -11,8 +11,19 @@ import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 100_000_000
-# What Pillow raises for files that are not what they say.
-_BROKEN = (OSError, SyntaxError, EOFError, struct.error, zlib.error)
+# What Pillow raises for files that are not what they say; its decoders trip over anything.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURN = {  # what makes the stored picture upright, by the value of the tag
     2: Image.Transpose.FLIP_LEFT_RIGHT,

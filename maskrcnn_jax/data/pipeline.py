@@ -29,6 +29,9 @@ from maskrcnn_jax.data.sampler import PADDING, EvalSampler, TrainSampler
 
 tf.config.set_visible_devices([], "GPU")
 
+# Training on nothing but skipped images would go on, and wear the checkpoints out.
+_MOST_LOST = 100
+
 # Threads of tf.data that wait for Python's lock while the interpreter ends would wait for ever.
 _running: weakref.WeakSet[Generator] = weakref.WeakSet()
 
@@ -235,8 +238,9 @@ def _joined(
     config: ConfigDict,
     steps: Iterator[dict],
 ) -> Iterator[tuple[Batch, dict]]:
-    """Yields (batch, info) pairs; raises at the first fault when so configured."""
+    """Yields (batch, info) pairs; raises at the first fault when so configured, or at many."""
     iterator = batches.as_numpy_iterator()
+    lost = 0  # images one after the other that could not be read
     try:
         for info in steps:
             *arrays, num_cut, faults = next(iterator)
@@ -244,6 +248,12 @@ def _joined(
             if skipped and config.data.on_error == "raise":
                 raise ValueError(
                     f"{skipped[0]}\nMend or remove the image, or set data.on_error to 'skip'."
+                )
+            lost = lost + len(skipped) if len(skipped) == (info["indices"] != PADDING).sum() else 0
+            if lost >= _MOST_LOST:
+                raise ValueError(
+                    f"none of the last {lost} images could be read, the last one because of: "
+                    f"{skipped[-1]}\nIs the data set still in its place?"
                 )
             info.update(_host_info(dataset, config.data, info["bucket"], info["indices"]))
             info.update(num_cut=int(num_cut.sum()), skipped=skipped)

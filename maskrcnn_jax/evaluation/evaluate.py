@@ -9,14 +9,37 @@ import jax
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
+from maskrcnn_jax.evaluation.coco_metrics import coco_metrics, metric_names
 from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.pictures import comparison
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.inference import paste
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.visualization.drawing import encode_png
+
+
+def check_settings(config: ConfigDict, dataset: Dataset) -> None:
+    """Checks, before the first step, what would otherwise be used only after the last image.
+
+    Args:
+        config: the whole configuration.
+        dataset: that will be evaluated on.
+
+    Raises:
+        ValueError: naming the key of the configuration.
+    """
+    names = metric_names(dataset.class_names, config.eval.max_detections)
+    if config.train.best_metric not in names:
+        raise ValueError(
+            f"train.best_metric is {config.train.best_metric!r}; expected one of {', '.join(names)}"
+        )
+    if config.model.detections.mask_paste not in paste.RULES:
+        raise ValueError(
+            f"model.detections.mask_paste is {config.model.detections.mask_paste!r}; expected one "
+            f"of {', '.join(paste.RULES)}"
+        )
 
 
 def evaluate(

@@ -59,7 +59,7 @@ def to_result(
     the axes, and from the ratio that was asked for. As torchvision 0.28 does.
 
     Args:
-        detections: `models.mask_rcnn.Detections` of a batch, in host memory.
+        detections: `models.detections.Detections` of a batch, in host memory.
         index: of the image in the batch.
         image_size: `[2]`, height and width of the image within the network's input, pixels.
         original_size: `[2]`, height and width of the original image, pixels.

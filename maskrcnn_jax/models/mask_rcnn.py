@@ -33,7 +33,7 @@ class MaskRCNN(nn.Module):
     """The detector; each method is pure: `model.apply(variables, ..., method="predict")`.
 
     Attributes:
-        config: `config.model` of configs/base.py, frozen.
+        config: `model` of the configuration (maskrcnn_jax/config.py), frozen.
         num_classes: K, foreground classes.
     """
 
@@ -66,7 +66,7 @@ class MaskRCNN(nn.Module):
             The detections, and the stages: image, c2..c5, p2..p6, rpn_logits [B, A],
             rpn_deltas [B, A, 4], proposals [B, N, 4], proposal_scores, proposal_valid [B, N],
             box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
-            mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S].
+            mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D].
         """
         config = self.config
         pyramid, stages = self._features(image, image_size)
@@ -82,7 +82,7 @@ class MaskRCNN(nn.Module):
         stages |= rpn_stages
         stages |= dict(
             box_features=box_features, class_logits=class_logits, box_deltas=box_deltas,
-            mask_features=mask_features, mask_logits=mask_logits,
+            mask_features=mask_features, mask_logits=mask_logits, detection_valid=valid,
         )  # fmt: skip
         return Detections(boxes, scores, classes, masks, valid), stages
 

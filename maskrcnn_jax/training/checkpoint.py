@@ -104,7 +104,10 @@ class Checkpoints:
             return False
         # The best is never ahead of the newest: a run that is killed here goes on from this step.
         self._last.wait_until_finished()
-        return self._save(self._best, state, step, metrics)
+        saved = self._save(self._best, state, step, metrics)
+        # And it is complete before the evaluation is logged, which is then not made again.
+        self._best.wait_until_finished()
+        return saved
 
     def restore(self, target: TrainState) -> TrainState:
         """Returns the newest state.

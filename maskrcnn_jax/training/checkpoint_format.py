@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.training import config_json
 from maskrcnn_jax.training.state import TrainState
 
@@ -99,11 +100,13 @@ def _describe(leaf: tuple) -> str:
 
 
 def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """Returns a checkpoint's metadata, with tuples for the sequences."""
+    """Returns a checkpoint's metadata, with tuples for sequences and defaults for newer keys."""
     restored = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))
     return {
         **restored.metadata,
-        "config": config_json.from_json(restored.metadata["config"]),
+        "config": config_json.with_defaults(
+            config_json.from_json(restored.metadata["config"]), get_config()
+        ),
         "class_names": tuple(restored.metadata["class_names"]),
         "category_ids": tuple(restored.metadata["category_ids"]),
     }

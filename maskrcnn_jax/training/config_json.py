@@ -9,7 +9,16 @@ from ml_collections import ConfigDict, FrozenConfigDict
 # What a run that is resumed must have in common with its checkpoint: the state's structure, the
 # data and their order follow from it. Everything else may change, and the change is printed.
 FIXED = ("seed", "model", "data", "train.batch_size", "train.optimizer")
-FREE = ("data.val", "data.workers", "data.prefetch", "data.on_error")
+FREE = (
+    "data.val",
+    "data.workers",
+    "data.prefetch",
+    "data.on_error",
+    "data.max_pixels",
+    "model.detections",
+    "model.rpn.pre_nms_top_n_eval",
+    "model.rpn.post_nms_top_n_eval",
+)
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
@@ -42,6 +51,20 @@ def from_json(values: dict[str, Any]) -> dict[str, Any]:
         name: from_json(value) if isinstance(value, dict) else _tuples(value)
         for name, value in values.items()
     }
+
+
+def with_defaults(values: dict[str, Any], defaults: ConfigDict) -> dict[str, Any]:
+    """Returns a configuration with the keys that did not exist yet when it was written.
+
+    Args:
+        values: as `from_json` returns it.
+        defaults: of all keys there are today.
+    """
+    filled = from_json(to_json(defaults))
+    for name, value in values.items():
+        is_section = isinstance(value, dict) and isinstance(defaults.get(name), ConfigDict)
+        filled[name] = with_defaults(value, defaults[name]) if is_section else value
+    return filled
 
 
 def _tuples(value: Any) -> Any:

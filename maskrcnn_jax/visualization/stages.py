@@ -46,7 +46,7 @@ def inference_pictures(
         "2_objectness": objectness_picture(image, stages, index),
         "3_anchors": _boxes_by_rank(image, _anchors(stages, config)[best] * scale),
         "4_proposals": _boxes_by_rank(image, proposals * scale),
-        "5_masks": masks_picture(stages["mask_logits"][index]),
+        "5_masks": masks_picture(stages["mask_logits"][index][stages["detection_valid"][index]]),
     }
 
 
@@ -108,6 +108,8 @@ def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.
 
 def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) -> np.ndarray:
     """Shows mask grids `[D, m, m]` of logits, row by row, as grey levels of probability."""
+    if not len(mask_logits):
+        return np.zeros((cell, columns * cell, 3), np.uint8)
     tiles = []
     for logits in mask_logits[: columns * 4]:
         grey = np.uint8(255 / (1 + np.exp(-np.float64(logits))))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check, coco, shapes
 
 

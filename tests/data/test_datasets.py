@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import example as example_lib
 from maskrcnn_jax.data.records import Dataset, Record, make_record
 from maskrcnn_jax.data.segmentation import Polygons

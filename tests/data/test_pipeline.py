@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import coco, pipeline, shapes
 from maskrcnn_jax.data.records import Dataset, make_record
 from maskrcnn_jax.data.segmentation import Polygons
@@ -193,6 +193,16 @@ def test_a_broken_image_stops_the_run_when_told_so(config):
         next(batches)
 
 
+def test_a_data_set_that_has_vanished_stops_the_run(config):
+    batches = pipeline.train_batches(noise_dataset(120, broken=tuple(range(120))), config)
+    with pytest.raises(ValueError, match=r"none of the last 100 .*truncated"):
+        take(batches, 30)
+    # As long as some images can be read, it goes on.
+    broken = tuple(i for i in range(120) if i % 10)
+    batches = pipeline.train_batches(noise_dataset(120, broken=broken), config)
+    assert len(take(batches, 40)) == 40
+
+
 def test_objects_beyond_the_slots_are_cut_and_counted(config):
     batch, info = take(pipeline.eval_batches(noise_dataset(2, objects=400), config), 1)[0]
     assert info["num_cut"] == 395
@@ -291,7 +301,7 @@ def test_a_mistake_in_the_code_is_no_broken_image(config):
 def test_a_program_ends_although_batches_are_being_prepared():
     program = """
 import sys, time
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import pipeline, shapes
 config = get_config()
 config.data.buckets, config.data.resize, config.data.workers = ((64, 64),), "square", 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import transforms
 from maskrcnn_jax.data.transforms import Example
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
+from maskrcnn_jax.evaluation.coco_metrics import coco_metrics, metric_names
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
@@ -53,6 +53,8 @@ def test_equals_pycocotools_summary(datasets_dir):
     truth = COCO(str(annotations))
     results = _noisy_results(truth)
     metrics = coco_metrics(truth.dataset, results)
+    classes = [category["name"] for category in truth.dataset["categories"]]
+    assert set(metric_names(classes, (1, 10, 100))) == set(metrics)
     expected = _summarize(truth, results, "bbox")
     np.testing.assert_array_equal([metrics[f"bbox/{name}"] for name in NAMES], expected)
     # With boxes in the results, pycocotools would sort masks into sizes by their boxes.

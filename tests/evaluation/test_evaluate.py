@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from maskrcnn_jax.data import datasets, pipeline
-from maskrcnn_jax.evaluation.evaluate import evaluate
+from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.detections import Detections
@@ -148,3 +148,20 @@ def test_unreadable_images_are_named_and_left_out(dataset, config, tmp_path):
     none = dataclasses.replace(dataset, read_image=fail)
     with pytest.raises(ValueError, match=r"none of the images .* all are broken"):
         evaluate(_perfect_step(none, config), {}, none, config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.best_metric", "segm/ap", "train.best_metric is 'segm/ap'; expected one of bbox/AP"),
+        ("train.best_metric", "bbox/AR100", "train.best_metric"),  # the limits are others
+        ("eval.max_detections", (10, 1), "eval.max_detections is \\(10, 1\\)"),
+        ("model.detections.mask_paste", "nicely", "mask_paste is 'nicely'"),
+    ],
+)
+def test_settings_of_the_evaluation_are_checked_before_it(config, dataset, key, value, message):
+    config.eval.max_detections = (1, 5)
+    check_settings(config, dataset)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        check_settings(config, dataset)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
 
 HEIGHT, WIDTH, GRID, SLOTS, NUM_CLASSES = 64, 96, 14, 4, 3

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.detections import detect
 from maskrcnn_jax.models.rpn import Proposals
 

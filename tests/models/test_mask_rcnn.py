@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables, normalized
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.pretrained.torchvision import MODEL_OVERRIDES

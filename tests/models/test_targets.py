@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.rpn import Proposals
 from maskrcnn_jax.models.targets import GroundTruth, anchor_targets, ground_truth, sample_rois
 from maskrcnn_jax.ops import boxes as box_ops

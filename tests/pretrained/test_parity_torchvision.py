@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.losses import mask_loss
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.models.trainable import trainable_mask

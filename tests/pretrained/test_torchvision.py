@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
 from maskrcnn_jax.pretrained import torchvision
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from configs.base import get_config as base_config
+from maskrcnn_jax.config import get_config as base_config
 from maskrcnn_jax.training import sharding
 from tests.end_to_end.tiny import get_config as tiny_get_config
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.checkpoint import Checkpoints, load_for_inference
 from maskrcnn_jax.training.optimizer import make_optimizer
@@ -154,7 +154,7 @@ def test_a_best_beyond_the_newest_is_refused(checkpoints, state, tmp_path):
 _KILLED_WHILE_SAVING = """
 import os, sys
 import jax.numpy as jnp, optax
-from configs.base import get_config
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.training.checkpoint import Checkpoints
 from maskrcnn_jax.training.state import create
 metadata = dict(config=get_config(), class_names=("a",), category_ids=(1,), num_images=1)
@@ -164,6 +164,8 @@ for step in (1, 2):
     checkpoints.save(create({"params": params}, optax.identity()), step, {})
     if step == 1:
         checkpoints.wait()
+while not any("tmp" in name for name in os.listdir(sys.argv[1] + "/checkpoints")):
+    pass  # the second is not under way yet
 os.kill(os.getpid(), 9)
 """
 

@@ -5,8 +5,14 @@ import json
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from configs.base import get_config
-from maskrcnn_jax.training.config_json import check_resumable, differences, from_json, to_json
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.training.config_json import (
+    check_resumable,
+    differences,
+    from_json,
+    to_json,
+    with_defaults,
+)
 
 
 def _through_json(config):
@@ -36,6 +42,18 @@ def test_nested_tuples_none_and_empty_sections_survive():
 def test_what_json_cannot_hold_is_named(value, fault):
     with pytest.raises(ValueError, match=f"config.a.b is .*{fault}"):
         to_json(ConfigDict({"a": {"b": value}}))
+
+
+def test_keys_that_did_not_exist_yet_get_their_defaults():
+    old = _through_json(get_config())
+    del old["model"]["detections"]["mask_paste"], old["eval"]
+    old["train"]["steps"] = 7
+    old["data"]["train"] = {"root": "here"}
+    filled = with_defaults(old, get_config())
+    assert filled["model"]["detections"]["mask_paste"] == "torchvision"
+    assert filled["eval"] == get_config().eval.to_dict()
+    assert filled["train"]["steps"] == 7
+    assert filled["data"]["train"] == {"root": "here"}
 
 
 def _saved(**changes):

@@ -97,6 +97,21 @@ def test_compiles_once_for_each_bucket(toy_step):
     assert step._cache_size() == 2
 
 
+def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh, random_batch):
+    model = make_model(tiny_config.model, 3)
+    variables = initial_variables(model, jax.random.key(0))
+    trainable = trainable_mask(variables["params"], tiny_config.model)
+    schedule = make_schedule(tiny_config.train)
+    optimizer = make_optimizer(tiny_config.train, schedule, trainable)
+    step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
+    state = jax.device_put(create(variables, optimizer), sharding.state_sharding(one_device_mesh))
+    for _ in range(2):
+        for bucket in ((64, 64), (64, 96)):
+            batch = sharding.shard_batch(random_batch(2, bucket, tiny_config), one_device_mesh)
+            state, _ = step(state, batch)
+    assert step._cache_size() == 2
+
+
 def test_the_detector_trains_and_keeps_its_frozen_stem(tiny_config, one_device_mesh, random_batch):
     model = make_model(tiny_config.model, 3)
     variables = initial_variables(model, jax.random.key(0))

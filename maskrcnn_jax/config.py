@@ -1,4 +1,4 @@
-"""Every configuration key with its default; each recipe is a diff on this file.
+"""Every configuration key with its default; each recipe of `configs/` is a diff on this file.
 
 The model's defaults are those of torchvision's `maskrcnn_resnet50_fpn`, so that its weights give
 its outputs. A key is set on the command line as `--config.train.steps=100`.
