@@ -34,7 +34,10 @@ flags.mark_flag_as_required("config")
 def train(config: ConfigDict, workdir: Path) -> None:
     """Loads and checks the data, trains, evaluates."""
     train_set, val_set = (
-        check.checked(datasets.load(config.data, split), config.data) for split in ("train", "val")
+        check.checked(
+            datasets.load(config.data, split), config.data, workdir / f"faults_{split}.txt"
+        )
+        for split in ("train", "val")
     )
     check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))

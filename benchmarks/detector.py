@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from configs import base
+from maskrcnn_jax import config as default_config
 from maskrcnn_jax.training.state import abstract_variables, make_model
 
 NUM_CLASSES = 90  # COCO's ids as torchvision's weights count them, without the background
@@ -17,7 +17,7 @@ NUM_CLASSES = 90  # COCO's ids as torchvision's weights count them, without the 
 
 def get_config(tiny: bool) -> ConfigDict:
     """Returns the default configuration (ResNet-50-FPN); tiny: the same with few channels."""
-    config = base.get_config()
+    config = default_config.get_config()
     config.train.learning_rate = 1e-5  # the weights stay what they are
     config.train.warmup_steps = 0
     if tiny:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from benchmarks import measure
-from configs import base
+from maskrcnn_jax import config as default_config
 from maskrcnn_jax.data import coco, pipeline
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("--images", type=int, default=64, help="files; they are read repeatedly")
     parser.add_argument("--objects", type=int, default=7, help="in each image")
     arguments = measure.parse(parser, argv)
-    config = base.get_config()
+    config = default_config.get_config()
     config.train.batch_size = arguments.batch
     height, width = 480, 640
     if arguments.tiny:

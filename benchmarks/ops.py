@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.peer import LAYOUTS, peers
-from configs import base
+from maskrcnn_jax import config as default_config
 from maskrcnn_jax.inference.paste import full_mask, paste_crop
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops.anchors import pyramid_anchors
@@ -94,7 +94,7 @@ def _pool_with_gradient(pyramid, boxes):
 def _measure_targets(arguments) -> Iterator[dict]:
     shape = (64, 96) if arguments.tiny else (800, 1344)
     level_shapes = [(-(-shape[0] // s), -(-shape[1] // s)) for s in (*_STRIDES, 64)]
-    settings = base.get_config().model.anchors
+    settings = default_config.get_config().model.anchors
     anchors = np.concatenate(pyramid_anchors(level_shapes, shape, **settings))
     gt_boxes = random_boxes(20, shape, 32, min(shape) / 2)
 

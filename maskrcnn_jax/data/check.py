@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -16,28 +17,37 @@ from pycocotools import mask as coco_mask
 from maskrcnn_jax.data.images import MAX_PIXELS, image_size
 from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
+from maskrcnn_jax.files import write_atomically
 
+_MOST_SHOWN = 20  # faults in the report
 _THREADS = 16  # they wait for the disk, or the network behind it
 _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
 
 
 def checked(
-    dataset: Dataset, config_data: Mapping, limit: int = 0, log: Callable[[str], None] = print
+    dataset: Dataset,
+    config_data: Mapping,
+    listing: Path | None = None,
+    log: Callable[[str], None] = print,
 ) -> Dataset:
     """Returns the dataset without the images that cannot be used, after reporting all faults.
 
     Args:
         dataset: what a reader gave.
         config_data: `config.data`, of which `on_error` and `max_pixels` are used.
-        limit: files of at most this many images are looked at, evenly spread; 0: of all.
+        listing: a file for the whole list of faults, where they are more than the report shows.
         log: takes the report, a few lines of text.
 
     Raises:
         ValueError: there are faults of severity "error" and `on_error` is "raise"; or no image is
             left.
     """
-    faults = check(dataset, limit, max_pixels=config_data["max_pixels"])
-    log(report(dataset, faults))
+    faults = check(dataset, max_pixels=config_data["max_pixels"])
+    text = report(dataset, faults)
+    if listing and len(faults) > _MOST_SHOWN:
+        write_atomically(listing, report(dataset, faults, len(faults)) + "\n")
+        text += f"; all are listed in {listing}"
+    log(text)
     raise_errors(faults, config_data["on_error"])
     dataset = drop_faulty(dataset, faults)
     if not dataset.records:
@@ -79,7 +89,7 @@ def drop_faulty(dataset: Dataset, faults: list[Fault]) -> Dataset:
     return replace(dataset, records=kept, faults=faults)
 
 
-def report(dataset: Dataset, faults: list[Fault], most: int = 20) -> str:
+def report(dataset: Dataset, faults: list[Fault], most: int = _MOST_SHOWN) -> str:
     """Returns what the dataset holds in one line, and its faults, errors first, one a line.
 
     Args:

@@ -119,6 +119,11 @@ def _categories(entries: list, source: str) -> tuple[tuple[int, ...], tuple[str,
             raise ValueError(f"{source}: category {entry!r}; expected a whole 'id' and a 'name'")
         if entry["id"] in names:
             raise ValueError(f"{source}: two categories have the id {entry['id']}")
+        if str(entry["name"]) in names.values():
+            raise ValueError(
+                f"{source}: two categories have the name {entry['name']!r}; rename one of them, or "
+                "give their annotations one id, since results are told apart by names"
+            )
         names[entry["id"]] = str(entry["name"])
     ids = tuple(sorted(names))
     return ids, tuple(names[category] for category in ids)

@@ -9,9 +9,9 @@ from maskrcnn_jax.models.resnet import STAGES
 def trainable_mask(params: dict, config: FrozenConfigDict) -> dict:
     """Returns a tree like `params` with True for what is trained.
 
-    Frozen are the backbone's first stages (`backbone.trainable_stages`) and, with norm frozen_bn,
-    the scales and biases of its norms. Their gradients are zero anyway; an optimiser with weight
-    decay would still shrink them.
+    Frozen are the backbone's first stages (`backbone.trainable_stages`) and, in every part of the
+    detector whose norm is frozen_bn, the scales and biases of the norms. Their gradients are zero
+    anyway; an optimiser with weight decay would still shrink them.
 
     Args:
         params: the "params" collection of a MaskRCNN.
@@ -23,9 +23,8 @@ def trainable_mask(params: dict, config: FrozenConfigDict) -> dict:
 
     def trainable(path, leaf):
         keys = [key.key for key in path]
-        if keys[0] != "backbone":
-            return True
-        is_norm = "norm_layer" in keys
-        return not (keys[1].startswith(frozen_stages) or (is_norm and backbone.norm == "frozen_bn"))
+        if keys[0] == "backbone" and keys[1].startswith(frozen_stages):
+            return False
+        return not ("norm_layer" in keys and config[keys[0]].norm == "frozen_bn")
 
     return jax.tree_util.tree_map_with_path(trainable, params)

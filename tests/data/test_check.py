@@ -6,6 +6,7 @@ from PIL import Image
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check, coco, shapes
+from maskrcnn_jax.data.records import Fault
 
 
 @pytest.fixture
@@ -41,6 +42,15 @@ def test_limit_spreads_over_the_images(dataset):
     assert sorted(errors(check.check(dataset, limit=2))) == []  # the first and the last
     assert sorted(errors(check.check(dataset, limit=3))) == []  # and number 2, whose header is fine
     assert sorted(errors(check.check(dataset, limit=6))) == [1, 3, 4]
+
+
+def test_a_long_list_of_faults_is_written_whole(dataset, tmp_path):
+    many = [Fault("a.json", f"fault number {i}", "warning") for i in range(30)]
+    lines, listing = [], tmp_path / "run" / "faults.txt"
+    data = {"on_error": "skip", "max_pixels": 10**8}
+    check.checked(replace(dataset, faults=many), data, listing, lines.append)
+    assert f"more; all are listed in {listing}" in lines[0]
+    assert all(fault.reason in listing.read_text() for fault in many)
 
 
 def test_checked_leaves_out_or_raises(dataset):

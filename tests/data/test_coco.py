@@ -171,6 +171,11 @@ def test_size_that_is_not_given_is_read(write_coco):
             '"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
             "two categories have the id 1",
         ),
+        (
+            '{"images": [{}], "annotations": [], '
+            '"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
+            "two categories have the name 'a'",
+        ),
     ],
 )
 def test_file_that_is_not_in_the_format(tmp_path, content, reason):

@@ -346,7 +346,11 @@ def test_gradients(case):
     for part, ours in training_parts(case).items():
         gradients = ours["gradients"]
         norms = np.array([np.linalg.norm(gradients[n]) for n in case.meta["gradient_names"]])
-        np.testing.assert_allclose(norms, case.z[f"f64.{part}.gradient_norms"], rtol=1e-3)
+        error = np.abs(norms / case.z[f"f64.{part}.gradient_norms"] - 1)
+        # A unit so near its ReLU's kink that rounding flips it moves a small gradient by 1e-3, and
+        # batch norm over the batch doubles that; torchvision's own float32 is up to 4e-3 off.
+        assert np.median(error) < 3e-4, part
+        assert error.max() < (3e-3 if part == "train" else 1e-2), part
         keys = [key for key in case.z.files if key.startswith(f"{part}.gradient.")]
         assert keys
         for key in keys:
