@@ -360,8 +360,13 @@ def test_gradients(case):
                 gradient = gradient[:8, ::8]
             # Batch norm over the batch makes the early layers' gradients noisy in float32.
             noise = case.meta["float32_vs_float64_max_abs"][part][key.removeprefix(f"{part}.")]
-            atol = max(2e-3 * np.abs(reference).max(), 3 * noise)
+            # One flipped unit moves one filter's gradient by some 1e-3 of the largest; the whole
+            # tensor moves by less.
+            atol = max(1e-2 * np.abs(reference).max(), 3 * noise)
             np.testing.assert_allclose(gradient, reference, atol=atol, err_msg=key)
+            distance = np.linalg.norm(gradient - reference)
+            most = max(3e-3 * np.linalg.norm(reference), 3 * noise * np.sqrt(reference.size))
+            assert distance < most, key
 
 
 def test_what_is_not_trained_has_no_gradient(case):
