@@ -95,6 +95,9 @@ def main(arguments: list[str]) -> None:
     use_compilation_cache(_CACHE.value)
     try:
         print(run(arguments[1:]))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, flags.Error) as error:
         if _DEBUG.value:
             raise

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
 
 from maskrcnn_jax.compilation import use_compilation_cache
@@ -21,6 +22,7 @@ from maskrcnn_jax.data.images import read_image
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.inference.predictor import Predictor, load
+from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import encode_png
 from maskrcnn_jax.visualization.overlay import draw_result
 from maskrcnn_jax.visualization.stages import inference_pictures
@@ -63,24 +65,32 @@ def find_images(paths: Iterable[str]) -> Iterator[Path]:
 def run(predictor: Predictor, paths: list[Path], out: Path) -> list[str]:
     """Predicts on every image and writes the results; returns a message for each unreadable one."""
     entries, unreadable = [], []
-    for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), start=1):
-        try:
-            image = read_image(path, predictor.config.data.max_pixels)
-        except (ValueError, OSError) as error:
-            unreadable.append(str(error))
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
-        if _STAGES.value:
-            result, stages = predictor.stages(image, _MIN_SCORE.value)
-            _draw_stages(stages, predictor, out / "stages" / Path(name).stem)
-        else:
-            result = predictor(image, _MIN_SCORE.value)
-        found = coco_results(result, image_id, predictor.category_ids)
-        entries += [{**entry, "file_name": str(path)} for entry in found]
-        write_atomically(out / name, encode_png(draw_result(image, result)))
-        print(f"{path}: {len(result)} objects -> {out / name}")
-    write_atomically(out / "predictions.json", json.dumps(entries))
+    try:
+        for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), 1):
+            try:
+                image = read_image(path, predictor.config.data.max_pixels)
+            except (ValueError, OSError) as error:
+                unreadable.append(str(error))
+                print(f"skipped: {error}", file=sys.stderr)
+                continue
+            result = _draw(predictor, image, out, name)
+            found = coco_results(result, image_id, predictor.category_ids)
+            entries += [{**entry, "file_name": str(path)} for entry in found]
+            print(f"{path}: {len(result)} objects -> {out / name}")
+    finally:  # also of those before a Ctrl-C
+        write_atomically(out / "predictions.json", json.dumps(entries))
     return unreadable
+
+
+def _draw(predictor: Predictor, image: np.ndarray, out: Path, name: str) -> Result:
+    """Predicts on one image and draws what was found, and the stages if wanted."""
+    if _STAGES.value:
+        result, stages = predictor.stages(image, _MIN_SCORE.value)
+        _draw_stages(stages, predictor, out / "stages" / Path(name).stem)
+    else:
+        result = predictor(image, _MIN_SCORE.value)
+    write_atomically(out / name, encode_png(draw_result(image, result)))
+    return result
 
 
 def picture_names(paths: Iterable[Path]) -> list[str]:
@@ -118,6 +128,9 @@ def main(arguments: list[str]) -> None:
         _check_out(images, out)
         predictor = load(_WORKDIR.value, _CHECKPOINT.value)
         unreadable = run(predictor, images, out)
+    except KeyboardInterrupt:
+        print(f"interrupted; what was finished is in {out}", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError) as error:
         if _DEBUG.value:
             raise

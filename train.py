@@ -82,5 +82,16 @@ def main(argv: list[str]) -> None:
         sys.exit(2)
 
 
+def _parse(arguments: list[str]) -> list[str]:
+    """Parses the flags; a key that the configuration lacks is a mistake of the user's."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except AttributeError as error:
+        cause = error.args[0]  # a KeyError whose text is the key, and a key that is like it
+        text = cause.args[0] if isinstance(cause, KeyError) else cause
+        print(f"error: the configuration has no key {text}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse)

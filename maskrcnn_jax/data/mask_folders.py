@@ -82,6 +82,9 @@ def _read_one(folder: str, name: str, max_pixels: int) -> tuple[Record | None, l
         height, width = image_size(files[0], max_pixels)
     except (ValueError, OSError) as error:
         return None, [Fault(base, str(error), image_id=name)]
+    if not os.path.isdir(os.path.join(base, "masks")):
+        reason = "it has no folder masks/; make an empty one if there is no object in the image"
+        return None, [Fault(base, reason, image_id=name)]
     instances, faults = [], []
     for path in _pictures(os.path.join(base, "masks")):
         try:

@@ -70,3 +70,12 @@ def test_nuclei_are_all_read(nuclei_dir):
     assert sum(counts) == 14_883
     assert max(counts) == 131
     assert train.faults + val.faults == []
+
+
+def test_an_image_without_a_folder_of_masks_is_a_fault_not_background(write_mask_folder):
+    write_mask_folder("a", [block(2, 5, 3, 10)])
+    root = write_mask_folder("b", [])
+    (root / "b" / "masks").rmdir()
+    dataset = mask_folders.read(root)
+    assert [record.image_id for record in dataset.records] == ["a"]
+    assert "no folder masks/" in dataset.faults[0].reason
