@@ -10,11 +10,11 @@ program and says nothing of the method.
 
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.config import get_config as base_config
+from configs.small import get_config as small_config
 
 
 def get_config() -> ConfigDict:
-    config = base_config()
+    config = small_config()
     config.name = "coco_mini"
     config.data.format = "coco"
     split = dict(
@@ -31,11 +31,6 @@ def get_config() -> ConfigDict:
     config.data.flip = 0.0
 
     model = config.model
-    model.backbone.depth = 18
-    model.backbone.width = 32
-    model.backbone.norm = "gn"
-    model.backbone.trainable_stages = 5
-    model.fpn.channels = 64
     model.anchors.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)
     model.roi.canonical_size = 112.0
     model.roi.samples_per_image = 128
@@ -43,18 +38,11 @@ def get_config() -> ConfigDict:
     model.rpn.post_nms_top_n_train = 500
     model.rpn.pre_nms_top_n_eval = 500
     model.rpn.post_nms_top_n_eval = 300
-    model.box_head.dense_channels = 256
-    model.mask_head.channels = 64
-    model.detections.mask_paste = "exact"
 
     train = config.train
     train.batch_size = 2
     train.steps = 1_500
-    train.learning_rate = 1e-3
-    train.optimizer = "adamw"
-    train.schedule = "cosine"
     train.warmup_steps = 50
-    train.clip_norm = 10.0
     train.checkpoint_every = 250
     train.eval_every = 0
     config.eval.batch_size = 2

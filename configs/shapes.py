@@ -8,11 +8,11 @@ own.
 
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.config import get_config as base_config
+from configs.small import get_config as small_config
 
 
 def get_config() -> ConfigDict:
-    config = base_config()
+    config = small_config()
     config.name = "shapes"
     config.data.format = "shapes"
     config.data.train = ConfigDict(dict(count=4_000, seed=0, size=128))
@@ -23,11 +23,6 @@ def get_config() -> ConfigDict:
     config.data.buckets = ((128, 128),)
 
     model = config.model
-    model.backbone.depth = 18
-    model.backbone.width = 32
-    model.backbone.norm = "gn"
-    model.backbone.trainable_stages = 5
-    model.fpn.channels = 64
     model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
     model.rpn.pre_nms_top_n_train = 200
     model.rpn.post_nms_top_n_train = 200
@@ -36,19 +31,12 @@ def get_config() -> ConfigDict:
     model.rpn.samples_per_image = 128
     model.roi.samples_per_image = 64
     model.roi.canonical_size = 56.0
-    model.box_head.dense_channels = 256
-    model.mask_head.channels = 64
     model.detections.max_per_image = 20
-    model.detections.mask_paste = "exact"
 
     train = config.train
     train.batch_size = 8
     train.steps = 1_500
-    train.optimizer = "adamw"
-    train.learning_rate = 1e-3
-    train.schedule = "cosine"
     train.warmup_steps = 100
-    train.clip_norm = 10.0
     train.checkpoint_every = 500
     train.eval_every = 0
     return config

@@ -1,0 +1,25 @@
+"""What the recipes for a CPU share: a small network, trained from scratch by AdamW."""
+
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.config import get_config as base_config
+
+
+def get_config() -> ConfigDict:
+    config = base_config()
+    model = config.model
+    model.backbone.depth = 18
+    model.backbone.width = 32
+    model.backbone.norm = "gn"
+    model.backbone.trainable_stages = 5
+    model.fpn.channels = 64
+    model.box_head.dense_channels = 256
+    model.mask_head.channels = 64
+    model.detections.mask_paste = "exact"
+
+    train = config.train
+    train.optimizer = "adamw"
+    train.learning_rate = 1e-3
+    train.schedule = "cosine"
+    train.clip_norm = 10.0
+    return config
