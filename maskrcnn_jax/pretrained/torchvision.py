@@ -6,15 +6,24 @@ there are follows from the config, see `MODEL_OVERRIDES`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
-import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
 from maskrcnn_jax.models.resnet import BLOCKS, STAGES
+from maskrcnn_jax.pretrained.mapping import (
+    CLASS_CONV,
+    CONV,
+    DENSE,
+    SAME,
+    UPSAMPLE,
+    Entry,
+    export_arrays,
+    import_arrays,
+    pooled_dense,
+)
+from maskrcnn_jax.training.state import abstract_variables, make_model
 
 # What differs from the default `config.model`: `config.model.update_from_flattened_dict(...)`. The
 # published v1 weights were trained with a frozen batch norm without epsilon, which is what
@@ -32,43 +41,8 @@ MODEL_OVERRIDES = {
 }
 
 
-class Layout(NamedTuple):
-    """How an array's axes are ordered: functions from torch's to ours and back."""
-
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_torch: Callable[[np.ndarray], np.ndarray]
-
-
-class Entry(NamedTuple):
-    """One array: its path in our variables, its torch name, and its layout."""
-
-    path: tuple[str, ...]
-    name: str
-    layout: Layout
-
-
-SAME = Layout(lambda x: x, lambda x: x)
-# torch (out, in) <-> (in, out)
-DENSE = Layout(np.transpose, np.transpose)
-# torch (out, in, row, column) <-> (row, column, in, out)
-CONV = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
-# torch's transposed convolution (in, out, row, column) <-> (in, row, column, out)
-UPSAMPLE = Layout(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 1, 2))
-# torch (out, in, 1, 1) <-> (in, out)
-CLASS_CONV = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
-
-
-def pooled_dense(size: int) -> Layout:
-    """Layout of a dense layer on flattened [C, S, S] (torch) or [S, S, C] (ours) features."""
-
-    def to_ours(x):
-        return x.reshape(x.shape[0], -1, size, size).transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
-
-    def to_torch(x):
-        return x.reshape(size, size, -1, x.shape[1]).transpose(3, 2, 0, 1).reshape(x.shape[1], -1)
-
-    return Layout(to_ours, to_torch)
-
+# Counters of batch norm that only matter without momentum.
+IGNORED = (r".*\.num_batches_tracked",)
 
 # Names of the published v1 file that torchvision has since changed, and today's.
 _OLDER_NAMES = (
@@ -100,24 +74,11 @@ def import_state(
     Raises:
         ValueError: where names are missing or unknown, or shapes differ; it lists all of them.
     """
-    state = {_todays_name(name): np.asarray(array) for name, array in state.items()}
-    expected = _flat(_abstract_variables(config, num_classes))
-    entries = table(config)
-    missing, wrong, flat = [], [], {}
-    for path, name, layout in entries:
-        if name not in state:
-            missing.append(name)
-            continue
-        want = _torch_shape(expected[path].shape, layout)
-        if state[name].shape != want:
-            wrong.append(f"{name}: {state[name].shape} given, {want} expected")
-            continue
-        flat[path] = np.ascontiguousarray(layout.to_ours(state[name]), np.float32)
-    # Counters of batch norm that only matter without momentum.
-    known = {entry.name for entry in entries}
-    unknown = [n for n in state if n not in known and not n.endswith(".num_batches_tracked")]
-    _refuse(missing=missing, unknown=unknown, wrong_shape=wrong)
-    return _nested(flat)
+    expected = abstract_variables(make_model(config, num_classes))
+    what = "the torchvision weights (MODEL_OVERRIDES has what v1 and v2 need)"
+    return import_arrays(
+        todays_names(state), table(config), expected, what=what, ignored=IGNORED
+    ).variables
 
 
 def export_state(variables: Mapping[str, Mapping], config: FrozenConfigDict) -> dict:
@@ -129,11 +90,12 @@ def export_state(variables: Mapping[str, Mapping], config: FrozenConfigDict) -> 
         variables: {"params": ..., "batch_stats": ...}.
         config: `config.model`.
     """
-    flat = _flat(variables)
-    return {
-        name: np.ascontiguousarray(layout.to_torch(np.asarray(flat[path])))
-        for path, name, layout in table(config)
-    }
+    return export_arrays(variables, table(config))
+
+
+def todays_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the state dict with the names that torchvision 0.28 gives its arrays."""
+    return {_todays_name(name): array for name, array in state.items()}
 
 
 def table(config: FrozenConfigDict) -> list[Entry]:
@@ -208,17 +170,17 @@ def _conv_norm(path, name, norm) -> Iterator[Entry]:
 
 
 def _layer(path, name, layout, bias=True) -> Iterator[Entry]:
-    yield Entry(("params", *path, "kernel"), f"{name}.weight", layout)
+    yield Entry(("params", *path, "kernel"), (f"{name}.weight",), layout)
     if bias:
-        yield Entry(("params", *path, "bias"), f"{name}.bias", SAME)
+        yield Entry(("params", *path, "bias"), (f"{name}.bias",), SAME)
 
 
 def _norm(path, name, has_statistics) -> Iterator[Entry]:
-    yield Entry(("params", *path, "scale"), f"{name}.weight", SAME)
-    yield Entry(("params", *path, "bias"), f"{name}.bias", SAME)
+    yield Entry(("params", *path, "scale"), (f"{name}.weight",), SAME)
+    yield Entry(("params", *path, "bias"), (f"{name}.bias",), SAME)
     if has_statistics:
-        yield Entry(("batch_stats", *path, "mean"), f"{name}.running_mean", SAME)
-        yield Entry(("batch_stats", *path, "var"), f"{name}.running_var", SAME)
+        yield Entry(("batch_stats", *path, "mean"), (f"{name}.running_mean",), SAME)
+        yield Entry(("batch_stats", *path, "var"), (f"{name}.running_var",), SAME)
 
 
 def _todays_name(name: str) -> str:
@@ -226,41 +188,3 @@ def _todays_name(name: str) -> str:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, replacement, name)
     return name
-
-
-def _refuse(**faults: list[str]) -> None:
-    if any(faults.values()):
-        lists = "".join(
-            f"\n  {kind.replace('_', ' ')} ({len(names)}): " + ", ".join(names)
-            for kind, names in faults.items()
-            if names
-        )
-        raise ValueError(
-            "the torchvision weights do not fit the model that config.model and the number of "
-            f"classes describe (MODEL_OVERRIDES has what v1 and v2 need):{lists}"
-        )
-
-
-def _abstract_variables(config: FrozenConfigDict, num_classes: int) -> dict:
-    model = MaskRCNN(FrozenConfigDict(config), num_classes)
-    return jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
-
-
-def _torch_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    # A broadcast scalar has the shape and no memory.
-    return layout.to_torch(np.broadcast_to(np.float32(0), shape)).shape
-
-
-def _flat(tree: Mapping) -> dict[tuple[str, ...], np.ndarray]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {tuple(key.key for key in path): leaf for path, leaf in leaves}
-
-
-def _nested(flat: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, dict]:
-    tree = {"params": {}, "batch_stats": {}}
-    for path, leaf in flat.items():
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = leaf
-    return tree

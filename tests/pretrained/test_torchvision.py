@@ -7,7 +7,7 @@ from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
-from maskrcnn_jax.pretrained import torchvision
+from maskrcnn_jax.pretrained import mapping, torchvision
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def test_every_array_goes_in_and_out_unchanged(config, arch, depth):
 
 def test_layouts_by_hand():
     conv = np.arange(2 * 3 * 1 * 5).reshape(2, 3, 1, 5)  # out, in, row, column
-    assert torchvision.CONV.to_ours(conv)[0, 4, 2, 1] == conv[1, 2, 0, 4]
+    assert mapping.CONV.to_ours(conv)[0, 4, 2, 1] == conv[1, 2, 0, 4]
     upsample = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)  # in, out, row, column
-    assert torchvision.UPSAMPLE.to_ours(upsample)[1, 0, 1, 2] == upsample[1, 2, 0, 1]
+    assert mapping.UPSAMPLE.to_ours(upsample)[1, 0, 1, 2] == upsample[1, 2, 0, 1]
     dense = np.arange(2 * 3 * 7 * 7).reshape(2, -1)  # out, (in, row, column)
-    ours = torchvision.pooled_dense(7).to_ours(dense)
+    ours = mapping.pooled_dense(7).to_ours(dense)
     assert ours.shape == (147, 2)
     assert ours[(4 * 7 + 5) * 3 + 2, 1] == dense[1, (2 * 7 + 4) * 7 + 5]
 
