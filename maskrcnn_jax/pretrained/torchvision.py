@@ -109,13 +109,18 @@ def table(config: FrozenConfigDict) -> list[Entry]:
     ]
 
 
-def _backbone(config) -> Iterator[Entry]:
-    body, depth = "backbone.body", config.backbone.depth
+def backbone_table(config: FrozenConfigDict) -> list[Entry]:
+    """Returns every array of the backbone alone, beside those of torchvision's classifier."""
+    return list(_backbone(config, ""))
+
+
+def _backbone(config, prefix="backbone.body.") -> Iterator[Entry]:
+    depth = config.backbone.depth
 
     def conv_norm(path, conv, norm):
-        yield from _layer((*path, "conv"), f"{body}.{conv}", CONV, bias=False)
+        yield from _layer((*path, "conv"), f"{prefix}{conv}", CONV, bias=False)
         has_statistics = config.backbone.norm != "gn"
-        yield from _norm((*path, "norm_layer"), f"{body}.{norm}", has_statistics)
+        yield from _norm((*path, "norm_layer"), f"{prefix}{norm}", has_statistics)
 
     yield from conv_norm(("backbone", "stem"), "conv1", "bn1")
     for i, stage in enumerate(STAGES):

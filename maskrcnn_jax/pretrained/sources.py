@@ -1,0 +1,201 @@
+"""The weights we can read, and the dialect of the detector that each was trained in.
+
+Parameters mean what they say only in the network that they were trained in: with its order of
+colours, its strides, its epsilons, its idea of where a pixel lies. Each `Source` below names,
+beside its table of arrays, every key of `config.model` that differs from the default.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.models.resnet import BLOCKS
+from maskrcnn_jax.pretrained import torchvision
+from maskrcnn_jax.pretrained.mapping import Entry
+
+State = Mapping[str, np.ndarray]
+
+# What of `config.model` belongs to the weights. The rest (sizes of anchors, numbers of proposals,
+# thresholds) is the user's to choose when a model is trained further.
+BELONGS_TO_BACKBONE = ("pixel", "backbone")
+BELONGS_TO_DETECTOR = (
+    *BELONGS_TO_BACKBONE,
+    "corners",
+    "fpn",
+    "anchors.aspect_ratios",
+    "anchors.rounded",
+    "anchors.strides",
+    "rpn.channels",
+    "rpn.convs",
+    "rpn.nms",
+    "rpn.clip",
+    "rpn.coder_weights",
+    "rpn.box_loss_beta",
+    "roi.sampling_ratio",
+    "roi.aligned",
+    "roi.pooling",
+    "roi.canonical_level",
+    "box_head",
+    "mask_head",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of weights.
+
+    Attributes:
+        name: by which the kind goes.
+        part: "detector" or "backbone".
+        marks: names that only such a state dict has, all of them.
+        table: of `config.model`: every array, ours beside theirs.
+        depth: of the ResNet, read from the state dict.
+        num_classes: K, read from the state dict; None for a backbone.
+        todays_names: the state dict under the names that the table uses.
+        ignored: patterns of names that may be left behind.
+        model: keys of `config.model` under `BELONGS_TO_...` that differ from the default.
+        settings: further keys of `config.model`: how the published model is run.
+        data: keys of `config.data` likewise.
+    """
+
+    name: str
+    part: str
+    marks: tuple[str, ...]
+    table: Callable[[ConfigDict], list[Entry]]
+    depth: Callable[[State], int]
+    num_classes: Callable[[State], int] | None = None
+    todays_names: Callable[[State], dict[str, np.ndarray]] = dict
+    ignored: tuple[str, ...] = ()
+    model: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def depth_by_blocks(state: State, pattern: str) -> int:
+    """Returns the ResNet's depth from the names of its blocks.
+
+    Args:
+        state: name -> array.
+        pattern: of the names of all residual convolutions; its first group is the stage and the
+            second the block, counted from anything.
+
+    Raises:
+        ValueError: where no ResNet has so many blocks.
+    """
+    blocks: dict[str, set[str]] = {}
+    convs = 0
+    for name in state:
+        if match := re.match(pattern, name):
+            blocks.setdefault(match[1], set()).add(match[2])
+            convs += 1
+    counts = tuple(len(blocks[stage]) for stage in sorted(blocks))
+    # 34 and 50 layers have as many blocks; a bottleneck has three convolutions, a basic block two.
+    found = [d for d, number in BLOCKS.items() if number == counts]
+    found = [d for d in found if (d >= 50) == (convs >= 3 * sum(counts))]
+    if not found:
+        raise ValueError(
+            f"the weights are of a residual network with {counts} blocks; known are "
+            f"{', '.join(f'ResNet-{d} {blocks}' for d, blocks in BLOCKS.items())}"
+        )
+    return found[0]
+
+
+_TORCHVISION = dict(
+    todays_names=torchvision.todays_names,
+    depth=lambda state: depth_by_blocks(
+        state, r"(?:backbone\.body\.)?layer(\d)\.(\d+)\.conv\d\.weight"
+    ),
+)
+
+SOURCES = (
+    # maskrcnn_resnet50_fpn, weights COCO_V1. They were trained with a frozen batch norm without
+    # epsilon, which torchvision sets when it loads them. Class k is COCO's category id k.
+    Source(
+        name="torchvision_v1",
+        part="detector",
+        marks=("backbone.body.conv1.weight", "roi_heads.box_head.fc6.weight"),
+        table=torchvision.table,
+        num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        ignored=torchvision.IGNORED,
+        model=torchvision.MODEL_OVERRIDES["v1"],
+        **_TORCHVISION,
+    ),
+    # maskrcnn_resnet50_fpn_v2, weights COCO_V1: batch norm everywhere but in the RPN.
+    Source(
+        name="torchvision_v2",
+        part="detector",
+        marks=("backbone.body.conv1.weight", "roi_heads.box_head.5.weight"),
+        table=torchvision.table,
+        num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        ignored=torchvision.IGNORED,
+        model=torchvision.MODEL_OVERRIDES["v2"],
+        **_TORCHVISION,
+    ),
+    # ImageNet classifiers of torchvision and timm: RGB, scaled by mean and std, stride in the 3x3.
+    Source(
+        name="torchvision_resnet",
+        part="backbone",
+        marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"),
+        table=torchvision.backbone_table,
+        ignored=(*torchvision.IGNORED, r"fc\.(weight|bias)"),
+        model={},
+        **_TORCHVISION,
+    ),
+)
+
+
+def recognised(state: State, where: str) -> Source:
+    """Returns the kind of weights that a state dict holds.
+
+    Args:
+        state: name -> array.
+        where: it came from, for the message.
+
+    Raises:
+        ValueError: where it is of no known kind.
+    """
+    for source in SOURCES:
+        if all(mark in state for mark in source.marks):
+            return source
+    some = ", ".join(list(state)[:5])
+    raise ValueError(
+        f"{where} holds weights of no known kind; known are "
+        f"{', '.join(source.name for source in SOURCES)}. Its first names are: {some}"
+    )
+
+
+def dialect(source: Source, depth: int) -> dict[str, Any]:
+    """Returns all keys of `config.model` that belong to the weights, flattened, with their values.
+
+    Args:
+        source: the kind of weights.
+        depth: of the ResNet.
+    """
+    config = get_config().model
+    config.update_from_flattened_dict({**source.model, "backbone.depth": depth})
+    return belonging(config, source.part)
+
+
+def belonging(config_model: ConfigDict, part: str) -> dict[str, Any]:
+    """Returns those keys of `config.model`, flattened, that belong to weights of a part.
+
+    Args:
+        config_model: `config.model`.
+        part: "detector" or "backbone".
+    """
+    names = BELONGS_TO_DETECTOR if part == "detector" else BELONGS_TO_BACKBONE
+    values = {}
+    for name in names:
+        value = config_model
+        for key in name.split("."):
+            value = value[key]
+        if isinstance(value, ConfigDict):
+            values |= {f"{name}.{key}": value[key] for key in value}
+        else:
+            values[name] = value
+    return values
