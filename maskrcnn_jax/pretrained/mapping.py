@@ -5,7 +5,7 @@ ours are made of two of theirs (a convolution's bias joins the mean of the norm 
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -82,6 +82,37 @@ def chain(first: Layout, second: Layout) -> Layout:
         lambda *arrays: second.to_ours(first.to_ours(*arrays)),
         lambda array: first.to_source(second.to_source(array)),
     )
+
+
+def layer(
+    path: tuple[str, ...], name: str, kernel: Layout, bias: Layout | None = SAME
+) -> Iterator[Entry]:
+    """Yields kernel and bias of a convolution or dense layer, beside PyTorch's names for them.
+
+    Args:
+        path: of the layer in our parameters.
+        name: of the layer in the other project.
+        kernel: its layout.
+        bias: its layout; None: there is no bias.
+    """
+    yield Entry(("params", *path, "kernel"), (f"{name}.weight",), kernel)
+    if bias is not None:
+        yield Entry(("params", *path, "bias"), (f"{name}.bias",), bias)
+
+
+def norm(path: tuple[str, ...], name: str, kind: str) -> Iterator[Entry]:
+    """Yields the arrays of a norm, beside PyTorch's names for them.
+
+    Args:
+        path: of the norm in our variables.
+        name: of the norm in the other project.
+        kind: frozen_bn | bn | gn; gn has no statistics.
+    """
+    yield Entry(("params", *path, "scale"), (f"{name}.weight",), SAME)
+    yield Entry(("params", *path, "bias"), (f"{name}.bias",), SAME)
+    if kind != "gn":
+        yield Entry(("batch_stats", *path, "mean"), (f"{name}.running_mean",), SAME)
+        yield Entry(("batch_stats", *path, "var"), (f"{name}.running_var",), SAME)
 
 
 def import_arrays(

@@ -21,6 +21,8 @@ from maskrcnn_jax.pretrained.mapping import (
     Entry,
     export_arrays,
     import_arrays,
+    layer,
+    norm,
     pooled_dense,
 )
 from maskrcnn_jax.training.state import abstract_variables, make_model
@@ -117,10 +119,9 @@ def backbone_table(config: FrozenConfigDict) -> list[Entry]:
 def _backbone(config, prefix="backbone.body.") -> Iterator[Entry]:
     depth = config.backbone.depth
 
-    def conv_norm(path, conv, norm):
-        yield from _layer((*path, "conv"), f"{prefix}{conv}", CONV, bias=False)
-        has_statistics = config.backbone.norm != "gn"
-        yield from _norm((*path, "norm_layer"), f"{prefix}{norm}", has_statistics)
+    def conv_norm(path, conv_name, norm_name):
+        yield from layer((*path, "conv"), f"{prefix}{conv_name}", CONV, bias=None)
+        yield from norm((*path, "norm_layer"), f"{prefix}{norm_name}", config.backbone.norm)
 
     yield from conv_norm(("backbone", "stem"), "conv1", "bn1")
     for i, stage in enumerate(STAGES):
@@ -142,9 +143,9 @@ def _fpn(config) -> Iterator[Entry]:
 
 def _rpn(config) -> Iterator[Entry]:
     for i in range(config.rpn.convs):
-        yield from _layer(("rpn", f"conv_{i}"), f"rpn.head.conv.{i}.0", CONV)
-    yield from _layer(("rpn", "logits"), "rpn.head.cls_logits", CONV)
-    yield from _layer(("rpn", "deltas"), "rpn.head.bbox_pred", CONV)
+        yield from layer(("rpn", f"conv_{i}"), f"rpn.head.conv.{i}.0", CONV)
+    yield from layer(("rpn", "logits"), "rpn.head.cls_logits", CONV)
+    yield from layer(("rpn", "deltas"), "rpn.head.bbox_pred", CONV)
 
 
 def _box_head(config) -> Iterator[Entry]:
@@ -153,39 +154,25 @@ def _box_head(config) -> Iterator[Entry]:
         yield from _conv_norm(("box_head", f"conv_{i}"), f"roi_heads.box_head.{i}", head.norm)
     # torchvision counts the flattening after the convolutions as a layer.
     first = f"roi_heads.box_head.{convs + 1}" if convs else "roi_heads.box_head.fc6"
-    yield from _layer(("box_head", "dense_0"), first, pooled_dense(head.pool_size))
+    yield from layer(("box_head", "dense_0"), first, pooled_dense(head.pool_size))
     if not convs:
-        yield from _layer(("box_head", "dense_1"), "roi_heads.box_head.fc7", DENSE)
-    yield from _layer(("box_head", "class_logits"), "roi_heads.box_predictor.cls_score", DENSE)
-    yield from _layer(("box_head", "box_deltas"), "roi_heads.box_predictor.bbox_pred", DENSE)
+        yield from layer(("box_head", "dense_1"), "roi_heads.box_head.fc7", DENSE)
+    yield from layer(("box_head", "class_logits"), "roi_heads.box_predictor.cls_score", DENSE)
+    yield from layer(("box_head", "box_deltas"), "roi_heads.box_predictor.bbox_pred", DENSE)
 
 
 def _mask_head(config) -> Iterator[Entry]:
     head, predictor = config.mask_head, "roi_heads.mask_predictor"
     for i in range(head.convs):
         yield from _conv_norm(("mask_head", f"conv_{i}"), f"roi_heads.mask_head.{i}", head.norm)
-    yield from _layer(("mask_head", "upsample"), f"{predictor}.conv5_mask", UPSAMPLE)
-    yield from _layer(("mask_head", "mask_logits"), f"{predictor}.mask_fcn_logits", CLASS_CONV)
+    yield from layer(("mask_head", "upsample"), f"{predictor}.conv5_mask", UPSAMPLE)
+    yield from layer(("mask_head", "mask_logits"), f"{predictor}.mask_fcn_logits", CLASS_CONV)
 
 
-def _conv_norm(path, name, norm) -> Iterator[Entry]:
-    yield from _layer((*path, "conv"), f"{name}.0", CONV, bias=norm == "none")
-    if norm != "none":
-        yield from _norm((*path, "norm_layer"), f"{name}.1", has_statistics=norm != "gn")
-
-
-def _layer(path, name, layout, bias=True) -> Iterator[Entry]:
-    yield Entry(("params", *path, "kernel"), (f"{name}.weight",), layout)
-    if bias:
-        yield Entry(("params", *path, "bias"), (f"{name}.bias",), SAME)
-
-
-def _norm(path, name, has_statistics) -> Iterator[Entry]:
-    yield Entry(("params", *path, "scale"), (f"{name}.weight",), SAME)
-    yield Entry(("params", *path, "bias"), (f"{name}.bias",), SAME)
-    if has_statistics:
-        yield Entry(("batch_stats", *path, "mean"), (f"{name}.running_mean",), SAME)
-        yield Entry(("batch_stats", *path, "var"), (f"{name}.running_var",), SAME)
+def _conv_norm(path, name, kind) -> Iterator[Entry]:
+    yield from layer((*path, "conv"), f"{name}.0", CONV, bias=SAME if kind == "none" else None)
+    if kind != "none":
+        yield from norm((*path, "norm_layer"), f"{name}.1", kind)
 
 
 def _todays_name(name: str) -> str:
