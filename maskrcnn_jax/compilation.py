@@ -24,7 +24,7 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     if choice == "off":
         jax.config.update("jax_compilation_cache_dir", None)
         return None
-    path = Path(choice).expanduser() if choice else _user_cache() / "maskrcnn_jax"
+    path = Path(choice).expanduser() if choice else user_cache()
     jax.config.update("jax_compilation_cache_dir", str(path))
     # Small programs count too: on a CPU hundreds of them add up to the waiting time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -32,5 +32,6 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     return path
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def user_cache() -> Path:
+    """Returns this package's folder in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrcnn_jax"
