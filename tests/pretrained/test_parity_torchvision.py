@@ -1,9 +1,8 @@
 """The whole detector against what torchvision computed, stage by stage, with the same weights.
 
-Every `mrcnn_*.npz` of the folder given as --parity is a case; its README describes the arrays.
+Every `mrcnn_v*.npz` of the folder given as --parity is a case; its README describes the arrays.
 """
 
-import importlib.util
 import json
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.pretrained import torchvision
+from tests.pretrained.parity import load_module, matching_order
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 LOSSES = (
@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         folder = Path(metafunc.config.getoption("--parity"))
         metafunc.parametrize(
-            "case", sorted(folder.glob("mrcnn_*.npz")), indirect=True, ids=lambda p: p.stem
+            "case", sorted(folder.glob("mrcnn_v*.npz")), indirect=True, ids=lambda p: p.stem
         )
 
 
@@ -44,8 +44,6 @@ def pytest_generate_tests(metafunc):
 def case(request, parity_dir):
     arrays = np.load(request.param)
     meta = json.loads(str(arrays["meta"]))
-    if meta.get("arch") not in torchvision.MODEL_OVERRIDES:
-        pytest.skip(f"{request.param.name} was not made by torchvision's v1 or v2 model")
     with jax.default_matmul_precision("float32"):
         yield Case(parity_dir, arrays, meta)
 
@@ -55,7 +53,7 @@ class Case:
 
     def __init__(self, folder, arrays, meta):
         self.z, self.meta, self.num_images = arrays, meta, len(meta["sizes"])
-        weights = _module(folder / "deterministic_weights.py")
+        weights = load_module(folder / "deterministic_weights.py")
         names = json.loads(str(arrays["state.names_and_shapes"]))
         self.state = weights.deterministic_state(names, meta["seed"])
         self.checksums = weights.state_checksums(self.state)
@@ -172,23 +170,6 @@ class Case:
     @cached_property
     def trained_bn(self):
         return {"train_bn": self.train(batch_statistics=True)}
-
-
-def _module(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def matching_order(reference, ours, tolerance):
-    """For each reference box the index of the only box of ours that is equal to it."""
-    assert len(ours) == len(reference)
-    distance = np.abs(reference[:, None] - ours[None]).max(-1)
-    order = distance.argmin(1)
-    assert distance.min(1).max(initial=0) <= tolerance
-    assert len(set(order)) == len(order)
-    return order
 
 
 def roi_align(mask, box, size):
