@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.resnet import BLOCKS
-from maskrcnn_jax.pretrained import torchvision
+from maskrcnn_jax.pretrained import detectron2, torchvision
 from maskrcnn_jax.pretrained.mapping import Entry
 
 State = Mapping[str, np.ndarray]
@@ -112,6 +112,23 @@ _TORCHVISION = dict(
     ),
 )
 
+# Names of Detectron2, and the older ones of Caffe2 that MSRA's backbones bear.
+_DETECTRON2 = dict(
+    depth=lambda state: depth_by_blocks(
+        state,
+        r"(?:backbone\.bottom_up\.)?res(\d)[._](\d+)[._](?:conv\d\.weight|branch2[abc]_w)",
+    ),
+)
+
+# The original ResNet: colours as Caffe has them, less a mean, and the stride in the 1x1. Detectron2
+# has torchvision's mean, not the one that its authors trained with.
+_MSRA = {
+    "pixel.order": "bgr",
+    "pixel.mean": (103.53, 116.28, 123.675),
+    "pixel.std": (1.0, 1.0, 1.0),
+    "backbone.stride_in_1x1": True,
+}
+
 SOURCES = (
     # maskrcnn_resnet50_fpn, weights COCO_V1. They were trained with a frozen batch norm without
     # epsilon, which torchvision sets when it loads them. Class k is COCO's category id k.
@@ -146,6 +163,63 @@ SOURCES = (
         model={},
         **_TORCHVISION,
     ),
+    # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x and mask_rcnn_R_101_FPN_3x (Base-RCNN-FPN.yaml
+    # and config/defaults.py), and what else was trained so. Class k is COCO's k-th category. Norms
+    # are frozen, anchors are not rounded, RoIAlign shifts cells by half a pixel, and boxes are
+    # learnt by L1 (a beta of 0).
+    # What differs: their RoIAlign takes about one sample per cell under the box; here it is always
+    # 2 x 2 per bin, since shapes are static. A box goes when it is empty, which our "at least" says
+    # with a size less than any by which coordinates differ; detections that are empty go after NMS
+    # and the limit of 100 there, before them here. Masks are pasted at the same positions; a
+    # probability of exactly 0.5 is object there and not here. Sides of a resized image are rounded
+    # there and cut off here, and images that shrink are smoothed by Pillow there.
+    Source(
+        name="detectron2",
+        part="detector",
+        marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.fc1.weight"),
+        table=detectron2.table,
+        num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        ignored=detectron2.IGNORED,
+        model={
+            **_MSRA,
+            "anchors.rounded": False,
+            "anchors.strides": "nominal",
+            "rpn.box_loss_beta": 0.0,
+            "roi.aligned": True,
+            "box_head.box_loss_beta": 0.0,
+        },
+        settings={
+            "rpn.post_nms_top_n_train": 1000,
+            "rpn.min_size": 1e-20,
+            "detections.min_size": 1e-20,
+            "detections.mask_paste": "exact",
+        },
+        **_DETECTRON2,
+    ),
+    # MSRA's ImageNet ResNets, R-50.pkl and R-101.pkl, with Caffe2's names: as Detectron2 publishes
+    # them, and as Detectron did, whose norms became a scale and a bias. Either is for frozen norms.
+    Source(
+        name="msra_resnet",
+        part="backbone",
+        marks=("conv1_w", "res2_0_branch2a_w"),
+        table=detectron2.backbone_table,
+        todays_names=detectron2.names_of_caffe2,
+        ignored=detectron2.IGNORED_OF_BACKBONE,
+        model=_MSRA,
+        **_DETECTRON2,
+    ),
+    # Backbones with Detectron2's own names: torchvision's ImageNet ResNets as its script
+    # tools/convert-torchvision-to-d2.py writes them (ImageNetPretrained/torchvision/R-50.pkl), in
+    # torchvision's dialect. One that was cut out of a detector looks the same and has another: then
+    # give pixel.order, pixel.mean, pixel.std and backbone.stride_in_1x1 as for MSRA.
+    Source(
+        name="detectron2_resnet",
+        part="backbone",
+        marks=("stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv1.weight"),
+        table=detectron2.backbone_table,
+        ignored=detectron2.IGNORED_OF_BACKBONE,
+        **_DETECTRON2,
+    ),
 )
 
 
@@ -157,8 +231,14 @@ def recognised(state: State, where: str) -> Source:
         where: it came from, for the message.
 
     Raises:
-        ValueError: where it is of no known kind.
+        ValueError: where it is of no known kind, or of a model that is no Mask R-CNN with FPN.
     """
+    for mark, model in detectron2.OTHER_MODELS.items():
+        if mark in state:
+            raise ValueError(
+                f"{where} is {model} (it has {mark}); only Mask R-CNNs with a ResNet and FPN, and "
+                "their backbones, can be read"
+            )
     for source in SOURCES:
         if all(mark in state for mark in source.marks):
             return source
