@@ -5,6 +5,9 @@ four feature vectors. Both weights and positions separate into a vertical and a 
 a bin is described by `2 * sampling_ratio` taps (row, weight) and as many (column, weight), and its
 value is the sum over all pairs of taps.
 
+TensorFlow's `crop_and_resize` is the same with other positions and a single sample a bin, so two
+taps: both forms share everything below the positions.
+
 The levels of an image lie one after the other in one table `[cells, C]`, so that boxes of all
 levels are read alike. One pair of taps is gathered for all bins at a time and added up: the gather
 fuses with the multiply-add, and no array of all samples exists. On a CPU that is 6 times faster
@@ -24,12 +27,14 @@ from maskrcnn_jax.ops import boxes as box_ops
 
 # Corners beyond this many pixels stand for infinity: the arithmetic on them stays finite.
 _FAR = 1e7
+# Share of a feature map's side by which a sample of `crop_and_resize` may miss the map.
+_ROUNDING = 1e-6
 # Bytes of the expanded cotangent of one image that the gradient holds at a time.
 _GRADIENT_CHUNK_BYTES = 64 * 2**20
 
 
 class _Taps(NamedTuple):
-    """What to read, along one axis, for each bin of each box: `P = 2 * sampling_ratio` taps."""
+    """What to read, along one axis, for each bin of each box: P taps, two for each sample."""
 
     cell: Array  # [N, S, P] int32
     weight: Array  # [N, S, P] float32; they sum to 1 over P inside the map, less at its edge
@@ -38,7 +43,7 @@ class _Taps(NamedTuple):
 def assign_levels(
     boxes: Array,
     num_levels: int,
-    canonical_level: int,
+    canonical_level: float,
     canonical_size: float,
     min_level: int = 2,
 ) -> Array:
@@ -47,7 +52,8 @@ def assign_levels(
     Args:
         boxes: `[..., 4]` float32, xyxy, input pixels.
         num_levels: levels that are pooled from.
-        canonical_level: level of a box of the canonical size (4: P4).
+        canonical_level: level of a box of the canonical size (4: P4). Levels are cut off to whole
+            ones; half a level more (4.5) rounds to the nearest instead.
         canonical_size: square root of such a box's area, pixels (224).
         min_level: level of the finest map (2: P2).
 
@@ -101,30 +107,63 @@ def multilevel_roi_align(
         raise ValueError(
             f"{len(features)} feature maps but {len(scales)} scales; give one scale per map"
         )
+    samples = partial(_roi_align_samples, sampling_ratio=sampling_ratio, aligned=aligned)
+    return _pool_boxes(features, boxes, level, [(s, s) for s in scales], output_size, samples)
+
+
+def multilevel_crop_and_resize(
+    features: Sequence[Array],
+    boxes: Array,
+    level: Array,
+    image_shape: tuple[int, int],
+    output_size: int | tuple[int, int],
+) -> Array:
+    """Pools every box from its level of the pyramid, as TensorFlow's `crop_and_resize`.
+
+    One bilinear sample a bin: the first and the last one lie on the box's edges, a single one in
+    its middle; outside the feature map they are zero. Box coordinate y lies at y (h - 1) / (H - 1)
+    on a map of h rows, so the image's and the map's outermost rows fall together; thus matterport's
+    Mask R-CNN pools (`PyramidROIAlign`).
+
+    Args:
+        features, boxes, level, output_size: as of `multilevel_roi_align`.
+        image_shape: H and W of the padded network input, pixels.
+
+    Returns:
+        As `multilevel_roi_align`.
+    """
+    height, width = image_shape
+    scales = [((f.shape[1] - 1) / (height - 1), (f.shape[2] - 1) / (width - 1)) for f in features]
+    return _pool_boxes(features, boxes, level, scales, output_size, _crop_samples)
+
+
+def _pool_boxes(features, boxes, level, scales, output_size, samples):
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     # One table per image, not one for the batch: indices then never lead to another image, and a
     # batch that is sharded over devices needs no communication.
     table = jnp.concatenate([f.reshape(f.shape[0], -1, f.shape[-1]) for f in features], axis=1)
     level_shapes = tuple(f.shape[1:3] for f in features)
     boxes = jax.lax.stop_gradient(boxes.astype(jnp.float32))
-    rows, columns = _taps(boxes, level, level_shapes, scales, size, sampling_ratio, aligned)
+    rows, columns = _taps(boxes, level, level_shapes, scales, size, samples)
     return _pool(table.shape[1], table, rows, columns)
 
 
-def _taps(boxes, level, level_shapes, scales, output_size, sampling_ratio, aligned):
-    """Taps of all boxes `[B, N, 4]`; a row's cell is the index of its first cell in the table."""
+def _taps(boxes, level, level_shapes, scales, output_size, samples):
+    """Taps of all boxes `[B, N, 4]`; a row's cell is the index of its first cell in the table.
+
+    `scales` are of y and x for each level; `samples` is one of the `..._samples` functions below.
+    """
     height, width = np.array(level_shapes, np.int32).T
     first_cell = np.cumsum(height * width) - height * width
     level = jnp.clip(level, 0, len(level_shapes) - 1)
     height, width, first_cell = (jnp.asarray(a)[level] for a in (height, width, first_cell))
-    scale = jnp.asarray(scales, jnp.float32)[level]
+    scale_y, scale_x = jnp.moveaxis(jnp.asarray(scales, jnp.float32)[level], -1, 0)
 
     usable = jnp.isfinite(boxes).all(axis=-1)
     boxes = jnp.clip(jnp.where(usable[..., None], boxes, 0.0), -_FAR, _FAR)
     x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
-    axis_taps = partial(_axis_taps, scale=scale, sampling_ratio=sampling_ratio, aligned=aligned)
-    rows = axis_taps(y1, y2, length=height, num_bins=output_size[0])
-    columns = axis_taps(x1, x2, length=width, num_bins=output_size[1])
+    rows = _axis_taps(*samples(y1 * scale_y, y2 * scale_y, height, output_size[0]), height)
+    columns = _axis_taps(*samples(x1 * scale_x, x2 * scale_x, width, output_size[1]), width)
     rows = _Taps(
         first_cell[..., None, None] + rows.cell * width[..., None, None],
         jnp.where(usable[..., None, None], rows.weight, 0.0),
@@ -132,11 +171,14 @@ def _taps(boxes, level, level_shapes, scales, output_size, sampling_ratio, align
     return rows, columns
 
 
-def _axis_taps(low, high, *, scale, length, num_bins, sampling_ratio, aligned) -> _Taps:
-    """Taps along one axis, from `[..., ]` arrays, to `[..., num_bins, 2 * sampling_ratio]`."""
+def _roi_align_samples(low, high, length, num_bins, *, sampling_ratio, aligned):
+    """Positions along one axis of the samples of boxes from low to high, and which count.
+
+    From `[...]` arrays, all in cells, to `[..., num_bins, sampling_ratio]`.
+    """
     offset = 0.5 if aligned else 0.0
-    start = low * scale - offset
-    extent = high * scale - offset - start
+    start = low - offset
+    extent = high - offset - start
     if not aligned:
         extent = jnp.maximum(extent, 1.0)
     bin_size = (extent / num_bins)[..., None, None]
@@ -144,16 +186,30 @@ def _axis_taps(low, high, *, scale, length, num_bins, sampling_ratio, aligned) -
     samples = jnp.arange(sampling_ratio, dtype=jnp.float32) + 0.5
     # torchvision's order of operations: another one moves samples by a rounding error.
     position = start[..., None, None] + bins * bin_size + samples * bin_size / sampling_ratio
+    # The outermost cells reach one cell further out.
+    return position, (position >= -1) & (position <= length[..., None, None])
 
-    length = length[..., None, None]
-    inside = (position >= -1) & (position <= length)
-    position = jnp.clip(position, 0, length - 1)  # the outermost cells reach one cell further out
+
+def _crop_samples(low, high, length, num_bins):
+    """The same for `crop_and_resize`, to `[..., num_bins, 1]`."""
+    low, high = low[..., None, None], high[..., None, None]
+    share = np.linspace(0, 1, num_bins) if num_bins > 1 else np.array([0.5])
+    position = low + np.float32(share)[:, None] * (high - low)
+    # Boxes that were clipped to the image end on the last cell: rounding must not move them out.
+    last = (length - 1)[..., None, None]
+    return position, (position >= -_ROUNDING * last) & (position <= (1 + _ROUNDING) * last)
+
+
+def _axis_taps(position, inside, length) -> _Taps:
+    """Bilinear taps of samples `[..., bins, samples]`, to `[..., bins, 2 * samples]`."""
+    length, samples = length[..., None, None], position.shape[-1]
+    position = jnp.clip(position, 0, length - 1)
     cell = jnp.floor(position).astype(jnp.int32)
     fraction = position - cell
     cells = jnp.stack([cell, jnp.minimum(cell + 1, length - 1)], axis=-1)
     weights = jnp.stack([1 - fraction, fraction], axis=-1)
-    weights = jnp.where(inside[..., None], weights, 0.0) / sampling_ratio
-    taps_shape = (*cell.shape[:-1], 2 * sampling_ratio)
+    weights = jnp.where(inside[..., None], weights, 0.0) / samples
+    taps_shape = (*cell.shape[:-1], 2 * samples)
     return _Taps(cells.reshape(taps_shape), weights.reshape(taps_shape))
 
 
@@ -192,8 +248,8 @@ def _gather_taps(table: Array, rows: _Taps, columns: _Taps) -> Array:
 def _scatter_taps(num_cells: int, cotangent: Array, rows: _Taps, columns: _Taps) -> Array:
     """Gradient of `_gather_taps` by the table: adds each bin's cotangent to the cells it read.
 
-    The boxes come in chunks, because a chunk's cotangent is expanded to all its taps: `(2 *
-    sampling_ratio)^2` times as large. Returns `[cells, C]` float32.
+    The boxes come in chunks, because a chunk's cotangent is expanded to all pairs of taps: P^2
+    times as large. Returns `[cells, C]` float32.
     """
     num_boxes, height, width, channels = cotangent.shape
     num_taps = rows.cell.shape[-1]

@@ -35,6 +35,25 @@ def test_stride_is_the_whole_quotient():
     np.testing.assert_array_equal(level[-1] - level[0], [20 * 64, 12 * 61, 20 * 64, 12 * 61])
 
 
+@pytest.mark.parametrize("shape", [(800, 1344), (1024, 1024)])
+def test_nominal_strides_against_numpy(shape):
+    """As Detectron2 and matterport define anchors: cell (i, j) of a level at stride s times it."""
+    strides = (4, 8, 16, 32, 64)
+    level_shapes = [tuple(-(-side // s) for side in shape) for s in strides]
+    ours = anchors.pyramid_anchors(level_shapes, shape, SIZES, RATIOS, False, "nominal")
+    for stride, size, level_shape, level in zip(strides, SIZES, level_shapes, ours, strict=True):
+        i, j, r = np.unravel_index(np.arange(len(level)), (*level_shape, len(RATIOS)))
+        width, height = size / np.sqrt(RATIOS)[r], size * np.sqrt(RATIOS)[r]
+        x, y = stride * j, stride * i
+        expected = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
+        np.testing.assert_allclose(level, expected, rtol=1e-6, atol=1e-4)
+
+
+def test_other_strides_are_refused():
+    with pytest.raises(ValueError, match=r"'half'.*quotient or nominal"):
+        anchors.pyramid_anchors([(2, 2)], (8, 8), [32.0], RATIOS, True, "half")
+
+
 def test_levels_and_sizes_must_agree():
     with pytest.raises(ValueError, match="one size per level"):
         anchors.pyramid_anchors([(2, 2), (1, 1)], (8, 8), [32.0], RATIOS, rounded=True)

@@ -130,7 +130,9 @@ def test_gradient_equals_differentiating_the_forward_pass():
 
     @jax.jit
     def gradients(features):
-        rows, columns = roi._taps(boxes, level, shapes, SCALES, (3, 3), 2, False)
+        samples = partial(roi._roi_align_samples, sampling_ratio=2, aligned=False)
+        scales = [(s, s) for s in SCALES]
+        rows, columns = roi._taps(boxes, level, shapes, scales, (3, 3), samples)
         table = jnp.concatenate([f.reshape(2, -1, 3) for f in features], axis=1)
         plain = jax.vjp(lambda t: jax.vmap(roi._gather_taps)(t, rows, columns), table)[1]
         custom = jax.vjp(lambda t: roi._pool(t.shape[1], t, rows, columns), table)[1]
