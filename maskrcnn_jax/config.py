@@ -12,6 +12,11 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"  # the default work directory is runs/<name>
     config.seed = 0  # order of images, augmentation, initial weights and sampling follow from it
+    # none | a work directory | a file of weights | the name of published weights | imagenet:... |
+    # coco:... | last; maskrcnn_jax/training/initial.py says what each means.
+    config.init = "none"
+    # What of these weights is taken; the other parts start anew.
+    config.init_parts = ("backbone", "fpn", "rpn", "box_head", "mask_head")
     config.data = _data()
     config.model = _model()
     config.train = _train()
@@ -44,11 +49,14 @@ def _data() -> ConfigDict:
 def _model() -> ConfigDict:
     model = ConfigDict()
     model.dtype = "float32"  # of convolutions and dense layers: float32 | bfloat16
+    # continuous | inclusive: x2 and y2 are one pixel less inside the network, as in matterport's.
+    model.corners = "continuous"
     model.pixel = ConfigDict(
         dict(
             order="rgb",  # rgb | bgr
             mean=(123.675, 116.28, 103.53),  # in that order, on the 0-255 scale
             std=(58.395, 57.12, 57.375),
+            padding="mean",  # around an image: mean | black (pixels of value 0, as matterport)
         )
     )
     model.backbone = ConfigDict(
@@ -58,25 +66,39 @@ def _model() -> ConfigDict:
             norm="frozen_bn",  # frozen_bn | bn | gn
             norm_eps=1e-5,
             stride_in_1x1=False,  # True: the original ResNet; False: v1.5, as torchvision
+            # Of the stem's max pooling: symmetric | same (TensorFlow's: at the right and bottom).
+            pool_padding="symmetric",
             trainable_stages=3,  # of 5, counted from the last (4 residual stages and the stem)
         )
     )
-    model.fpn = ConfigDict(dict(channels=256, norm="none"))  # norm: none | bn | gn
+    model.fpn = ConfigDict(
+        dict(
+            channels=256,
+            norm="none",  # none | frozen_bn | bn | gn
+            norm_eps=1e-5,
+        )
+    )
     model.anchors = ConfigDict(
         dict(
             sizes=(32.0, 64.0, 128.0, 256.0, 512.0),  # side in pixels, for P2 to P6
             aspect_ratios=(0.5, 1.0, 2.0),  # height / width
             rounded=True,  # corners of the cell anchors rounded to whole pixels, as torchvision
+            # Pixels between cells: quotient (of image and level, as torchvision: 61 for 13 rows of
+            # 800) | nominal (4, 8, 16, 32, 64, as Detectron2 and matterport).
+            strides="quotient",
         )
     )
     model.rpn = ConfigDict(
         dict(
             convs=1,  # 3x3 convolutions before the two predictors
-            pre_nms_top_n_train=2000,  # proposals of each level before NMS
+            channels=0,  # of those; 0: as many as the FPN has
+            nms="per_level",  # per_level | joint (over all levels at once, as matterport)
+            pre_nms_top_n_train=2000,  # proposals before NMS: of each level, or of all (joint)
             pre_nms_top_n_eval=1000,
             post_nms_top_n_train=2000,  # proposals of an image after NMS, over all levels
             post_nms_top_n_eval=1000,
             nms_threshold=0.7,
+            clip="image",  # proposals end at the image's border | input: at the padded input's
             min_size=1e-3,  # pixels; smaller proposals are dropped
             coder_weights=(1.0, 1.0, 1.0, 1.0),
             positive_iou=0.7,
@@ -93,9 +115,14 @@ def _model() -> ConfigDict:
             samples_per_image=512,
             positive_fraction=0.25,
             crowd_overlap=0.5,  # share of a box inside crowd from which it is ignored
+            # roi_align | crop_and_resize (TensorFlow's: one sample per bin, the outermost on the
+            # box's edges, as matterport; the next two keys are of roi_align alone).
+            pooling="roi_align",
             sampling_ratio=2,  # bilinear samples per bin and axis in RoIAlign
             aligned=False,  # True: Detectron2's half-pixel shift
-            canonical_level=4,  # the level of a box of the canonical size
+            # The level of a box of the canonical size: fractions are cut off. 4.5 rounds to the
+            # nearest level instead, as matterport does.
+            canonical_level=4.0,
             canonical_size=224.0,  # pixels
         )
     )
@@ -105,16 +132,25 @@ def _model() -> ConfigDict:
             convs=0,  # 0: two dense layers; 4: the 4conv+1fc head
             conv_channels=256,
             dense_channels=1024,
-            norm="none",  # none | bn | gn, of the convolutions
+            dense_norm="none",  # none | frozen_bn | bn, of the dense layers but the predictors
+            norm="none",  # none | frozen_bn | bn | gn, of the convolutions
+            norm_eps=1e-5,  # of both
             coder_weights=(10.0, 10.0, 5.0, 5.0),
             box_loss_beta=1.0 / 9.0,
         )
     )
     model.mask_head = ConfigDict(
-        dict(pool_size=14, convs=4, channels=256, norm="none")  # masks are twice the pool size
+        dict(
+            pool_size=14,  # masks are twice as large
+            convs=4,
+            channels=256,
+            norm="none",  # none | frozen_bn | bn | gn
+            norm_eps=1e-5,
+        )
     )
     model.detections = ConfigDict(
         dict(
+            classes="all",  # of a RoI, above the threshold | best: its best, unless background
             score_threshold=0.05,
             nms_threshold=0.5,
             max_per_image=100,  # D

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.layers import ConvNorm, Dense, small_normal
+from maskrcnn_jax.models.layers import ConvNorm, Dense, Norm, small_normal
 
 
 class BoxHead(nn.Module):
@@ -15,7 +15,10 @@ class BoxHead(nn.Module):
         convs: 3x3 convolutions before the dense layers; with any, there is one dense layer.
         conv_channels: of those.
         dense_channels: of the dense layers.
-        norm: none | bn | gn, of the convolutions.
+        dense_norm: none | frozen_bn | bn, of the dense layers, before their ReLU. These have a
+            bias only where there is no norm.
+        norm: none | frozen_bn | bn | gn, of the convolutions.
+        norm_eps: added to the variance, in both.
         dtype: of the convolutions and dense layers.
     """
 
@@ -23,15 +26,21 @@ class BoxHead(nn.Module):
     convs: int = 0
     conv_channels: int = 256
     dense_channels: int = 1024
+    dense_norm: str = "none"
     norm: str = "none"
+    norm_eps: float = 1e-5
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        self.conv = [
-            ConvNorm(self.conv_channels, 3, norm=self.norm, dtype=self.dtype)
-            for _ in range(self.convs)
+        kind = (self.norm, self.norm_eps, self.dtype)
+        self.conv = [ConvNorm(self.conv_channels, 3, 1, *kind) for _ in range(self.convs)]
+        has_bias = self.dense_norm == "none"
+        self.dense = [
+            Dense(self.dense_channels, self.dtype, use_bias=has_bias)
+            for _ in range(1 if self.convs else 2)
         ]
-        self.dense = [Dense(self.dense_channels, self.dtype) for _ in range(1 if self.convs else 2)]
+        if self.dense_norm != "none":
+            self.dense_norm_layer = [Norm(self.dense_norm, self.norm_eps) for _ in self.dense]
         self.class_logits = Dense(self.num_classes + 1, self.dtype, small_normal)
         self.box_deltas = Dense(
             4 * (self.num_classes + 1), self.dtype, nn.initializers.normal(0.001)
@@ -54,8 +63,11 @@ class BoxHead(nn.Module):
         for conv in self.conv:
             x = nn.relu(conv(x, batch_statistics, mask))
         x = x.reshape((*x.shape[:-3], -1))
-        for dense in self.dense:
-            x = nn.relu(dense(x))
+        for i, dense in enumerate(self.dense):
+            x = dense(x)
+            if self.dense_norm != "none":
+                x = self.dense_norm_layer[i](x, batch_statistics, mask)
+            x = nn.relu(x)
         deltas = self.box_deltas(x).astype(jnp.float32)
         deltas = deltas.reshape((*x.shape[:-1], self.num_classes + 1, 4))
         return self.class_logits(x).astype(jnp.float32), deltas

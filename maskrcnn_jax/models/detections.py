@@ -33,34 +33,40 @@ def detect(
     class_logits: jax.Array,
     box_deltas: jax.Array,
     proposals: Proposals,
-    image_size: jax.Array,
+    limits: jax.Array,
     config: FrozenConfigDict,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Decodes, filters and suppresses the boxes of one image, each class by itself.
+
+    A RoI can become several classes at once, or only the best one (`detections.classes`), and then
+    nothing where the background is best.
 
     Args:
         class_logits: [N, K + 1] float32.
         box_deltas: [N, K + 1, 4] float32.
         proposals: of one image.
-        image_size: [2] float32, valid height and width, pixels.
+        limits: [2] float32, the largest y and x of a box, pixels.
         config: `config.model`.
 
     Returns:
         boxes [D, 4], scores [D], classes [D] and valid [D] as in `Detections`.
     """
-    limits = config.detections
+    settings = config.detections
     scores = jax.nn.softmax(class_logits)[:, 1:]
     boxes = box_ops.decode(
         box_deltas[:, 1:], proposals.boxes[:, None], config.box_head.coder_weights
     )
-    boxes = box_ops.clip(boxes, image_size[0], image_size[1])
-    candidate = (scores > limits.score_threshold) & proposals.valid[:, None]
-    candidate &= box_ops.is_at_least(boxes, limits.min_size)
+    boxes = box_ops.clip(boxes, limits[0], limits[1])
+    candidate = (scores > settings.score_threshold) & proposals.valid[:, None]
+    candidate &= box_ops.is_at_least(boxes, settings.min_size)
+    if settings.classes == "best":
+        best = class_logits.argmax(axis=1)
+        candidate &= jnp.arange(1, scores.shape[1] + 1) == best[:, None]
     boxes, scores, column, _, valid = top_detections(
         boxes,
         jnp.where(candidate, scores, -jnp.inf),
-        limits.nms_threshold,
-        limits.max_per_image,
+        settings.nms_threshold,
+        settings.max_per_image,
     )
     return (
         jnp.where(valid[:, None], boxes, 0.0),

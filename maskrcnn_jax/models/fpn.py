@@ -14,19 +14,20 @@ class FPN(nn.Module):
 
     Attributes:
         channels: of every level.
-        norm: none | bn | gn, of the convolutions; there is no ReLU, as in the paper.
+        norm: none | frozen_bn | bn | gn, of the convolutions; there is no ReLU, as in the paper.
+        norm_eps: added to the variance.
         dtype: of the convolutions.
     """
 
     channels: int = 256
     norm: str = "none"
+    norm_eps: float = 1e-5
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         def conv(size):
-            return ConvNorm(
-                self.channels, size, norm=self.norm, dtype=self.dtype, kernel_init=he_uniform
-            )
+            kind = (self.norm, self.norm_eps, self.dtype, he_uniform)
+            return ConvNorm(self.channels, size, 1, *kind)
 
         self.lateral = {f"c{i}": conv(1) for i in range(2, 6)}
         self.output = {f"p{i}": conv(3) for i in range(2, 6)}

@@ -56,10 +56,13 @@ class Conv(nn.Module):
 
 
 class Norm(nn.Module):
-    """Normalisation of [..., H, W, C] over what its kind says, computed in float32.
+    """Normalisation of feature maps [..., H, W, C] or vectors [..., C], computed in float32.
+
+    Every channel has its own statistics, with gn every group of channels of a feature map.
 
     Attributes:
-        kind: frozen_bn (stored statistics, scale and bias, none of them trained) | bn | gn.
+        kind: frozen_bn (stored statistics, scale and bias, none of them trained) | bn | gn (of
+            feature maps alone).
         epsilon: added to the variance.
         momentum: share of the batch's statistics in the new running ones, as PyTorch counts it.
     """
@@ -75,7 +78,7 @@ class Norm(nn.Module):
         """Returns x normalised, of the same shape and dtype.
 
         Args:
-            x: [..., H, W, C].
+            x: [..., H, W, C] or [..., C].
             batch_statistics: with kind bn, normalise with the batch's own mean and (biased)
                 variance and update the running ones, whose variance is unbiased.
             mask: bool, of x's first axes ([B], or [B, N] for RoIs); what is False does not enter
@@ -146,24 +149,28 @@ class ConvNorm(nn.Module):
 
 
 class Dense(nn.Module):
-    """Matrix product with the last axis, and a bias.
+    """Matrix product with the last axis, and a bias where wanted.
 
     Attributes:
         features: size of the last axis of the output.
         dtype: of the computation and the output.
         kernel_init: initialiser of the [in, out] kernel.
+        use_bias: whether a bias is added.
     """
 
     features: int
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = he_uniform
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns [..., features] for x [..., in]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
 
 
 class Upsample(nn.Module):

@@ -17,7 +17,8 @@ class MaskHead(nn.Module):
         num_classes: K, foreground classes.
         convs: 3x3 convolutions.
         channels: of those and of the up-sampling.
-        norm: none | bn | gn, of the convolutions.
+        norm: none | frozen_bn | bn | gn, of the convolutions.
+        norm_eps: added to the variance.
         dtype: of the convolutions.
     """
 
@@ -25,12 +26,12 @@ class MaskHead(nn.Module):
     convs: int = 4
     channels: int = 256
     norm: str = "none"
+    norm_eps: float = 1e-5
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        self.conv = [
-            ConvNorm(self.channels, 3, norm=self.norm, dtype=self.dtype) for _ in range(self.convs)
-        ]
+        kind = (self.norm, self.norm_eps, self.dtype)
+        self.conv = [ConvNorm(self.channels, 3, 1, *kind) for _ in range(self.convs)]
         self.upsample = Upsample(self.channels, self.dtype)
         self.mask_logits = ClassConv(self.num_classes + 1, self.dtype)
 

@@ -19,12 +19,17 @@ from maskrcnn_jax.models.detections import Detections, detect
 from maskrcnn_jax.models.fpn import FPN
 from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
 from maskrcnn_jax.models.mask_head import MaskHead
+from maskrcnn_jax.models.options import check_options
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
 from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.masks import crop_targets
-from maskrcnn_jax.ops.roi_align import assign_levels, multilevel_roi_align
+from maskrcnn_jax.ops.roi_align import (
+    assign_levels,
+    multilevel_crop_and_resize,
+    multilevel_roi_align,
+)
 
 Stages = dict[str, jax.Array]
 
@@ -42,18 +47,23 @@ class MaskRCNN(nn.Module):
 
     def setup(self):
         config = self.config
-        if config.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"model.dtype is {config.dtype!r}; it must be float32 or bfloat16")
+        check_options(config)
         dtype = jnp.dtype(config.dtype)
+        # What x2 and y2 lose on their way into the network, and get back on their way out.
+        self.corner = np.float32([0, 0, 1, 1]) * (config.corners == "inclusive")
         self.backbone = ResNet(**config.backbone, dtype=dtype)
         self.fpn = FPN(**config.fpn, dtype=dtype)
         anchors_per_cell = len(config.anchors.aspect_ratios)
-        self.rpn = RPNHead(config.fpn.channels, anchors_per_cell, config.rpn.convs, dtype)
+        rpn_channels = config.rpn.channels or config.fpn.channels
+        self.rpn = RPNHead(rpn_channels, anchors_per_cell, config.rpn.convs, dtype)
         box, mask = config.box_head, config.mask_head
         self.box_head = BoxHead(
-            self.num_classes, box.convs, box.conv_channels, box.dense_channels, box.norm, dtype
+            self.num_classes, box.convs, box.conv_channels, box.dense_channels,
+            box.dense_norm, box.norm, box.norm_eps, dtype,
+        )  # fmt: skip
+        self.mask_head = MaskHead(
+            self.num_classes, mask.convs, mask.channels, mask.norm, mask.norm_eps, dtype
         )
-        self.mask_head = MaskHead(self.num_classes, mask.convs, mask.channels, mask.norm, dtype)
 
     def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
         """Detects the objects of a batch of images.
@@ -67,6 +77,7 @@ class MaskRCNN(nn.Module):
             rpn_deltas [B, A, 4], proposals [B, N, 4], proposal_scores, proposal_valid [B, N],
             box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
             mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D].
+            Boxes of the stages are in the network's own coordinates (`config.corners`).
         """
         config = self.config
         pyramid, stages = self._features(image, image_size)
@@ -74,11 +85,12 @@ class MaskRCNN(nn.Module):
         box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features)
         boxes, scores, classes, valid = jax.vmap(lambda *args: detect(*args, config))(
-            class_logits, box_deltas, proposals, image_size
+            class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
         mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
         mask_logits = self.mask_head(mask_features, classes)
         masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
+        boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= rpn_stages
         stages |= dict(
             box_features=box_features, class_logits=class_logits, box_deltas=box_deltas,
@@ -108,7 +120,7 @@ class MaskRCNN(nn.Module):
             negative, ignored) and roi_counts [B, 2] (sampled, positive). The mask head sees only
             the first P slots of the RoIs, where the positives are.
         """
-        config, gt = self.config, ground_truth(batch)
+        config, gt = self.config, ground_truth(batch, self.corner)
         image_size, num_images = batch["image_size"], batch["image"].shape[0]
         rngs = jax.random.split(rng, (2, num_images))
         bn = (batch_statistics, batch["image_valid"])
@@ -133,7 +145,7 @@ class MaskRCNN(nn.Module):
         mask_features = self._pool(pyramid, first.boxes, config.mask_head.pool_size)
         mask_logits = self.mask_head(mask_features, first.labels, batch_statistics, positive)
         mask_targets = jax.vmap(lambda *args: crop_targets(*args, mask_logits.shape[-1]))(
-            gt.masks, gt.boxes, first.boxes, first.matched
+            gt.masks, gt.boxes + self.corner, first.boxes + self.corner, first.matched
         )
         losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
         losses["loss_total"] = sum(losses.values())
@@ -171,19 +183,23 @@ class MaskRCNN(nn.Module):
         logits, deltas = self.rpn(pyramid)
         level_shapes = [level.shape[1:3] for level in pyramid.values()]
         anchors = pyramid_anchors(level_shapes, image_shape, **self.config.anchors)
+        anchors = [level - self.corner for level in anchors]
+        whole = jnp.full_like(image_size, np.float32(image_shape))
+        limits = image_size if rpn.clip == "image" else whole
         proposals: Proposals = jax.vmap(
-            lambda logits, deltas, size: propose(
+            lambda logits, deltas, limits: propose(
                 logits,
                 deltas,
                 anchors,
-                size,
+                limits,
                 pre_nms_top_n=rpn[f"pre_nms_top_n_{mode}"],
                 post_nms_top_n=rpn[f"post_nms_top_n_{mode}"],
                 nms_threshold=rpn.nms_threshold,
                 min_size=rpn.min_size,
                 coder_weights=rpn.coder_weights,
+                joint=rpn.nms == "joint",
             )
-        )(logits, deltas, image_size)
+        )(logits, deltas, limits - self.corner[2:])
         stages = dict(
             rpn_logits=jnp.concatenate(logits, axis=1),
             rpn_deltas=jnp.concatenate(deltas, axis=1),
@@ -194,10 +210,13 @@ class MaskRCNN(nn.Module):
         return proposals, np.concatenate(anchors), stages
 
     def _pool(self, pyramid, boxes, size):
-        """RoIAlign [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
+        """Features [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
         roi = self.config.roi
         levels = [pyramid[name] for name in ("p2", "p3", "p4", "p5")]
         level = assign_levels(boxes, len(levels), roi.canonical_level, roi.canonical_size)
+        if roi.pooling == "crop_and_resize":
+            image_shape = [4 * side for side in levels[0].shape[1:3]]
+            return multilevel_crop_and_resize(levels, boxes, level, image_shape, size)
         scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
         return multilevel_roi_align(
             levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned
@@ -205,18 +224,19 @@ class MaskRCNN(nn.Module):
 
 
 def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, object]) -> jax.Array:
-    """Returns the image as the network takes it: (image - mean) / std, zero outside its own size.
+    """Returns the image as the network takes it: (image - mean) / std, one value outside its size.
 
     Args:
         image: [B, H, W, 3] uint8, RGB.
         image_size: [B, 2] float32, valid height and width, pixels.
-        pixel: `config.model.pixel`: order, mean, std.
+        pixel: `config.model.pixel`: order, mean, std, and what the padding is: a pixel of that mean
+            (zero then) or a black one.
 
     Returns:
         [B, H, W, 3] float32, channels in `pixel.order`.
 
     Raises:
-        ValueError: where H or W is no multiple of 32, or `pixel.order` is unknown.
+        ValueError: where H or W is no multiple of 32.
     """
     height, width = image.shape[1:3]
     if height % 32 or width % 32:
@@ -224,15 +244,14 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
             f"the image batch is {height}x{width}; height and width must be multiples of 32, which "
             "the backbone divides them by: pad the images (config.data.buckets)"
         )
-    if pixel["order"] not in ("rgb", "bgr"):
-        raise ValueError(f"pixel.order is {pixel['order']!r}; it must be rgb or bgr")
     if pixel["order"] == "bgr":
         image = image[..., ::-1]
     mean, std = (np.asarray(pixel[key], np.float32) for key in ("mean", "std"))
     inside = (np.arange(height)[:, None, None] < image_size[:, None, None, None, 0]) & (
         np.arange(width)[:, None] < image_size[:, None, None, None, 1]
     )
-    return jnp.where(inside, (image.astype(jnp.float32) - mean) / std, 0.0)
+    outside = -mean / std if pixel["padding"] == "black" else np.float32(0)
+    return jnp.where(inside, (image.astype(jnp.float32) - mean) / std, outside)
 
 
 def initial_variables(model: MaskRCNN, rng: jax.Array) -> dict[str, dict]:

@@ -95,6 +95,7 @@ class ResNet(nn.Module):
         norm: frozen_bn | bn | gn.
         norm_eps: added to the variance.
         stride_in_1x1: as of Bottleneck.
+        pool_padding: symmetric | same, as of `max_pool`.
         trainable_stages: of 5, counted from C5; the stem is the last. Gradients end before the
             frozen ones, so that their backward pass is not even computed.
         dtype: of the convolutions.
@@ -105,6 +106,7 @@ class ResNet(nn.Module):
     norm: str = "frozen_bn"
     norm_eps: float = 1e-5
     stride_in_1x1: bool = False
+    pool_padding: str = "symmetric"
     trainable_stages: int = 3
     dtype: jnp.dtype = jnp.float32
 
@@ -148,7 +150,7 @@ class ResNet(nn.Module):
         """
         frozen = 5 - self.trainable_stages
         x = nn.relu(self.stem(image, batch_statistics, mask))
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = max_pool(x, self.pool_padding)
         x = jax.lax.stop_gradient(x) if frozen > 0 else x
         features = {}
         for i, name in enumerate(STAGES):
@@ -157,3 +159,17 @@ class ResNet(nn.Module):
             x = jax.lax.stop_gradient(x) if frozen > i + 1 else x
             features[name] = x
         return features
+
+
+def max_pool(x: jax.Array, padding: str) -> jax.Array:
+    """Returns the largest value of every second 3x3 window.
+
+    Args:
+        x: [B, H, W, C].
+        padding: symmetric (a row and a column on every side, as PyTorch) or same (as TensorFlow:
+            of an even side only at the bottom or right, which moves the windows by one).
+
+    Returns:
+        [B, ceil(H / 2), ceil(W / 2), C].
+    """
+    return nn.max_pool(x, (3, 3), (2, 2), "SAME" if padding == "same" else ((1, 1), (1, 1)))

@@ -70,29 +70,33 @@ def propose(
     logits: Sequence[jax.Array],
     deltas: Sequence[jax.Array],
     anchors: Sequence[jax.Array],
-    image_size: jax.Array,
+    limits: jax.Array,
     *,
     pre_nms_top_n: int,
     post_nms_top_n: int,
     nms_threshold: float,
     min_size: float,
     coder_weights: Sequence[float],
+    joint: bool = False,
 ) -> Proposals:
     """Selects the proposals of one image, as torchvision 0.28 does.
 
-    Each level gives its best `pre_nms_top_n` anchors, which are decoded, clipped to the image and
-    suppressed among themselves; the best `post_nms_top_n` of all levels remain. No gradient flows.
+    Each level gives its best `pre_nms_top_n` anchors, which are decoded, clipped and suppressed
+    among themselves; the best `post_nms_top_n` of all levels remain. No gradient flows.
 
     Args:
         logits: one [A_l] float32 a level.
         deltas: one [A_l, 4] float32 a level.
         anchors: one [A_l, 4] float32 a level, xyxy, input pixels.
-        image_size: [2] float32, valid height and width, pixels.
+        limits: [2] float32, the largest y and x of a proposal, pixels.
         pre_nms_top_n, post_nms_top_n, nms_threshold, min_size, coder_weights: as in `config.rpn`.
+        joint: treat the anchors of all levels as those of a single one, as matterport does.
 
     Returns:
         N = post_nms_top_n proposals, or fewer where the pyramid has not as many anchors.
     """
+    if joint:
+        logits, deltas, anchors = ([jnp.concatenate(x)] for x in (logits, deltas, anchors))
     slots = max(min(pre_nms_top_n, level.shape[0]) for level in logits)
 
     def best_of_level(logits, deltas, anchors):
@@ -102,7 +106,7 @@ def propose(
         # Levels are padded to one shape, so that a single program suppresses all of them.
         padding = (0, slots - number)
         return (
-            jnp.pad(box_ops.clip(boxes, image_size[0], image_size[1]), (padding, (0, 0))),
+            jnp.pad(box_ops.clip(boxes, limits[0], limits[1]), (padding, (0, 0))),
             jnp.pad(jax.nn.sigmoid(top_logits), padding),
             jnp.arange(slots) < number,
         )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.models.rpn import Proposals
@@ -18,7 +19,8 @@ class GroundTruth(NamedTuple):
     """The objects of one image, in G slots; whatever the empty slots held is zero here.
 
     Attributes:
-        boxes: [G, 4] float32, xyxy, input pixels.
+        boxes: [G, 4] float32, xyxy, input pixels, in the network's coordinates
+            (`config.model.corners`).
         classes: [G] int32, 1..K.
         masks: [G, M, M] uint8, coverage 0..255 on a grid inside the own box.
         is_object: [G] bool, the slots that hold a single object.
@@ -34,13 +36,18 @@ class GroundTruth(NamedTuple):
     image_valid: jax.Array
 
 
-def ground_truth(batch: dict[str, jax.Array]) -> GroundTruth:
-    """Returns the ground truth of a whole training batch (leading axis B), padding cleared."""
+def ground_truth(batch: dict[str, jax.Array], corner: np.ndarray) -> GroundTruth:
+    """Returns the ground truth of a whole training batch (leading axis B), padding cleared.
+
+    Args:
+        batch: as of `MaskRCNN.losses`.
+        corner: [4] float32, what the boxes lose on their way into the network.
+    """
     valid = batch["gt_valid"] & batch["image_valid"][:, None]
     return GroundTruth(
-        boxes=jnp.where(valid[..., None], batch["gt_boxes"], 0.0),
+        boxes=jnp.where(valid[..., None], batch["gt_boxes"] - corner, 0.0),
         classes=jnp.where(valid, batch["gt_classes"], 0),
-        masks=batch["gt_masks"],
+        masks=jnp.where(valid[..., None, None], batch["gt_masks"], 0),
         is_object=valid & ~batch["gt_crowd"],
         is_crowd=valid & batch["gt_crowd"],
         image_valid=batch["image_valid"],

@@ -45,8 +45,8 @@ class Step(NamedTuple):
 class Tiny:
     """The model, its variables and its two compiled programs."""
 
-    def __init__(self):
-        self.config = _tiny_config()
+    def __init__(self, config: ConfigDict):
+        self.config = config
         self.model = MaskRCNN(FrozenConfigDict(self.config), NUM_CLASSES)
         self.variables = initial_variables(self.model, jax.random.key(0))
         self._predict = jax.jit(
@@ -76,7 +76,62 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-    return Tiny()
+    return Tiny(_tiny_config())
+
+
+@pytest.fixture(scope="session")
+def tiny_matterport() -> Tiny:
+    """The tiny model with everything as matterport has it, and predictors that tell more apart."""
+    config = _tiny_config()
+    config.update_from_flattened_dict(_MATTERPORT)
+    model = Tiny(config)
+    fpn, rpn, box_head = (model.variables["params"][part] for part in ("fpn", "rpn", "box_head"))
+    for level in ("p3", "p4", "p5"):
+        fpn[f"output_{level}"]["conv"]["kernel"] *= 3  # else the finest has all the best anchors
+    rpn["logits"]["kernel"] *= 30
+    rpn["deltas"]["kernel"] *= 100
+    box_head["class_logits"]["kernel"] *= 10
+    box_head["box_deltas"]["kernel"] *= 60
+    batch = _batch()
+    _, stages = model.predict(batch["image"], batch["image_size"])
+    # Each class, the background too, is then the best of some RoIs.
+    box_head["class_logits"]["bias"] -= stages["class_logits"].mean((0, 1))
+    return model
+
+
+_MATTERPORT = {
+    "corners": "inclusive",
+    "pixel.mean": (123.7, 116.8, 103.9),
+    "pixel.std": (60.0, 60.0, 60.0),
+    "pixel.padding": "black",
+    "backbone.norm": "frozen_bn",
+    "backbone.norm_eps": 1e-3,
+    "backbone.stride_in_1x1": True,
+    "backbone.pool_padding": "same",
+    "anchors.rounded": False,
+    "anchors.strides": "nominal",
+    "rpn.channels": 24,
+    "rpn.coder_weights": (10.0, 10.0, 5.0, 5.0),
+    "rpn.nms": "joint",
+    "rpn.clip": "input",
+    "rpn.min_size": 0.0,
+    "rpn.pre_nms_top_n_train": 400,
+    "rpn.pre_nms_top_n_eval": 400,
+    "rpn.post_nms_top_n_train": 120,
+    "rpn.post_nms_top_n_eval": 120,
+    "roi.samples_per_image": 124,
+    "roi.pooling": "crop_and_resize",
+    "roi.canonical_level": 4.5,
+    "roi.canonical_size": 56 * (63 * 95 / (64 * 96)) ** 0.5,
+    "box_head.convs": 0,
+    "box_head.dense_norm": "frozen_bn",
+    "box_head.norm_eps": 1e-3,
+    "mask_head.norm": "frozen_bn",
+    "mask_head.norm_eps": 1e-3,
+    "detections.classes": "best",
+    "detections.min_size": 0.0,
+    "detections.max_per_image": 30,
+}
 
 
 @pytest.fixture
@@ -88,6 +143,10 @@ def tiny_config() -> ConfigDict:
 @pytest.fixture
 def batch() -> dict:
     """Two images of different sizes; two objects, a crowd region and an empty slot in each."""
+    return _batch()
+
+
+def _batch() -> dict:
     rng = np.random.default_rng(0)
     boxes = [[8, 6, 40, 38], [30, 20, 62, 50], [2, 40, 30, 52], [0, 0, 0, 0]]
     return {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.models.fpn import FPN
-from maskrcnn_jax.models.resnet import Bottleneck, ResNet
+from maskrcnn_jax.models.resnet import Bottleneck, ResNet, max_pool
 
 KEY = jax.random.key(0)
 
@@ -53,6 +53,31 @@ def test_stride_goes_to_the_3x3_or_the_1x1_convolution(stride_in_1x1):
     after = jax.jit(block.apply)(variables, without_odd_rows)
     # A strided 1x1 convolution never sees the odd rows.
     assert np.array_equal(before, after) == stride_in_1x1
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+@pytest.mark.parametrize("shape", [(6, 8), (7, 9), (5, 6), (1, 2)])
+def test_max_pool_against_numpy(shape, padding):
+    x = -np.random.default_rng(0).uniform(1, 2, (1, *shape, 1)).astype(np.float32)
+    ours = max_pool(x, padding)
+    pads, sides = [], []
+    for side in shape:
+        out = -(-side // 2)
+        total = max((out - 1) * 2 + 3 - side, 0)  # as TensorFlow documents "SAME"
+        pads.append((total // 2, total - total // 2) if padding == "same" else (1, 1))
+        sides.append(out)
+    padded = np.pad(x[0, ..., 0], pads, constant_values=-np.inf)
+    expected = [
+        [padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max() for j in range(sides[1])]
+        for i in range(sides[0])
+    ]
+    np.testing.assert_array_equal(ours[0, ..., 0], expected)
+
+
+def test_same_padding_moves_the_windows_of_an_even_side():
+    row = np.arange(6, dtype=np.float32).reshape(1, 1, 6, 1)
+    assert max_pool(row, "symmetric").ravel().tolist() == [1, 3, 5]
+    assert max_pool(row, "same").ravel().tolist() == [2, 4, 5]
 
 
 def test_settings_out_of_range_are_refused():

@@ -42,6 +42,15 @@ def test_one_proposal_can_be_several_classes(config):
     np.testing.assert_allclose(scores, [0.5, 0.3], rtol=1e-6)
 
 
+def test_only_the_best_class_and_nothing_for_background(config):
+    config.detections.classes = "best"
+    probabilities = [[0.2, 0.3, 0.5], [0.45, 0.15, 0.4], [0.3, 0.3, 0.4]]
+    boxes, scores, classes = run(config, [A, B, [60, 10, 75, 30]], probabilities)
+    assert boxes == [A, [60, 10, 75, 30]]
+    assert classes == [2, 2]
+    np.testing.assert_allclose(scores, [0.5, 0.4], rtol=1e-6)
+
+
 def test_suppression_is_within_a_class(config):
     probabilities = [[0.1, 0.8, 0.1], [0.1, 0.7, 0.2]]
     boxes, _, classes = run(config, [A, A_SHIFTED], probabilities)

@@ -55,6 +55,22 @@ def test_norm_with_the_batchs_statistics():
     np.testing.assert_allclose(updated["var"], 0.9 * var**2 + 0.1 * unbiased, atol=1e-6)
 
 
+def test_norm_of_vectors():
+    """Dense layers give [B, N, C]: each channel is normalised over the valid RoIs."""
+    x, scale, bias = normal(2, 3, 5), *normal(2, 5, seed=1)
+    mask = np.array([[True, True, False], [True, False, False]])
+    x[~mask] = np.nan
+    variables = {"params": {"scale": scale, "bias": bias}}
+    variables["batch_stats"] = {"mean": np.zeros(5), "var": np.ones(5)}
+    layer = Norm("bn", epsilon=1e-3)
+    ours, updated = layer.apply(variables, x, True, mask, mutable=["batch_stats"])
+    expected = (x - x[mask].mean(0)) / np.sqrt(x[mask].var(0) + 1e-3) * scale + bias
+    np.testing.assert_allclose(ours[mask], expected[mask], atol=1e-5)
+    np.testing.assert_allclose(
+        updated["batch_stats"]["var"], 0.9 + 0.1 * x[mask].var(0, ddof=1), atol=1e-6
+    )
+
+
 def test_norm_of_a_batch_without_valid_elements_uses_the_stored_statistics():
     x, variables = normal(2, 4, 4, 3), {"params": {"scale": np.ones(3), "bias": np.zeros(3)}}
     variables["batch_stats"] = {"mean": np.full(3, 0.5), "var": np.full(3, 2.0)}

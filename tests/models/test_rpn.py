@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from maskrcnn_jax.models.rpn import RPNHead, propose
+from tests.models import matterport
 
 SETTINGS = dict(
     pre_nms_top_n=10,
@@ -52,6 +53,31 @@ def test_each_level_gives_its_best_before_suppression():
     near = [10, 10, 30, 31]
     # B is third of its level: not looked at, although the second is suppressed.
     assert run([[(3.0, near), (2.0, A), (1.0, B)], [(0.0, C)]], pre_nms_top_n=2)[0] == [near, C]
+
+
+def test_joint_takes_the_best_of_all_levels_and_suppresses_across_them():
+    near = [10, 10, 30, 31]
+    levels = [[(3.0, A), (2.0, B)], [(2.5, near), (1.0, C)]]
+    assert run(levels)[0] == [A, near, B, C]
+    assert run(levels, joint=True)[0] == [A, B, C]
+    # The best two of all: A, and what it suppresses.
+    assert run(levels, joint=True, pre_nms_top_n=2)[0] == [A]
+
+
+def test_joint_equals_greedy_over_all():
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (120, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (120, 2))], axis=1)
+    boxes = np.float32(np.round(boxes * 4) / 4)
+    logits = rng.normal(size=120).astype(np.float32)
+    levels = [list(zip(logits[i:j], boxes[i:j], strict=True)) for i, j in ((0, 80), (80, 120))]
+    size = np.array([1000.0, 1000.0], np.float32)
+    ours, scores = run(levels, size, joint=True, pre_nms_top_n=70, post_nms_top_n=25, min_size=0.0)
+    best = np.argsort(-logits)[:70]
+    kept = best[matterport.greedy(boxes[best], logits[best], 0.5)]
+    assert len(kept) > 25
+    np.testing.assert_allclose(ours, boxes[kept[:25]], atol=1e-4)
+    np.testing.assert_allclose(scores, sigmoid(logits[kept[:25]]), rtol=1e-6)
 
 
 def test_at_most_so_many_in_all():

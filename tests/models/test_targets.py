@@ -121,14 +121,17 @@ def test_ground_truth_clears_empty_slots_and_invalid_images():
     batch = {
         "gt_boxes": np.full((2, 2, 4), np.nan, np.float32),
         "gt_classes": np.full((2, 2), 9, np.int32),
-        "gt_masks": np.zeros((2, 2, 8, 8), np.uint8),
+        "gt_masks": np.ones((2, 2, 8, 8), np.uint8),
         "gt_crowd": np.array([[False, True], [True, True]]),
         "gt_valid": np.array([[True, False], [True, True]]),
         "image_valid": np.array([True, False]),
     }
     batch["gt_boxes"][0, 0] = OBJECT
-    gt = ground_truth(batch)
+    gt = ground_truth(batch, np.zeros(4, np.float32))
     np.testing.assert_array_equal(gt.boxes, [[OBJECT, [0] * 4], [[0] * 4] * 2])
     np.testing.assert_array_equal(gt.classes, [[9, 0], [0, 0]])
     np.testing.assert_array_equal(gt.is_object, [[True, False], [False, False]])
     assert not gt.is_crowd.any()
+    np.testing.assert_array_equal(gt.masks.any((2, 3)), [[True, False], [False, False]])
+    inclusive = ground_truth(batch, np.array([0, 0, 1, 1], np.float32))
+    np.testing.assert_array_equal(inclusive.boxes, [[[10, 10, 29, 29], [0] * 4], [[0] * 4] * 2])
