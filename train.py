@@ -17,7 +17,7 @@ from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets, pipeline
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.training import loop, sharding
+from maskrcnn_jax.training import initial, loop, sharding
 from maskrcnn_jax.training.interrupts import Interrupted
 from maskrcnn_jax.training.progress import NonFiniteLoss
 from maskrcnn_jax.training.state import make_model
@@ -32,7 +32,8 @@ flags.mark_flag_as_required("config")
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
-    """Loads and checks the data, trains, evaluates."""
+    """Loads the weights to start from, loads and checks the data, trains, evaluates."""
+    config, start = initial.begin(config, workdir)
     train_set, val_set = (
         check.checked(
             datasets.load(config.data, split), config.data, workdir / f"faults_{split}.txt"
@@ -57,7 +58,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             predict_step, variables, val_set, config, workdir / "eval"
         ),
     )
-    loop.train(config, workdir, data)
+    loop.train(config, workdir, data, start)
 
 
 def main(argv: list[str]) -> None:

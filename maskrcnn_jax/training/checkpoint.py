@@ -9,7 +9,7 @@ written leaves the one before it as the newest. What is in a checkpoint: `checkp
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Checkpoints:
         workdir: the run's folder; made where it does not exist.
         keep: how many of the newest are kept.
         metadata: written with each: `config` (a ConfigDict), `class_names`, `category_ids`,
-            `num_images` (in the training set).
+            `num_images` (in the training set), `init` (what the run began with).
     """
 
     def __init__(self, workdir: str | Path, keep: int, metadata: dict[str, Any]):
@@ -226,6 +226,33 @@ def load_for_inference(
             step, args=ocp.args.Composite(variables=ocp.args.StandardRestore(target))
         )
     return restored.variables, metadata
+
+
+def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:
+    """Returns the metadata of the checkpoint that a run in this folder goes on from.
+
+    Args:
+        workdir: the run's folder, which need not exist; nothing in it is changed.
+
+    Returns:
+        As of `Checkpoints.metadata`; None where there is no checkpoint.
+
+    Raises:
+        ValueError: where the checkpoint holds weights alone.
+    """
+    folder = Path(workdir).absolute() / LAST
+    if not folder.is_dir():
+        return None
+    with closing(checkpoint_format.make_manager(folder, keep=None, read_only=True)) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return None
+        if not (folder / str(step) / "optimizer").is_dir():
+            raise ValueError(
+                f"the checkpoint in {folder} holds weights alone, no training run to go on with; "
+                f"start from them with --config.init={workdir} and another --workdir"
+            )
+        return checkpoint_format.read_metadata(manager, step)
 
 
 @contextmanager

@@ -119,3 +119,4 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # this package runs from a checkout too
             found[package] = version(package)
     return found
+        "init": config_json.from_json(restored.metadata.get("init") or {}) or None,

@@ -104,7 +104,7 @@ def check_resumable(now: ConfigDict, saved: dict[str, Any], where: str) -> list[
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Returns `(dotted key, old value, new value)` for all that differs; `...` where absent."""
-    old, new = dict(_flat(old)), dict(_flat(new))
+    old, new = flat(old), flat(new)
     keys = list(old) + [key for key in new if key not in old]
     return [
         (key, old.get(key, ...), new.get(key, ...))
@@ -113,7 +113,12 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     ]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration, or a section of one, by dotted keys; sequences become tuples."""
+    return dict(_flat(values, ""))
+
+
+def _flat(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name in values:
         value = values[name]
         if isinstance(value, ConfigDict | FrozenConfigDict | dict):

@@ -14,16 +14,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.models.mask_rcnn import initial_variables
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.training import config_json, sharding
+from maskrcnn_jax.training import config_json, first_state, sharding
 from maskrcnn_jax.training.checkpoint import BEST, LAST, Checkpoints
+from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
+from maskrcnn_jax.training.merge import check_fit
 from maskrcnn_jax.training.metrics_log import MetricsLog
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.progress import Progress
 from maskrcnn_jax.training.state import TrainState, abstract_variables, create, make_model
-from maskrcnn_jax.training.summary import describe, parameter_table
+from maskrcnn_jax.training.summary import describe, parameter_table, say
 from maskrcnn_jax.training.train_step import TrainStep, make_train_step
 
 
@@ -47,13 +48,16 @@ class TrainingData:
     evaluate: Callable[[dict[str, Any]], dict[str, float]]
 
 
-def train(config: ConfigDict, workdir: str | Path, data: TrainingData) -> dict[str, float]:
+def train(
+    config: ConfigDict, workdir: str | Path, data: TrainingData, start: Start | None = None
+) -> dict[str, float]:
     """Trains, from the newest checkpoint in the work directory if there is one.
 
     Args:
-        config: the whole configuration.
+        config: the whole configuration, as `initial.begin` returns it.
         workdir: gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl` and `tensorboard/`.
         data: to train and to evaluate on.
+        start: as `initial.begin` returns it; None: new parameters.
 
     Returns:
         The metrics of the evaluation after the last step.
@@ -63,7 +67,7 @@ def train(config: ConfigDict, workdir: str | Path, data: TrainingData) -> dict[s
         NonFiniteLoss: naming step, losses and images.
         Interrupted: after SIGTERM or Ctrl-C; the state is saved.
     """
-    workdir = Path(workdir)
+    workdir, start = Path(workdir), start or Start()
     _check_cadence(config)
     mesh = sharding.make_mesh(config.mesh)
     local_batch = sharding.local_batch_size(
@@ -71,72 +75,34 @@ def train(config: ConfigDict, workdir: str | Path, data: TrainingData) -> dict[s
     )
     sharding.local_batch_size(config.eval.batch_size, mesh, "config.eval.batch_size")
     model = make_model(config.model, len(data.class_names))
-    params = abstract_variables(model)["params"]
-    trainable = trainable_mask(params, config.model)
+    variables = abstract_variables(model)
+    if start.weights is not None:
+        check_fit(variables, start.weights.variables, start.parts, start.weights.file)
+    trainable = trainable_mask(variables["params"], config.model)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
-    _say(describe(config, mesh, local_batch, data.num_images))
-    _say(parameter_table(params, trainable))
+    say(describe(config, mesh, local_batch, data.num_images))
+    say(parameter_table(variables["params"], trainable))
+    for line in start.lines:
+        say(line)
 
-    metadata = {
-        "config": config,
-        "class_names": data.class_names,
-        "category_ids": data.category_ids,
-        "num_images": data.num_images,
-    }
+    facts = {key: getattr(data, key) for key in ("class_names", "category_ids", "num_images")}
+    metadata = {"config": config, "init": start.record, **facts}
     with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
-
-        def initial_state() -> TrainState:
-            return create(initial_variables(model, jax.random.key(config.seed)), optimizer)
-
-        state, step = _start(config, data, checkpoints, initial_state, mesh)
+        step = checkpoints.latest_step() or 0
+        if checkpoints.latest_step() is None:
+            say(f"no checkpoint in {checkpoints.workdir / LAST}")
+            state = first_state.new(model, optimizer, config.seed, start, data.class_names, mesh)
+        else:
+            expected = jax.eval_shape(lambda tree: create(tree, optimizer), variables)
+            state = first_state.restored(checkpoints, config, expected, mesh, facts)
         if jax.process_index() == 0:
             text = json.dumps(config_json.to_json(config), indent=2)
             write_atomically(workdir / "config.json", text + "\n")
         train_step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
         metrics = _run(config, data, checkpoints, train_step, state, step, mesh)
-    _say(_farewell(workdir, metrics))
+    say(_farewell(workdir, metrics))
     return metrics
-
-
-def _start(
-    config: ConfigDict,
-    data: TrainingData,
-    checkpoints: Checkpoints,
-    initial_state: Callable[[], TrainState],
-    mesh: Mesh,
-) -> tuple[TrainState, int]:
-    """Returns the state to begin with and its step: a checkpoint's, or a new one."""
-    step = checkpoints.latest_step()
-    where = checkpoints.workdir / LAST
-    if step is None:
-        _say(f"no checkpoint in {where}: starting with new parameters, seed {config.seed}")
-        # Every process computes the same arrays, each for its own devices.
-        return jax.jit(initial_state, out_shardings=sharding.state_sharding(mesh))(), 0
-
-    saved = checkpoints.metadata()
-    for key in ("class_names", "category_ids"):
-        if saved[key] != tuple(getattr(data, key)):
-            raise ValueError(
-                f"the checkpoint in {where} was trained with {key} {saved[key]}, but the data have "
-                f"{tuple(getattr(data, key))}; give the same data, or another --workdir"
-            )
-    changes = config_json.check_resumable(config, saved["config"], str(where))
-    if step > config.train.steps:
-        raise ValueError(
-            f"the checkpoint in {where} is of step {step}, beyond config.train.steps = "
-            f"{config.train.steps}; raise that, or give another --workdir"
-        )
-    target = sharding.abstract(jax.eval_shape(initial_state), mesh)
-    if saved["num_images"] != data.num_images:
-        changes.append(
-            f"training images: {saved['num_images']} -> {data.num_images} (their order is another)"
-        )
-    state = checkpoints.restore(target)
-    _say(f"going on from step {step}, restored from {where / str(step)}")
-    for change in changes:
-        _say(f"  changed since then: {change}")
-    return state, step
 
 
 def _run(
@@ -178,7 +144,7 @@ def _run(
             with progress.waiting():
                 batch, info = next(batches)
             for fault in info["skipped"]:
-                _say(f"skipped {fault}")
+                say(f"skipped {fault}")
             state, step_metrics = _step(train_step, state, batch, mesh, buckets, progress)
             step += 1
             progress.add(step, step_metrics, info)
@@ -186,7 +152,7 @@ def _run(
                 progress.fetch()
                 row = progress.row(step, info["epoch"])
                 log.write("train", step, row)
-                _say(progress.line(step, row))
+                say(progress.line(step, row))
 
 
 def _step(
@@ -207,7 +173,7 @@ def _step(
         began = time.monotonic()
         result = train_step(state, batch)  # returns when it has compiled
         seconds = time.monotonic() - began
-    _say(f"bucket {bucket[0]}x{bucket[1]}: compiled in {seconds:.1f} s")
+    say(f"bucket {bucket[0]}x{bucket[1]}: compiled in {seconds:.1f} s")
     return result
 
 
@@ -228,7 +194,7 @@ def _evaluate(
     is_best = checkpoints.save_best(state, step, metrics, settings.best_metric)
     shown = dict.fromkeys(("bbox/AP", "segm/AP", settings.best_metric))
     words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
-    _say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
+    say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
     return metrics
 
 
@@ -271,9 +237,3 @@ def _farewell(workdir: Path, metrics: dict[str, float]) -> str:
         f"  tensorboard --logdir={workdir / 'tensorboard'}",
     ]
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    """Prints, from the first process alone."""
-    if jax.process_index() == 0:
-        print(text, flush=True)

@@ -57,3 +57,9 @@ def parameter_table(params: Any, trainable: Any, depth: int = 2) -> str:
         shown = f"{trained:,}" if trained else "frozen"
         lines.append(f"{name:<{width}} {arrays:>7,} {numbers:>12,} {shown:>12}")
     return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """Prints, from the first process alone."""
+    if jax.process_index() == 0:
+        print(text, flush=True)

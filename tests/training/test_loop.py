@@ -6,12 +6,11 @@ import os
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from orbax.checkpoint import StandardCheckpointer
 
-from maskrcnn_jax.training import loop
+from maskrcnn_jax.training import first_state, loop
 from maskrcnn_jax.training.checkpoint import Checkpoints
 from maskrcnn_jax.training.interrupts import Interrupted
 from maskrcnn_jax.training.metrics_log import read
@@ -70,7 +69,7 @@ def config(tiny_config, toy, monkeypatch):
     model, variables, trainable = toy
     monkeypatch.setattr(loop, "make_model", lambda *_: model)
     monkeypatch.setattr(loop, "abstract_variables", lambda _: variables)
-    monkeypatch.setattr(loop, "initial_variables", lambda *_: jax.tree.map(jnp.asarray, variables))
+    monkeypatch.setattr(first_state, "initial_variables", lambda *_: variables)
     monkeypatch.setattr(loop, "trainable_mask", lambda *_: trainable)
     tiny_config.train.update(steps=6, log_every=2, checkpoint_every=2, eval_every=3)
     return tiny_config

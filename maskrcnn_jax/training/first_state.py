@@ -1,0 +1,113 @@
+"""The state that a run begins with: a new one, with or without weights, or a checkpoint's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
+from maskrcnn_jax.training import config_json, sharding
+from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
+from maskrcnn_jax.training.initial import Start
+from maskrcnn_jax.training.merge import PARTS, classes_line, merged
+from maskrcnn_jax.training.state import TrainState, create
+from maskrcnn_jax.training.summary import say
+
+
+def new(
+    model: MaskRCNN,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    start: Start,
+    class_names: Sequence[str],
+    mesh: Mesh,
+) -> TrainState:
+    """Returns the state before the first step.
+
+    Args:
+        model: the detector.
+        optimizer: of the first step.
+        seed: `config.seed`, of the new parameters.
+        start: the weights among them, which fit (`merge.check_fit`).
+        class_names: K names.
+        mesh: of the devices.
+    """
+    # Every process computes the same arrays, each for its own devices.
+    variables = jax.device_get(initial_variables(model, jax.random.key(seed)))
+    if start.weights is None:
+        say(f"starting with new parameters, seed {seed}")
+    else:
+        variables = merged(
+            variables,
+            start.weights.variables,
+            start.parts,
+            class_names,
+            start.weights.class_names,
+        )
+        say(_words(start, seed, class_names))
+    return jax.jit(
+        lambda variables: create(variables, optimizer),
+        out_shardings=sharding.state_sharding(mesh),
+    )(variables)
+
+
+def _words(start: Start, seed: int, class_names: Sequence[str]) -> str:
+    """Returns what was taken from where, and what is new."""
+    weights = start.weights
+    lines = [
+        f"starting from {weights.file} ({weights.kind} {weights.part}, sha256 "
+        f"{weights.sha256[:12]}); taken: {', '.join(start.parts)}"
+    ]
+    if rest := [part for part in PARTS if part not in start.parts]:
+        lines.append(f"new, seed {seed}: {', '.join(rest)}")
+    if {"box_head", "mask_head"} & set(start.parts):
+        lines.append(classes_line(class_names, weights.class_names))
+    return "\n  ".join(lines)
+
+
+def restored(
+    checkpoints: Checkpoints,
+    config: ConfigDict,
+    expected: TrainState,
+    mesh: Mesh,
+    data: dict[str, Any],
+) -> TrainState:
+    """Returns the state of the newest checkpoint, and says what is other than it was.
+
+    Args:
+        checkpoints: of the run, at least one.
+        config: the whole configuration.
+        expected: the shapes and dtypes of the state.
+        mesh: of the devices.
+        data: `class_names`, `category_ids` and `num_images` of the training data.
+
+    Raises:
+        ValueError: where the configuration or the data do not fit the checkpoint.
+    """
+    step, saved = checkpoints.latest_step(), checkpoints.metadata()
+    where = checkpoints.workdir / LAST
+    for key in ("class_names", "category_ids"):
+        if saved[key] != tuple(data[key]):
+            raise ValueError(
+                f"the checkpoint in {where} was trained with {key} {saved[key]}, but the data have "
+                f"{tuple(data[key])}; give the same data, or another --workdir"
+            )
+    changes = config_json.check_resumable(config, saved["config"], str(where))
+    if step > config.train.steps:
+        raise ValueError(
+            f"the checkpoint in {where} is of step {step}, beyond config.train.steps = "
+            f"{config.train.steps}; raise that, or give another --workdir"
+        )
+    if saved["num_images"] != data["num_images"]:
+        changes.append(
+            f"training images: {saved['num_images']} -> {data['num_images']} (their order is "
+            f"another)"
+        )
+    state = checkpoints.restore(sharding.abstract(expected, mesh))
+    say(f"going on from step {step}, restored from {where / str(step)}")
+    for change in changes:
+        say(f"  changed since then: {change}")
+    return state
