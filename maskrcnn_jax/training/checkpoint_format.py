@@ -1,8 +1,9 @@
 """What is in one checkpoint, and whether it fits.
 
 STEP/variables/   params and batch_stats: all that inference needs
-     optimizer/   step and optimiser state
-     metadata/    JSON: config, class names, category ids, versions, step, metrics
+     optimizer/   step and optimiser state; absent where weights were imported
+     metadata/    JSON: config, class names, category ids, versions, step, metrics, and the source
+                  of imported weights
 """
 
 from contextlib import suppress
@@ -51,6 +52,31 @@ def items(state: TrainState) -> dict[str, Any]:
         "variables": state.variables,
         "optimizer": {"step": state.step, "opt_state": state.opt_state},
     }
+
+
+def save_weights(folder: Path, variables: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Writes a folder of one checkpoint, of step 0, without a state of training.
+
+    Args:
+        folder: an absolute path; made here.
+        variables: `{'params', 'batch_stats'}`.
+        metadata: as `Checkpoints` takes it, the config as JSON knows it, and what else is to be
+            kept.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with make_manager(folder, keep=None) as manager:
+        manager.save(
+            0,
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardSave(variables),
+                metadata=ocp.args.JsonSave(
+                    {**metadata, "versions": versions(), "step": 0, "metrics": {}}
+                ),
+            ),
+        )
+        manager.wait_until_finished()
 
 
 def check_structure(found: Any, wanted: Any, where: str) -> None:
@@ -109,6 +135,7 @@ def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         ),
         "class_names": tuple(restored.metadata["class_names"]),
         "category_ids": tuple(restored.metadata["category_ids"]),
+        "init": config_json.from_json(restored.metadata.get("init") or {}) or None,
     }
 
 
@@ -119,4 +146,3 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # this package runs from a checkout too
             found[package] = version(package)
     return found
-        "init": config_json.from_json(restored.metadata.get("init") or {}) or None,

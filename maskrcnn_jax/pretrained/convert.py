@@ -1,0 +1,267 @@
+"""Another project's weights: read, recognised and mapped, and made into a work directory of ours.
+
+Weights and the dialect they were trained in travel together: `load` gives both, and
+`write_checkpoint` puts both into a checkpoint that evaluation and prediction take as any other.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mode
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.pretrained.coco_classes import class_list
+from maskrcnn_jax.pretrained.mapping import Entry, Imported, import_arrays
+from maskrcnn_jax.pretrained.sources import Source, State, belonging, recognised
+from maskrcnn_jax.pretrained.weight_files import read_weights, sha256
+from maskrcnn_jax.training import checkpoint_format, config_json
+from maskrcnn_jax.training.checkpoint import BEST, LAST
+from maskrcnn_jax.training.state import abstract_variables, make_model
+
+# Widths that config.model has a key for, and the layers of ours that are as wide: the last axis of
+# each of their arrays.
+_WIDTHS = {
+    "backbone.width": ("backbone", "stem"),
+    "fpn.channels": ("fpn",),
+    "rpn.channels": ("rpn", "conv_0"),
+    "box_head.conv_channels": ("box_head", "conv_0"),
+    "box_head.dense_channels": ("box_head", "dense_0"),
+    "mask_head.channels": ("mask_head", "conv_0"),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file of weights gives.
+
+    Attributes:
+        kind: of the weights, a name in `sources.SOURCES`.
+        part: "detector" or "backbone".
+        file: its name.
+        sha256: of the file.
+        variables: {"params": ..., "batch_stats": ...} of float32 numpy arrays; of a backbone only
+            the part under "backbone".
+        model: keys of `config.model`, flattened, that belong to the weights.
+        settings: further keys of `config.model`: how the published model is run.
+        data: keys of `config.data` likewise.
+        class_names: K names; none for a backbone.
+        category_ids: K ids of a data set's categories; none for a backbone.
+        mapped, left: as in `mapping.Imported`.
+    """
+
+    kind: str
+    part: str
+    file: str
+    sha256: str
+    variables: dict[str, dict]
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    mapped: list[tuple[tuple[str, ...], tuple[tuple[int, ...], ...], str, tuple[int, ...]]]
+    left: list[str]
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
+    """Returns the weights of a file of another project, and what the detector must be for them.
+
+    Widths are read from the arrays, so that narrower models than the published ones come in too.
+
+    Args:
+        path: of the file, of any kind that `sources.SOURCES` lists.
+        overrides: keys of `config.model`, flattened, that win over the kind's own.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no file of weights or of a known kind, its arrays are not those of the
+            model (all that differ are listed), or a key of `overrides` does not exist.
+    """
+    path = Path(path).expanduser()
+    state = read_weights(path)
+    source = recognised(state, str(path))
+    state = source.todays_names(state)
+    num_classes = _num_classes(source, state, path)
+    try:
+        config = _config_model(source, state, overrides)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    imported = _import(source, state, config, num_classes, f"the {source.name} weights in {path}")
+    names, ids = class_list(num_classes) if source.part == "detector" else ((), ())
+    model = belonging(config, source.part)
+    chosen = {key: value for key, value in overrides.items() if key not in model}
+    return Weights(
+        kind=source.name,
+        part=source.part,
+        file=path.name,
+        sha256=sha256(path),
+        model=model,
+        settings={**source.settings, **chosen},
+        data=dict(source.data),
+        class_names=names,
+        category_ids=ids,
+        **imported._asdict(),
+    )
+
+
+def with_classes(weights: Weights, names: Sequence[str]) -> Weights:
+    """Returns the weights of a detector with names for its classes, whose ids are 1 to K.
+
+    Raises:
+        ValueError: the names are not as many as the classes, or not all different.
+    """
+    names = tuple(name.strip() for name in names)
+    number = len(weights.class_names)
+    if len(names) != number or len(set(names)) != number or not all(names):
+        raise ValueError(
+            f"{len(names)} class names are given ({', '.join(names)}); {weights.file} has "
+            f"{number} classes: give as many names, all of them different"
+        )
+    return replace(weights, class_names=names, category_ids=tuple(range(1, number + 1)))
+
+
+def write_checkpoint(weights: Weights, out: str | Path) -> None:
+    """Writes a work directory whose only checkpoint, of step 0, holds the weights of a detector.
+
+    Args:
+        weights: as `load` returns them.
+        out: the folder; made where it does not exist.
+
+    Raises:
+        OSError: it cannot be written. Nothing is left behind.
+        ValueError: the weights are a backbone's, or the folder has checkpoints already.
+    """
+    if weights.part != "detector":
+        raise ValueError(
+            f"{weights.file} is the backbone of a classifier, from which no detector can be made "
+            f"without training. Start a training from it: --config.init=imagenet:PATH"
+        )
+    metadata = {
+        "config": config_json.to_json(checkpoint_config(weights)),
+        "class_names": weights.class_names,
+        "category_ids": weights.category_ids,
+        "num_images": 0,
+        "source": {"file": weights.file, "sha256": weights.sha256, "kind": weights.kind},
+    }
+    with _new_folder(Path(out).expanduser().absolute()) as folder:
+        checkpoint_format.save_weights(folder, weights.variables, metadata)
+
+
+def check_new(out: str | Path) -> None:
+    """Checks that a folder can become a work directory.
+
+    Raises:
+        ValueError: it is a file, or has checkpoints.
+    """
+    out = Path(out).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out={out} is a file; give the name of a folder")
+    for folder in (out / LAST, out / BEST):
+        if folder.exists():
+            raise ValueError(f"{folder} exists already; give the name of a new folder as --out")
+
+
+def checkpoint_config(weights: Weights) -> ConfigDict:
+    """Returns the configuration of a checkpoint made of weights; its data set is COCO's."""
+    config = get_config()
+    config.name = weights.kind
+    config.model.update_from_flattened_dict({**weights.model, **weights.settings})
+    config.data.update_from_flattened_dict(weights.data)
+    config.data.format = "coco"
+    for split, images in (("train", "train2017"), ("val", "val2017")):
+        annotations = f"annotations/instances_{images}.json"
+        config.data[split] = ConfigDict(dict(root="coco", images=images, annotations=annotations))
+    return config
+
+
+def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) -> ConfigDict:
+    """Returns the `config.model` that weights need."""
+    config = get_config().model
+    config.lock()  # a key that does not exist is an error from here on
+    config.update_from_flattened_dict({**source.model, "backbone.depth": source.depth(state)})
+    _override(config, overrides)
+    config.update_from_flattened_dict(_widths(state, source.table(config), config))
+    _override(config, overrides)
+    return config
+
+
+def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    for key, value in overrides.items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, AttributeError) as error:
+            raise ValueError(f"config.model has no key {key!r}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"config.model.{key} cannot be {value!r}: {error}") from error
+
+
+def _widths(state: State, entries: Sequence[Entry], config: ConfigDict) -> dict[str, int]:
+    """Returns the keys of `_WIDTHS` as the arrays have them, those that most of them agree on."""
+    widths = {}
+    for key, layer in _WIDTHS.items():
+        sizes = [
+            size
+            for entry in entries
+            if entry.path[1 : len(layer) + 1] == layer
+            for size in _last_axis(entry, state)
+        ]
+        section, name = key.split(".")
+        usual = config[section][name] or widths["fpn.channels"]  # 0 of the RPN: as the FPN has
+        widths[key] = mode([*sizes, usual])
+    if not config.rpn.channels and widths["rpn.channels"] == widths["fpn.channels"]:
+        widths["rpn.channels"] = 0
+    return widths
+
+
+def _last_axis(entry: Entry, state: State) -> Iterator[int]:
+    """Yields the size of the last axis of an array of ours, if the state has what it needs."""
+    with suppress(KeyError, ValueError, IndexError):  # what does not fit is told when it is mapped
+        # A broadcast scalar has the shape and no memory.
+        arrays = [np.broadcast_to(np.float32(0), state[name].shape) for name in entry.names]
+        yield entry.layout.to_ours(*arrays).shape[-1]
+
+
+def _num_classes(source: Source, state: State, path: Path) -> int:
+    """Returns K; 1 for a backbone, of which no class is looked at."""
+    if source.num_classes is None:
+        return 1
+    try:
+        number = source.num_classes(state)
+    except KeyError as error:
+        raise ValueError(
+            f"{path} looks like weights of {source.name}, but has no array {error}, which tells "
+            f"the number of classes; is it a Mask R-CNN?"
+        ) from error
+    if number < 1:
+        raise ValueError(f"{path}: its classifier has no class but the background")
+    return number
+
+
+def _import(
+    source: Source, state: State, config: ConfigDict, num_classes: int, what: str
+) -> Imported:
+    expected = abstract_variables(make_model(config, num_classes))
+    return import_arrays(state, source.table(config), expected, what=what, ignored=source.ignored)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yields a folder that becomes OUT/checkpoints in the end, or of which nothing is left."""
+    check_new(out)
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out, prefix=".import-"))
+    try:
+        yield temporary / LAST
+        (temporary / LAST).rename(out / LAST)
+    finally:
+        shutil.rmtree(temporary)
+        if is_new and not (out / LAST).exists():
+            out.rmdir()

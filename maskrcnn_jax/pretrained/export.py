@@ -1,0 +1,213 @@
+"""Our detectors as torchvision's: a state dict, and the lines that build the model it belongs to.
+
+torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`. Much
+of a model can be set on what they give, so that it detects as ours does; what cannot is refused.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.pretrained import torchvision
+from maskrcnn_jax.training.config_json import differences
+
+_BUILDERS = {"v1": "maskrcnn_resnet50_fpn", "v2": "maskrcnn_resnet50_fpn_v2"}
+
+# Keys of config.model, and the builders' arguments that mean the same.
+_ARGUMENTS = {
+    "rpn.pre_nms_top_n_train": "rpn_pre_nms_top_n_train",
+    "rpn.pre_nms_top_n_eval": "rpn_pre_nms_top_n_test",
+    "rpn.post_nms_top_n_train": "rpn_post_nms_top_n_train",
+    "rpn.post_nms_top_n_eval": "rpn_post_nms_top_n_test",
+    "rpn.nms_threshold": "rpn_nms_thresh",
+    "rpn.positive_iou": "rpn_fg_iou_thresh",
+    "rpn.negative_iou": "rpn_bg_iou_thresh",
+    "rpn.samples_per_image": "rpn_batch_size_per_image",
+    "rpn.positive_fraction": "rpn_positive_fraction",
+    "roi.positive_iou": "box_fg_iou_thresh",
+    "roi.negative_iou": "box_bg_iou_thresh",
+    "roi.samples_per_image": "box_batch_size_per_image",
+    "roi.positive_fraction": "box_positive_fraction",
+    "box_head.coder_weights": "bbox_reg_weights",
+    "detections.score_threshold": "box_score_thresh",
+    "detections.nms_threshold": "box_nms_thresh",
+    "detections.max_per_image": "box_detections_per_img",
+}
+# Keys that are set in other ways, below.
+_SET = (
+    "pixel.mean",
+    "pixel.std",
+    "anchors.sizes",
+    "anchors.aspect_ratios",
+    "roi.sampling_ratio",
+    "roi.canonical_level",
+    "roi.canonical_size",
+    "backbone.norm_eps",
+    "fpn.norm_eps",
+    "box_head.norm_eps",
+    "mask_head.norm_eps",
+)
+# Keys that change nothing in what a trained model detects, or only the rounding of it.
+_OF_NO_MATTER = (
+    "dtype",
+    "backbone.trainable_stages",
+    "rpn.box_loss_beta",
+    "roi.crowd_overlap",
+    "box_head.box_loss_beta",
+    "detections.mask_paste",  # torchvision has its own way; see `builder`
+)
+# The modules of torchvision's model that have the norms of ours.
+_NORMS = {
+    "backbone": "model.backbone.body",
+    "fpn": "model.backbone.fpn",
+    "box_head": "model.roi_heads.box_head",
+    "mask_head": "model.roi_heads.mask_head",
+}
+
+
+def torchvision_state(variables: Mapping[str, Any], config: ConfigDict) -> dict[str, np.ndarray]:
+    """Returns the state dict that torchvision's builder loads strictly.
+
+    Args:
+        variables: {"params": ..., "batch_stats": ...}.
+        config: the whole configuration.
+
+    Returns:
+        name -> array; of v2 with the counters of batch norm, at 0, which it never reads.
+
+    Raises:
+        ValueError: neither builder makes such a model; all keys that stand in the way are listed.
+    """
+    generation = _generation(config.model)
+    state = torchvision.export_state(variables, config.model)
+    if generation == "v1":
+        return state
+    with_counters = {}
+    for name, array in state.items():
+        with_counters[name] = array
+        if name.endswith(".running_var"):
+            counter = name.replace("running_var", "num_batches_tracked")
+            with_counters[counter] = np.zeros((), np.int64)
+    return with_counters
+
+
+def builder(config: ConfigDict, num_classes: int) -> str:
+    """Returns the lines of Python that make `model` in torchvision, for that state dict.
+
+    Args:
+        config: the whole configuration.
+        num_classes: K, foreground classes.
+
+    Raises:
+        ValueError: as `torchvision_state`.
+    """
+    name = _BUILDERS[_generation(config.model)]
+    changes = {key: ours for key, _, ours in _changes(config.model)}
+    arguments = {"weights": None, "weights_backbone": None, "num_classes": num_classes + 1}
+    arguments |= _sizes(config.data) | _pixel(config.model, changes)
+    arguments |= {_ARGUMENTS[key]: value for key, value in changes.items() if key in _ARGUMENTS}
+    lines = ["import torch", f"from torchvision.models.detection import {name}", ""]
+    lines += [f"model = {name}("]
+    lines += [f"    {argument}={value!r}," for argument, value in arguments.items()]
+    lines += [")"]
+    lines += _anchors(config.model, changes) + _roi_pools(config.model, changes)
+    lines += _epsilons(config.model)
+    return "\n".join(lines)
+
+
+def _generation(model: ConfigDict) -> str:
+    """Returns "v1" or "v2".
+
+    Raises:
+        ValueError: the model differs from both.
+    """
+    allowed = {*_ARGUMENTS, *_SET, *_OF_NO_MATTER}
+    faults = [
+        f"{key} is {ours!r}, there {theirs!r}"
+        for key, theirs, ours in _changes(model)
+        if key not in allowed
+    ]
+    if len(model.anchors.aspect_ratios) != 3:
+        faults.append(f"anchors.aspect_ratios are {len(model.anchors.aspect_ratios)}, there 3")
+    if faults:
+        raise ValueError(
+            f"torchvision's {' and '.join(_BUILDERS.values())} cannot be such a model. What "
+            f"differs (keys of config.model): {'; '.join(faults)}"
+        )
+    return _nearest(model)
+
+
+def _nearest(model: ConfigDict) -> str:
+    return "v2" if model.box_head.convs else "v1"
+
+
+def _changes(model: ConfigDict) -> list[tuple[str, Any, Any]]:
+    """Returns `(key, theirs, ours)` of what differs from torchvision's builder."""
+    theirs = get_config().model
+    theirs.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[_nearest(model)])
+    # Built without weights, both generations have batch norm that learns, with this epsilon.
+    theirs.backbone.norm, theirs.backbone.norm_eps = "bn", 1e-5
+    ours = ConfigDict(model.to_dict())
+    for section in _NORMS:  # the same arrays, and the same outputs after training
+        if ours[section].norm == "frozen_bn":
+            ours[section].norm = "bn"
+    if ours.rpn.channels == ours.fpn.channels:
+        ours.rpn.channels = 0
+    return differences(theirs.to_dict(), ours)
+
+
+def _sizes(data: ConfigDict) -> dict[str, Any]:
+    short, long = data.short_side, data.long_side
+    if data.resize == "square":
+        short = long = min(data.buckets[0])
+    return {} if (short, long) == (800, 1333) else {"min_size": short, "max_size": long}
+
+
+def _pixel(model: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns mean and deviation on the scale from 0 to 1."""
+    return {
+        f"image_{name}": [value / 255 for value in model.pixel[name]]
+        for name in ("mean", "std")
+        if f"pixel.{name}" in changes
+    }
+
+
+def _anchors(model: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
+    if not {"anchors.sizes", "anchors.aspect_ratios"} & set(changes):
+        return []
+    sizes = tuple((float(size),) for size in model.anchors.sizes)
+    ratios = tuple(map(float, model.anchors.aspect_ratios))
+    return [
+        "from torchvision.models.detection.anchor_utils import AnchorGenerator",
+        f"model.rpn.anchor_generator = AnchorGenerator({sizes}, ({ratios},) * {len(sizes)})",
+    ]
+
+
+def _roi_pools(model: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
+    keys = ("sampling_ratio", "canonical_level", "canonical_size")
+    if not {f"roi.{key}" for key in keys} & set(changes):
+        return []
+    ratio, level, size = (model.roi[key] for key in keys)
+    lines = ["from torchvision.ops import MultiScaleRoIAlign"]
+    for head in ("box", "mask"):
+        pool_size = model[f"{head}_head"].pool_size
+        lines.append(
+            f'model.roi_heads.{head}_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], '
+            f"{pool_size}, {ratio}, canonical_scale={size!r}, canonical_level={level!r})"
+        )
+    return lines
+
+
+def _epsilons(model: ConfigDict) -> list[str]:
+    lines = []
+    for section, module in _NORMS.items():
+        if model[section].norm != "none" and model[section].norm_eps != 1e-5:
+            lines += [
+                f"for module in {module}.modules():",
+                "    if isinstance(module, torch.nn.BatchNorm2d):",
+                f"        module.eps = {model[section].norm_eps!r}",
+            ]
+    return lines

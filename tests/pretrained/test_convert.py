@@ -1,0 +1,280 @@
+"""Files of other projects become `Weights`, and those a checkpoint like any other."""
+
+import pickle
+
+import h5py
+import jax
+import numpy as np
+import pytest
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.pretrained import convert, weight_files
+from maskrcnn_jax.pretrained.mapping import export_arrays
+from maskrcnn_jax.pretrained.sources import SOURCES
+from maskrcnn_jax.training import checkpoint_format
+from maskrcnn_jax.training.checkpoint import load_for_inference
+from tests.pretrained.narrow import NUM_CLASSES, narrow_model, random_state, random_variables, write
+
+SOURCE = {source.name: source for source in SOURCES}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A torchvision state dict of a narrow v1 detector."""
+    return random_state(narrow_model("v1"))
+
+
+@pytest.fixture(scope="module")
+def file(folder, state):
+    return write(folder / "narrow.safetensors", state)
+
+
+@pytest.fixture(scope="module")
+def weights(file):
+    return convert.load(file)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_load(tmp_path, generation):
+    model = narrow_model(generation)
+    file = write(tmp_path / "narrow.safetensors", random_state(model))
+    weights = convert.load(str(file))
+    assert (weights.kind, weights.part) == (f"torchvision_{generation}", "detector")
+    assert (weights.file, weights.sha256) == (file.name, weight_files.sha256(file))
+    assert (weights.settings, weights.data, weights.left) == ({}, {}, [])
+    assert weights.class_names == ("class_1", "class_2")
+    assert weights.category_ids == (1, 2)
+    # The dialect, and the widths that the file has.
+    ours = get_config().model
+    ours.update_from_flattened_dict(weights.model)
+    assert ours.to_dict() == model.to_dict()
+    jax.tree.map(np.testing.assert_array_equal, weights.variables, random_variables(model))
+
+
+def random_file(path, kind, depth, **widths):
+    """Writes a file of a kind that is made of random variables by the kind's own table."""
+    source = SOURCE[kind]
+    model = get_config().model
+    model.update_from_flattened_dict({**source.model, "backbone.depth": depth, **widths})
+    state = export_arrays(random_variables(model), source.table(model))
+    if kind == "matterport":
+        with h5py.File(path, "w") as file:
+            for name, array in state.items():
+                layer, weight = name.split("/")
+                file[f"{layer}/{layer}/{weight}:0"] = array
+    else:
+        path.write_bytes(pickle.dumps({"model": state, "__author__": "Detectron2 Model Zoo"}))
+    return model, state
+
+
+@pytest.mark.parametrize("kind", ["detectron2", "matterport"])
+def test_other_kinds_with_their_own_widths(tmp_path, kind):
+    widths = {
+        "backbone.width": 2,
+        "fpn.channels": 4,
+        "rpn.channels": 6,
+        "box_head.dense_channels": 3,
+        "mask_head.channels": 5,
+    }
+    if kind == "detectron2":
+        widths["rpn.channels"] = 0  # there it is always that of the FPN
+    model, state = random_file(tmp_path / "weights", kind, 50, **widths)
+    weights = convert.load(tmp_path / "weights")
+    assert weights.kind == kind
+    assert len(weights.class_names) == NUM_CLASSES
+    assert {key: weights.model[key] for key in widths} == widths
+    again = export_arrays(weights.variables, SOURCE[kind].table(model))
+    assert again.keys() == state.keys()
+    assert weights.settings == dict(SOURCE[kind].settings)
+
+    config = convert.checkpoint_config(weights)
+    for key, value in weights.settings.items():
+        section, name = key.split(".")
+        assert config.model[section][name] == value
+    for key, value in weights.data.items():
+        assert config.data[key] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        # Of the layers that widths are read from, and of another one.
+        ("backbone.body.conv1.weight", (9, 3, 7, 7), "(4, 3, 7, 7)"),
+        ("backbone.fpn.inner_blocks.0.0.weight", (9, 4, 1, 1), "(8, 4, 1, 1)"),
+        ("backbone.body.layer2.0.conv1.weight", (9, 4, 3, 3), "(8, 4, 3, 3)"),
+        ("roi_heads.box_head.fc7.bias", (9,), "(6,)"),
+        ("backbone.body.conv1.weight", (9,), "(4, 3, 7, 7)"),
+    ],
+)
+def test_one_array_of_a_wrong_shape_is_named_alone(tmp_path, state, name, shape, wanted):
+    file = write(tmp_path / "x.safetensors", {**state, name: np.zeros(shape, np.float32)})
+    with pytest.raises(ValueError, match="do not fit") as error:
+        convert.load(file)
+    message = str(error.value)
+    assert str(file) in message
+    assert f"wrong shape (1): {name}: {shape} given, {wanted} expected" in message
+
+
+def test_a_detector_without_masks_lacks_arrays(tmp_path, state):
+    boxes_only = {name: array for name, array in state.items() if "mask" not in name}
+    with pytest.raises(ValueError, match=r"missing \(12\): roi_heads\.mask_head\.0\.0\.weight"):
+        convert.load(write(tmp_path / "faster_rcnn.safetensors", boxes_only))
+
+
+def test_a_detector_with_more_than_we_have(tmp_path, state):
+    more = {**state, "roi_heads.keypoint_head.0.weight": np.zeros(3, np.float32)}
+    with pytest.raises(ValueError, match=r"unknown \(1\): roi_heads\.keypoint_head\.0\.weight"):
+        convert.load(write(tmp_path / "keypoint_rcnn.safetensors", more))
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("roi_heads.box_predictor.cls_score.bias", r"no array 'roi_heads.*cls_score\.bias'"),
+        ("backbone.body.layer4.1.conv1.weight", "missing"),
+        ("roi_heads.box_head.fc6.weight", "no known kind"),
+    ],
+)
+def test_arrays_that_tell_what_a_file_is(tmp_path, state, lost, message):
+    rest = {name: array for name, array in state.items() if name != lost}
+    file = write(tmp_path / "x.safetensors", rest)
+    with pytest.raises(ValueError, match=message) as error:
+        convert.load(file)
+    assert str(file) in str(error.value)
+
+
+def test_a_residual_network_that_does_not_exist(tmp_path, state):
+    rest = {name: array for name, array in state.items() if "layer4.1" not in name}
+    with pytest.raises(ValueError, match=r"x\.safetensors: .*\(2, 2, 2, 1\) blocks"):
+        convert.load(write(tmp_path / "x.safetensors", rest))
+
+
+def test_damaged_file(tmp_path, file):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"cut\.safetensors"):
+        convert.load(cut)
+
+
+def test_overrides_win(file):
+    overrides = {"backbone.norm_eps": 1e-5, "detections.score_threshold": 0.3}
+    weights = convert.load(file, overrides)
+    assert weights.model["backbone.norm_eps"] == 1e-5
+    assert weights.settings == {"detections.score_threshold": 0.3}
+    assert convert.checkpoint_config(weights).model.detections.score_threshold == 0.3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"backbone.norm_epsilon": 1e-5}, "no key 'backbone.norm_epsilon'"),
+        ({"backbon.norm_eps": 1e-5}, "no key 'backbon.norm_eps'"),
+        ({"backbone.norm_eps": "small"}, "backbone.norm_eps cannot be 'small'"),
+        ({"backbone": 3}, "backbone cannot be 3"),
+        ({"fpn.norm": "bn"}, r"missing .* backbone\.fpn\.inner_blocks\.0\.1\.weight"),
+    ],
+)
+def test_overrides_that_do_not_go(file, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        convert.load(file, overrides)
+
+
+def test_class_names(weights):
+    named = convert.with_classes(weights, ["cat", " dog"])
+    assert (named.class_names, named.category_ids) == (("cat", "dog"), (1, 2))
+    for names in (["cat"], ["cat", "dog", "bird"], ["cat", "cat"], ["cat", ""]):
+        with pytest.raises(ValueError, match=r"narrow\.safetensors has 2 classes"):
+            convert.with_classes(weights, names)
+
+
+def test_checkpoint(weights, tmp_path):
+    out = tmp_path / "new" / "run"
+    convert.write_checkpoint(weights, out)
+    assert [path.name for path in out.iterdir()] == ["checkpoints"]
+    variables, metadata = load_for_inference(out)
+    jax.tree.map(np.testing.assert_array_equal, variables, weights.variables)
+    assert metadata["class_names"] == ("class_1", "class_2")
+    assert metadata["category_ids"] == (1, 2)
+    assert (metadata["step"], metadata["metrics"], metadata["num_images"]) == (0, {}, 0)
+    assert metadata["source"] == {
+        "file": "narrow.safetensors",
+        "sha256": weights.sha256,
+        "kind": "torchvision_v1",
+    }
+    config = metadata["config"]
+    assert config["model"]["backbone"]["norm_eps"] == 0.0
+    assert config["data"]["val"] == {
+        "root": "coco",
+        "images": "val2017",
+        "annotations": "annotations/instances_val2017.json",
+    }
+
+
+def test_a_folder_with_checkpoints_is_left_alone(weights, tmp_path):
+    for name in ("checkpoints", "best"):
+        out = tmp_path / name
+        (out / name).mkdir(parents=True)
+        with pytest.raises(ValueError, match=f"{name} exists already"):
+            convert.write_checkpoint(weights, out)
+        assert list((out / name).iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        convert.write_checkpoint(weights, tmp_path / "file")
+
+
+@pytest.mark.parametrize("fault", [OSError("disk full"), KeyboardInterrupt()])
+def test_nothing_is_left_half_written(weights, tmp_path, monkeypatch, fault):
+    save = checkpoint_format.save_weights
+
+    def fail_late(folder, variables, metadata):
+        save(folder, variables, metadata)
+        raise fault
+
+    monkeypatch.setattr(checkpoint_format, "save_weights", fail_late)
+    with pytest.raises(type(fault)):
+        convert.write_checkpoint(weights, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "notes.txt").write_text("mine")
+    with pytest.raises(type(fault)):
+        convert.write_checkpoint(weights, tmp_path / "old")
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["notes.txt"]
+
+
+def test_a_backbone(tmp_path, state):
+    prefix = "backbone.body."
+    backbone = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    backbone |= {"fc.weight": np.zeros((10, 32), np.float32), "fc.bias": np.zeros(10, np.float32)}
+    weights = convert.load(write(tmp_path / "resnet18.safetensors", backbone))
+    assert (weights.kind, weights.part) == ("torchvision_resnet", "backbone")
+    assert (weights.class_names, weights.category_ids) == ((), ())
+    assert sorted(weights.left) == ["fc.bias", "fc.weight"]
+    assert weights.variables["params"].keys() == {"backbone"}
+    assert weights.variables["batch_stats"].keys() == {"backbone"}
+    assert weights.model["backbone.width"] == 4
+    assert not any(key.startswith("fpn") for key in weights.model)
+    with pytest.raises(ValueError, match=r"--config\.init=imagenet:"):
+        convert.write_checkpoint(weights, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "names", "ids"),
+    [
+        (90, {1: "person", 12: "unused_12", 90: "toothbrush"}, tuple(range(1, 91))),
+        (80, {1: "person", 12: "stop sign", 80: "toothbrush"}, (*range(1, 12), 13)),
+    ],
+)
+def test_classes_of_coco(tmp_path, num_classes, names, ids):
+    file = write(tmp_path / "coco.safetensors", random_state(narrow_model("v1"), num_classes))
+    weights = convert.load(file)
+    assert len(weights.class_names) == num_classes
+    assert {k: weights.class_names[k - 1] for k in names} == names
+    assert weights.category_ids[: len(ids)] == ids
+    assert weights.category_ids[-1] == 90

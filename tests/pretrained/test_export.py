@@ -1,0 +1,172 @@
+"""Our detectors in torchvision: the state dict, the lines that build its model, and refusals."""
+
+import numpy as np
+import pytest
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.pretrained import export, torchvision
+from maskrcnn_jax.pretrained.__main__ import main
+from maskrcnn_jax.pretrained.weight_files import read_weights
+from tests.end_to_end import tiny
+from tests.pretrained.narrow import narrow_model, random_state, random_variables, write
+
+
+@pytest.fixture
+def narrow_builders(monkeypatch, generation):
+    """Lets torchvision's builders be as narrow as the tests' models."""
+
+    def config():
+        config = get_config()
+        config.model = narrow_model(generation)
+        return config
+
+    monkeypatch.setattr(export, "get_config", config)
+
+
+def configured(generation="v1", **changes):
+    config = get_config()
+    config.model.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[generation])
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
+
+
+@pytest.mark.usefixtures("narrow_builders")
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_round_trip_through_files_is_equal_to_the_bit(tmp_path, capsys, generation, suffix):
+    if suffix == "pth":
+        pytest.importorskip("torch", reason="torch reads and writes .pth")
+    state = random_state(narrow_model(generation))
+    write(tmp_path / "theirs.safetensors", state)
+    run, back = tmp_path / "run", tmp_path / f"back.{suffix}"
+    assert main([str(tmp_path / "theirs.safetensors"), "--out", str(run)]) == 0
+    assert main([str(run), "--to", "torchvision", "--out", str(back)]) == 0
+    name = "maskrcnn_resnet50_fpn" + {"v1": "", "v2": "_v2"}[generation]
+    told = capsys.readouterr().out
+    assert f"model = {name}(" in told
+    assert f'("{back}"' in told
+    exported = read_weights(back)
+    counters = {n: a for n, a in exported.items() if n.endswith("num_batches_tracked")}
+    norms = [n for n in state if n.endswith("running_var")]
+    assert len(counters) == (len(norms) if generation == "v2" else 0)
+    assert all(a.shape == () and a.dtype == np.int64 and a == 0 for a in counters.values())
+    assert exported.keys() - counters.keys() == state.keys()
+    for n, array in state.items():
+        assert exported[n].dtype == np.float32
+        np.testing.assert_array_equal(exported[n], array, err_msg=n)
+
+
+def test_lines_for_the_models_as_published():
+    assert export.builder(configured("v1"), 90) == (
+        "import torch\n"
+        "from torchvision.models.detection import maskrcnn_resnet50_fpn\n"
+        "\n"
+        "model = maskrcnn_resnet50_fpn(\n"
+        "    weights=None,\n"
+        "    weights_backbone=None,\n"
+        "    num_classes=91,\n"
+        ")\n"
+        "for module in model.backbone.body.modules():\n"
+        "    if isinstance(module, torch.nn.BatchNorm2d):\n"
+        "        module.eps = 0.0"
+    )
+    lines = export.builder(configured("v2"), 2).splitlines()
+    assert lines[3] == "model = maskrcnn_resnet50_fpn_v2("
+    assert lines[-2:] == ["    num_classes=3,", ")"]
+
+
+CHANGED = {
+    "data__short_side": 640,
+    "model__pixel__mean": (51.0, 102.0, 153.0),
+    "model__anchors__sizes": (8.0, 16.0, 32.0, 64.0, 128.0),
+    "model__rpn__post_nms_top_n_eval": 300,
+    "model__roi__canonical_size": 112.0,
+    "model__box_head__norm_eps": 1e-3,
+    "model__mask_head__norm": "frozen_bn",
+    "model__detections__score_threshold": 0.2,
+    "model__detections__mask_paste": "exact",
+    "model__rpn__box_loss_beta": 1.0,
+}
+
+
+def test_lines_for_a_model_with_settings_of_its_own():
+    text = export.builder(configured("v2", **CHANGED), 2)
+    for line in (
+        "    min_size=640,",
+        "    max_size=1333,",
+        "    image_mean=[0.2, 0.4, 0.6],",
+        "    rpn_post_nms_top_n_test=300,",
+        "    box_score_thresh=0.2,",
+        "model.rpn.anchor_generator = AnchorGenerator(((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))"
+        ", ((0.5, 1.0, 2.0),) * 5)",
+        "for module in model.roi_heads.box_head.modules():",
+        "        module.eps = 0.001",
+    ):
+        assert line in text.splitlines()
+    assert (
+        'box_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2, canonical_scale=112.0'
+        in text
+    )
+    assert 'mask_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 14, 2' in text
+    assert text.count("eps") == 1
+    square = configured(data__resize="square", data__buckets=((512, 512),))
+    assert "    min_size=512,\n    max_size=512,\n" in export.builder(square, 2)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_torchvision_takes_them(tmp_path, generation):
+    """Strictly, and with the settings, where it is installed."""
+    pytest.importorskip("torchvision", reason="builds the model")
+    from torch import from_numpy
+
+    config = configured(generation, **CHANGED)
+    if generation == "v1":
+        config.model.backbone.norm_eps, config.model.mask_head.norm = 0.0, "none"
+    names = {}
+    exec(export.builder(config, 2), names)
+    model = names["model"]
+    state = export.torchvision_state(random_variables(config.model, 2), config)
+    model.load_state_dict({name: from_numpy(array) for name, array in state.items()})
+    np.testing.assert_array_equal(
+        model.roi_heads.box_predictor.cls_score.bias.detach().numpy(),
+        state["roi_heads.box_predictor.cls_score.bias"],
+    )
+    assert model.backbone.body.bn1.eps == {"v1": 0.0, "v2": 1e-5}[generation]
+    if generation == "v2":
+        assert model.roi_heads.box_head[0][1].eps == 1e-3
+        assert model.roi_heads.mask_head[0][1].eps == 1e-5
+    assert model.transform.min_size == (640,)
+    np.testing.assert_allclose(model.transform.image_mean, [0.2, 0.4, 0.6])
+    assert model.rpn.anchor_generator.sizes == ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
+    assert model.rpn._post_nms_top_n["testing"] == 300
+    assert model.roi_heads.score_thresh == 0.2
+    assert model.roi_heads.box_roi_pool.canonical_scale == 112
+    assert model.roi_heads.mask_roi_pool.output_size == (14, 14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model__backbone__depth": 101}, "backbone.depth is 101, there 50"),
+        ({"model__backbone__norm": "gn"}, "backbone.norm is 'gn', there 'bn'"),
+        ({"model__pixel__order": "bgr"}, "pixel.order is 'bgr', there 'rgb'"),
+        ({"model__roi__aligned": True}, "roi.aligned is True, there False"),
+        ({"model__box_head__convs": 2, "model__box_head__norm": "bn"}, "box_head.convs is 2"),
+        ({"model__anchors__aspect_ratios": (1.0,)}, "anchors.aspect_ratios are 1, there 3"),
+    ],
+)
+def test_models_that_torchvision_cannot_be(changes, named):
+    config = configured(**changes)
+    with pytest.raises(ValueError, match="cannot be such a model") as error:
+        export.builder(config, 2)
+    assert named in str(error.value)
+    with pytest.raises(ValueError, match="cannot be such a model"):
+        export.torchvision_state({}, config)
+
+
+def test_all_that_stands_in_the_way_is_listed():
+    with pytest.raises(ValueError, match="cannot be such a model") as error:
+        export.builder(tiny.get_config(), 3)
+    for key in ("backbone.depth", "backbone.width", "backbone.norm", "fpn.channels"):
+        assert f"{key} is " in str(error.value)
+    assert "rpn.samples_per_image" not in str(error.value)  # it can be set there
