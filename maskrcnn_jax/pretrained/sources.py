@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.resnet import BLOCKS
-from maskrcnn_jax.pretrained import detectron2, torchvision
+from maskrcnn_jax.pretrained import detectron2, keras_resnet, matterport, torchvision
 from maskrcnn_jax.pretrained.mapping import Entry
 
 State = Mapping[str, np.ndarray]
@@ -111,6 +111,13 @@ _TORCHVISION = dict(
         state, r"(?:backbone\.body\.)?layer(\d)\.(\d+)\.conv\d\.weight"
     ),
 )
+
+_CAFFE = {
+    "pixel.order": "bgr",
+    "pixel.mean": (103.939, 116.779, 123.68),
+    "pixel.std": (1.0, 1.0, 1.0),
+    "backbone.stride_in_1x1": True,
+}
 
 # Names of Detectron2, and the older ones of Caffe2 that MSRA's backbones bear.
 _DETECTRON2 = dict(
@@ -219,6 +226,88 @@ SOURCES = (
         table=detectron2.backbone_table,
         ignored=detectron2.IGNORED_OF_BACKBONE,
         **_DETECTRON2,
+    ),
+    # matterport/Mask_RCNN: mask_rcnn_coco.h5 and what else its code has trained (mrcnn/model.py,
+    # utils.py and config.py). RGB less a mean, on a black square. All norms are frozen and have
+    # Keras' epsilon; strides and pooling are those of the older Keras ResNet below. Boxes live in
+    # coordinates in which the last pixel of a side is 1, so corners are inclusive; aspect ratios
+    # are width / height there. Both box coders divide by the same deviations, and one NMS serves
+    # all levels. The canonical size is 224 pixels of a square of 1024; another one needs its own.
+    # The score threshold is that of its COCO evaluation; its demo has 0.7.
+    # What differs: their image lies in the middle of the square, ours at the top left. They enlarge
+    # it to a short side of 800 but never reduce it to that (no image of COCO is so large). They do
+    # not limit dw and dh. They fill up fewer than 1000 proposals with empty boxes, of which
+    # detections of one pixel may come. At the end they round boxes to whole pixels and stretch
+    # masks over those; ours stay where they are.
+    Source(
+        name="matterport",
+        part="detector",
+        marks=("res2a_branch2a/kernel", "rpn_conv_shared/kernel", "mrcnn_class_logits/bias"),
+        table=matterport.table,
+        depth=lambda state: depth_by_blocks(state, r"res(\d)(\w)_branch2\w/kernel"),
+        num_classes=lambda state: len(state["mrcnn_class_logits/bias"]) - 1,
+        ignored=(r"anchors/.*",),  # constants, which ports to TensorFlow 2 save as variables
+        model={
+            "corners": "inclusive",
+            "pixel.mean": (123.7, 116.8, 103.9),
+            "pixel.std": (1.0, 1.0, 1.0),
+            "pixel.padding": "black",
+            "backbone.norm_eps": 1e-3,
+            "backbone.stride_in_1x1": True,
+            "backbone.pool_padding": "same",
+            "anchors.aspect_ratios": (2.0, 1.0, 0.5),
+            "anchors.rounded": False,
+            "anchors.strides": "nominal",
+            "rpn.channels": 512,
+            "rpn.nms": "joint",
+            "rpn.clip": "input",
+            "rpn.coder_weights": (10.0, 10.0, 5.0, 5.0),
+            "rpn.box_loss_beta": 1.0,
+            "roi.pooling": "crop_and_resize",
+            "roi.canonical_level": 4.5,
+            "box_head.dense_norm": "frozen_bn",
+            "box_head.norm_eps": 1e-3,
+            "box_head.box_loss_beta": 1.0,
+            "mask_head.norm": "frozen_bn",
+            "mask_head.norm_eps": 1e-3,
+        },
+        settings={
+            "rpn.pre_nms_top_n_train": 6000,
+            "rpn.pre_nms_top_n_eval": 6000,
+            "rpn.min_size": 0.0,
+            "roi.samples_per_image": 200,
+            "roi.positive_fraction": 0.33,
+            "roi.canonical_size": 224 * 1023 / 1024,
+            "detections.classes": "best",
+            "detections.score_threshold": 0.0,
+            "detections.nms_threshold": 0.3,
+            "detections.min_size": 0.0,
+            "detections.mask_paste": "exact",
+        },
+        data={"short_side": 800, "long_side": 1024, "buckets": ((1024, 1024),)},
+    ),
+    # ImageNet classifiers of keras.applications since 2019 (ResNet50, 101 and 152; not V2), with or
+    # without top: Caffe's colours, stride in the 1x1, and a padding of one around the max pooling.
+    Source(
+        name="keras_resnet",
+        part="backbone",
+        marks=("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
+        table=keras_resnet.table,
+        depth=lambda state: depth_by_blocks(state, r"conv(\d)_block(\d+)_[123]_conv/kernel"),
+        ignored=(r"predictions/(kernel|bias)",),
+        model={**_CAFFE, "backbone.norm_eps": 1.001e-5},
+    ),
+    # The older ResNet50 of Keras (F. Chollet's deep-learning-models; the file has the name of the
+    # newer one). Its epsilon is Keras' own. It pools without padding; "same" moves no window and
+    # only adds the last row and column, as the Caffe model does from which the weights come.
+    Source(
+        name="keras_resnet_older",
+        part="backbone",
+        marks=("conv1/kernel", "bn_conv1/gamma", "res2a_branch2a/kernel"),
+        table=keras_resnet.older_table,
+        depth=lambda state: depth_by_blocks(state, r"res(\d)(\w)_branch2\w/kernel"),
+        ignored=(r"fc1000/(kernel|bias)",),
+        model={**_CAFFE, "backbone.norm_eps": 1e-3, "backbone.pool_padding": "same"},
     ),
 )
 
