@@ -133,7 +133,8 @@ def report(
         sizes: what says how much work it is.
         sides: `OURS`, and the peer's under any other names.
         rounds: timed calls of each.
-        facts: of ours, as `compiled` returns them.
+        facts: of ours, as `compiled` returns them; `peak_rss_mib` where the work is done by another
+            process than this one.
         per_second: images that one call handles, to be told as images a second; 0: not told.
         peer_versions: the libraries of the peer.
     """
@@ -145,7 +146,7 @@ def report(
         if per_second:
             line["images_per_s"] = round(per_second / line["median_s"], 1)
         if name == OURS:
-            line |= facts | peak_memory() | _against_peers(measured)
+            line |= peak_memory() | facts | _against_peers(measured)
         line["machine"] = machine()
         line["versions"] = versions() if name == OURS else peer_versions
         print(json.dumps(line), flush=True)
@@ -174,10 +175,14 @@ def statistics(seconds: Sequence[float]) -> dict:
 
 def peak_memory() -> dict:
     """Returns the peak of this process's memory and, where the backend tells, of the device's."""
-    unit = 2**20 if platform.system() == "Darwin" else 2**10
-    peak = {"peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)}
+    peak = {"peak_rss_mib": mebibytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}
     in_use = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return peak | ({"peak_device_mib": round(in_use / 2**20)} if in_use else {})
+
+
+def mebibytes(maxrss: int) -> int:
+    """Returns the memory that `getrusage` tells, whose unit depends on the system."""
+    return round(maxrss / (2**20 if platform.system() == "Darwin" else 2**10))
 
 
 def machine() -> dict:

@@ -15,7 +15,7 @@ from benchmarks import measure
 
 # Each in a process of its own, so that peak memory is its own.
 _WITH_PEER = ("predict", "train_step", "ops")
-_ALONE = ("input_pipeline", "evaluation")
+_ALONE = ("input_pipeline", "evaluation", "conversion")
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

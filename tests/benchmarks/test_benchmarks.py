@@ -6,10 +6,19 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, input_pipeline, measure, ops, predict, run_all, train_step
+from benchmarks import (
+    conversion,
+    evaluation,
+    input_pipeline,
+    measure,
+    ops,
+    predict,
+    run_all,
+    train_step,
+)
 from benchmarks.peer import peers
 
-CASES = {predict: 2, train_step: 1, ops: 5, input_pipeline: 1, evaluation: 2}
+CASES = {predict: 2, train_step: 1, ops: 5, input_pipeline: 1, evaluation: 2, conversion: 4}
 # Every slot of the detector has to be full: only then is the work equal to the peer's.
 COUNTS = {
     predict: {"proposals": [16], "detections": [4]},
