@@ -1,8 +1,9 @@
-"""The reader of COCO's format: one JSON file of annotations beside a folder of images."""
+"""The reader of COCO's format: one JSON file of annotations beside a folder of images.
+
+LVIS has the same, but for the names of its image files (see `_file_name`).
+"""
 
 import gc
-import json
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.data import rle
+from maskrcnn_jax.data.annotation_files import read_json
 from maskrcnn_jax.data.images import MAX_PIXELS, image_size
+from maskrcnn_jax.data.outlines import is_number
 from maskrcnn_jax.data.paths import existing, path_in
 from maskrcnn_jax.data.records import Dataset, Fault, make_record, raise_errors, read_image_file
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation, to_rle
@@ -91,13 +94,7 @@ def _read(images: str, source: str, max_images: int, on_error: str, max_pixels: 
 
 def _load(source: str) -> dict[str, list]:
     """Reads the JSON file and checks its outermost structure."""
-    try:
-        with open(source, encoding="utf-8") as file:
-            content = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{source} is not a JSON file ({error}); expected COCO annotations"
-        ) from error
+    content = read_json(source, "COCO annotations")
     keys = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in keys):
         given = sorted(content) if isinstance(content, dict) else f"a {type(content).__name__}"
@@ -140,9 +137,7 @@ def _images(
                 raise ValueError("it has no 'id'")
             if entry["id"] in found:
                 raise ValueError("an earlier image has the same id")
-            if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
-                raise ValueError("it has no 'file_name'")
-            path = path_in(folder, entry["file_name"])
+            path = path_in(folder, _file_name(entry, folder))
             size = entry.get("height"), entry.get("width")
             if size == (None, None):
                 size = image_size(path, max_pixels)
@@ -153,6 +148,22 @@ def _images(
             name = entry.get("id", f"number {number}") if isinstance(entry, dict) else number
             faults.append(Fault(f"{source}: image {name}", str(error)))
     return found
+
+
+def _file_name(entry: dict, folder: str) -> str:
+    """Returns the name of an image's file, relative to the folder of images.
+
+    LVIS gives an address, .../train2017/000000391895.jpg, instead of a name. Its images are those
+    of COCO, divided otherwise, so that one list has images of two of COCO's folders.
+    """
+    name, address = entry.get("file_name"), entry.get("coco_url")
+    if name is None and isinstance(address, str):
+        parts = address.split("/")[-2:]
+        in_subfolder = len(parts) == 2 and os.path.isdir(os.path.join(folder, parts[0]))
+        name = "/".join(parts) if in_subfolder else parts[-1]
+    if not isinstance(name, str) or not name:
+        raise ValueError("it has no 'file_name'")
+    return name
 
 
 def _instances(
@@ -198,7 +209,7 @@ def _instance(
     box = _box(entry.get("bbox"), height, width, warnings)
     segmentation = _segmentation(entry.get("segmentation"), height, width, warnings)
     area = entry.get("area")
-    if not _is_number(area) or not area > 0:
+    if not is_number(area) or not area > 0:
         if area is not None:
             warnings.append(f"area is {area!r}; that of the mask is taken")
         area = float(coco_mask.area(to_rle(segmentation, height, width)))
@@ -207,7 +218,7 @@ def _instance(
 
 def _box(bbox: Any, height: int, width: int, warnings: list[str]) -> tuple:
     """Returns the box clipped to its image, xyxy."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
         raise ValueError(f"bbox is {bbox!r}; expected four finite numbers [x, y, width, height]")
     x, y, w, h = bbox
     if not (w > 0 and h > 0):
@@ -255,12 +266,8 @@ def _polygon(given: Any) -> np.ndarray:
         raise ValueError(f"a polygon has {length}; expected x, y of at least three corners")
     try:
         corners = np.array(given, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         corners = np.empty(0)
     if corners.ndim != 1 or not np.isfinite(corners).all() or not len(corners):
         raise ValueError("a polygon is not a list of finite numbers [x1, y1, x2, y2, ...]")
     return corners.reshape(-1, 2)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)

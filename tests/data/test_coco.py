@@ -76,6 +76,8 @@ FAULTY = [
     (dict(segmentation=SQUARE[0]), "a polygon has 10; expected"),
     (dict(segmentation=[[10, 5, 30, 5, 30, float("nan")]]), "list of finite numbers"),
     (dict(segmentation=[[10, 5, 30, 5, 30, "x"]]), "list of finite numbers"),
+    (dict(segmentation=[[10, 5, 30, 5, 30, 10**400]]), "list of finite numbers"),
+    (dict(bbox=[10, 5, 10**400, 20]), "four finite numbers"),
     (dict(segmentation=dict(size=[60, 40], counts=TEXT)), r"of size \[60, 40\]; .*\[40, 60\]"),
     (dict(segmentation=dict(size=[40, 60], counts=[5, 5])), "add up to 10 pixels"),
     (dict(segmentation=dict(size=[40, 60], counts=TEXT[:-2])), "run"),
@@ -147,6 +149,31 @@ def test_faulty_image_is_left_out_and_named(write_coco, image, reason):
     assert "image" in fault.where
     with pytest.raises(ValueError, match=reason):
         coco.read(**paths, on_error="raise")
+
+
+def test_images_of_lvis_are_named_by_their_address(write_coco, tmp_path):
+    address = "http://images.cocodataset.org/{}/000000000007.jpg"
+    folders = ("val2017", "train2017")
+    for folder in folders:
+        (tmp_path / "images" / folder).mkdir(parents=True)
+    images = [
+        dict(id=number, coco_url=address.format(folder), height=40, width=60)
+        for number, folder in enumerate((*folders, "..", "test2017"), 7)
+    ]
+    categories = [dict(id=i, name=n, frequency="r") for i, n in ((2, "dog"), (1, "cat"))]
+    paths = write_coco([dict(category_id=1)], images, categories)
+    dataset = coco.read(**paths)
+    assert dataset.class_names == ("cat", "dog")
+    found = [record.path.removeprefix(f"{paths['images']}/") for record in dataset.records]
+    assert found == [
+        "val2017/000000000007.jpg",
+        "train2017/000000000007.jpg",
+        "000000000007.jpg",  # images/test2017 does not exist
+    ]
+    (fault,) = dataset.faults
+    assert "leads out of" in fault.reason
+    dataset = coco.read(**paths | dict(images=tmp_path / "images" / "val2017"))
+    assert dataset.records[0].path.endswith("val2017/000000000007.jpg")
 
 
 def test_size_that_is_not_given_is_read(write_coco):

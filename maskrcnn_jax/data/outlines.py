@@ -1,0 +1,73 @@
+"""Outlines as annotation tools draw them, as polygons: [k, 2] float64 (x, y) in image pixels."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+# Beyond any image; also refuses NaN, infinity, and whole numbers too large for a float.
+_MOST = 1e9
+_MAX_SAGITTA = 0.05  # pixels between an arc and its chord
+_MIN_CORNERS, _MAX_CORNERS = 16, 720  # of a circle
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value out of a file is a finite number of sensible size."""
+    return type(value) in (int, float) and -_MOST <= value <= _MOST
+
+
+def points(given: Any, count: int = 0) -> np.ndarray:
+    """Returns points out of a file, [k, 2] float64.
+
+    Args:
+        given: a list of [x, y].
+        count: how many are expected; 0: any number.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    wanted = f"{count} points [x, y]" if count else "points [x, y]"
+    if not isinstance(given, list) or not all(map(_is_pair, given)):
+        raise ValueError(f"its points are {given!r:.80}; expected {wanted} of finite numbers")
+    if count and len(given) != count:
+        raise ValueError(f"it has {len(given)} points; expected {wanted}")
+    return np.array(given, np.float64).reshape(-1, 2)
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, list | tuple) and len(given) == 2 and all(map(is_number, given))
+
+
+def polygon(corners: np.ndarray) -> np.ndarray:
+    """Returns a polygon's corners [k, 2]; ValueError if they are fewer than three."""
+    if len(corners) < 3:
+        raise ValueError(f"its polygon has {len(corners)} corners; expected three or more")
+    return corners
+
+
+def rectangle(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
+    """Returns the rectangle between two opposite corners; ValueError if it has no area."""
+    if x1 == x2 or y1 == y2:
+        raise ValueError(f"its rectangle from ({x1}, {y1}) to ({x2}, {y2}) has no area")
+    return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.float64)
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0) -> np.ndarray:
+    """Returns an ellipse as a polygon that is nowhere further from it than 0.05 pixels.
+
+    Args:
+        cx, cy: its centre.
+        rx, ry: its half axes; equal ones make a circle.
+        turn: from the x axis to the first half axis, in radians, clockwise as y points down.
+
+    Raises:
+        ValueError: a half axis is not above 0.
+    """
+    if not (rx > 0 and ry > 0):
+        raise ValueError(f"it has radius {rx:g} and {ry:g}; expected numbers above 0")
+    step = 2 * math.acos(max(1 - _MAX_SAGITTA / max(rx, ry), 0))
+    count = int(np.clip(math.ceil(2 * math.pi / step), _MIN_CORNERS, _MAX_CORNERS))
+    angles = np.arange(count) * (2 * np.pi / count)
+    x, y = rx * np.cos(angles), ry * np.sin(angles)
+    cos, sin = math.cos(turn), math.sin(turn)
+    return np.stack([cx + x * cos - y * sin, cy + x * sin + y * cos], 1)
