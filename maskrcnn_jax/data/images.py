@@ -1,10 +1,12 @@
-"""Image files: sizes from headers alone, pixels as RGB, and masks as 0 and 1.
+"""Image files: sizes from headers alone, pixels as RGB, masks as 0 and 1 or as numbers.
 
 Pillow decodes because it refuses a truncated file, which OpenCV fills with grey and returns.
 """
 
+import io
 import struct
 import zlib
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,10 @@ _TURN = {  # what makes the stored picture upright, by the value of the tag
 
 
 def read_image(
-    path: str | Path, max_pixels: int = MAX_PIXELS, size: tuple[int, int] | None = None
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    size: tuple[int, int] | None = None,
+    content: bytes | None = None,
 ) -> np.ndarray:
     """Returns the pixels of an image file.
 
@@ -50,6 +55,7 @@ def read_image(
         path: any format that Pillow reads, of 8 or 16 bits a channel.
         max_pixels: an image of more pixels is refused before it is decoded.
         size: (height, width) that the annotations give; None where there is none.
+        content: of the image file, where it is part of another, which `path` then names.
 
     Returns:
         [height, width, 3] uint8, RGB.
@@ -59,7 +65,7 @@ def read_image(
         OSError: the file is not there or may not be read.
     """
     try:
-        with _open(path, max_pixels) as image:
+        with _open(path, max_pixels, content) as image:
             turn = _turn(image, size)
             if image.mode.startswith("I;16"):
                 pixels = (np.asarray(image) >> 8).astype(np.uint8)
@@ -84,7 +90,10 @@ def read_image(
 
 
 def image_size(
-    path: str | Path, max_pixels: int = MAX_PIXELS, size: tuple[int, int] | None = None
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    size: tuple[int, int] | None = None,
+    content: bytes | None = None,
 ) -> tuple[int, int]:
     """Returns (height, width) of what `read_image` would give, from the file's header alone.
 
@@ -93,13 +102,14 @@ def image_size(
         max_pixels: an image of more pixels is refused.
         size: (height, width) that the annotations give; where the stored picture or the upright
             one has it, that is the answer.
+        content: as for `read_image`.
 
     Raises:
         ValueError: the header cannot be read, or the image is too large.
         OSError: the file is not there or may not be read.
     """
     try:
-        with _open(path, max_pixels) as image:
+        with _open(path, max_pixels, content) as image:
             width, height = image.size
             swapped = _turn(image, size) in (_TURN[5], _TURN[6], _TURN[7], _TURN[8])
     except _BROKEN as error:
@@ -107,7 +117,9 @@ def image_size(
     return (width, height) if swapped else (height, width)
 
 
-def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_mask(
+    path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> np.ndarray:
     """Returns the mask that an image file shows bright on dark, [height, width] uint8, 0 or 1.
 
     A pixel belongs to the mask where the brightest of its colours (transparency is not one) is
@@ -117,13 +129,14 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Args:
         path: the image file.
         max_pixels: an image of more pixels is refused before it is decoded.
+        content: as for `read_image`.
 
     Raises:
         ValueError: the file is not a readable image, is truncated, or too large.
         OSError: the file is not there or may not be read.
     """
     try:
-        with _open(path, max_pixels) as image:
+        with _open(path, max_pixels, content) as image:
             if image.mode in ("P", "CMYK", "YCbCr", "PA"):
                 image = image.convert("RGB")
             values = np.asarray(image)
@@ -132,15 +145,41 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise _unreadable(path, error) from error
     if values.ndim == 3:
         colours = {2: 1, 4: 3}.get(values.shape[2], values.shape[2])
-        values = values[..., :colours].max(-1)
+        # One colour after the other: several times as fast as the maximum over an axis of three.
+        values = reduce(np.maximum, np.moveaxis(values[..., :colours], -1, 0))
     limit = 127 if is_jpeg else values.max() / 2
     return (values > limit).astype(np.uint8)
 
 
-def _open(path: str | Path, max_pixels: int) -> Image.Image:
+def read_ids(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns the number that an image file has in each pixel, [height, width] integers.
+
+    Of a file with a palette these are its indices, whatever their colours.
+
+    Args:
+        path: the image file.
+        max_pixels: an image of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: the file is not a readable image, is truncated, too large, or has colours.
+        OSError: the file is not there or may not be read.
+    """
+    try:
+        with _open(path, max_pixels) as image:
+            if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+                raise ValueError(
+                    f"{path} has colours (mode {image.mode}); expected an image of numbers: grey "
+                    "of 8 or 16 bits, or with a palette"
+                )
+            return np.array(image, np.uint8 if image.mode == "1" else None)
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+def _open(path: str | Path, max_pixels: int, content: bytes | None = None) -> Image.Image:
     """Opens a file and reads its header, not its pixels."""
     try:
-        image = Image.open(path)
+        image = Image.open(path if content is None else io.BytesIO(content))
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path} is refused unread: {error}. If it is to be trusted, raise "

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # ends of file names
+
 
 def path_in(folder: str | Path, name: str) -> str:
     """Returns the path of a file that annotations name, refusing names that leave the folder.
@@ -49,3 +51,31 @@ def existing(path: str | Path, key: str, is_folder: bool) -> str:
         f"{key} is {os.fspath(path)!r}, which {found}; expected a "
         f"{'folder' if is_folder else 'file'}. In {parent} there is: {shown or 'nothing'}"
     )
+
+
+def files_in(folder: str | Path, *suffixes: str) -> list[str]:
+    """Returns the files of a folder and of the folders in it, sorted.
+
+    Hidden files and folders are left out, and so are linked folders, which could go in circles.
+
+    Args:
+        folder: of the dataset.
+        suffixes: how the names end, in lower case, whatever the case of the files'.
+
+    Returns:
+        Paths relative to the folder, with "/" between their parts.
+    """
+    found = []
+    for base, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        wanted = (n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
+        found += [os.path.relpath(os.path.join(base, name), folder) for name in wanted]
+    return sorted(name.replace(os.sep, "/") for name in found)
+
+
+def pictures(folder: str | Path) -> list[str]:
+    """Returns the names of the image files of a folder, sorted; none where there is no folder."""
+    if not os.path.isdir(folder):
+        return []
+    names = (entry.name for entry in os.scandir(folder))
+    return sorted(n for n in names if n.lower().endswith(PICTURES) and not n.startswith("."))

@@ -1,7 +1,9 @@
 """What every reader hands over: images with their instances, and the faults found on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -105,6 +107,45 @@ def make_record(
         segmentations=list(segmentations),
         annotation_ids=np.asarray(ids, np.int64),
         areas=np.asarray(areas, np.float32),
+    )
+
+
+def make_dataset(
+    name: Sequence[str | Path],
+    class_names: Sequence[str],
+    records: Iterable[Record],
+    faults: list[Fault],
+    on_error: str,
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns a dataset of image files, of a format without numbers for categories and annotations.
+
+    Categories are numbered from 1 in the order of their names, annotations from 1 over all records.
+
+    Args:
+        name: for logs and reports: the dataset's folder, and what tells splits apart, if anything.
+        class_names: K names.
+        records: their annotation ids are overwritten.
+        faults: what the reader found.
+        on_error: "skip", or "raise" to accept no fault.
+        max_pixels: an image of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: with on_error="raise", there are faults of severity "error".
+    """
+    raise_errors(faults, on_error)
+    records, first = list(records), 1
+    for record in records:
+        record.annotation_ids[:] = np.arange(first, first + len(record.classes))
+        first += len(record.classes)
+    folder, *splits = name
+    return Dataset(
+        name="-".join([Path(folder).resolve().name, *filter(None, splits)]),
+        class_names=tuple(class_names),
+        category_ids=tuple(range(1, len(class_names) + 1)),
+        records=records,
+        read_image=partial(read_image_file, max_pixels=max_pixels),
+        faults=faults,
     )
 
 

@@ -55,6 +55,23 @@ def write_mask_folder(tmp_path):
     return write
 
 
+@pytest.fixture
+def write_picture(tmp_path):
+    """Returns a function that writes a picture into the test's folder and gives its path.
+
+    It is grey, of 40 x 60 pixels (height x width), unless other pixels are given.
+    """
+
+    def write(name, pixels=None):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((40, 60), 128, np.uint8) if pixels is None else pixels
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def nuclei_dir(datasets_dir, tmp_path_factory) -> Path:
     """The nuclei of the 2018 Data Science Bowl, unpacked."""

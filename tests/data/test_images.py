@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn_jax.data.images import image_size, read_image, read_mask
+from maskrcnn_jax.data.images import image_size, read_ids, read_image, read_mask
 
 
 @pytest.fixture
@@ -143,3 +143,30 @@ def test_jpeg_mask_is_cut_in_the_middle(tmp_path):
     )
     dim = np.full((64, 64), 9, np.uint8)  # what compression makes of black
     assert read_mask(save(tmp_path / "b.jpg", dim)).sum() == 0
+
+
+def test_numbers_of_any_kind(tmp_path):
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    palette = Image.fromarray(ids)
+    palette.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_ids(tmp_path / "palette.png"), ids)
+    for values in (ids, ids.astype(np.uint16) * 5000, ids > 5):
+        np.testing.assert_array_equal(read_ids(save(tmp_path / "ids.png", values)), values)
+    with pytest.raises(ValueError, match=r"rgb\.png has colours \(mode RGB\)"):
+        read_ids(save(tmp_path / "rgb.png", np.dstack([ids] * 3)))
+    with pytest.raises(ValueError, match=r"ids\.png has 4 x 3 pixels, more than the 11"):
+        read_ids(tmp_path / "ids.png", max_pixels=11)
+    (tmp_path / "none.png").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"none\.png is not a readable image"):
+        read_ids(tmp_path / "none.png")
+
+
+def test_image_may_be_part_of_another_file(tmp_path, picture):
+    content = save(tmp_path / "a.png", picture).read_bytes()
+    np.testing.assert_array_equal(read_image("x.json", content=content), picture)
+    assert image_size("x.json", content=content) == (20, 30)
+    assert read_mask("x.json", content=content).shape == (20, 30)
+    for read in (read_image, read_mask):
+        with pytest.raises(ValueError, match=r"x\.json is not a readable image"):
+            read("x.json", content=content[:100])

@@ -1,6 +1,6 @@
 import pytest
 
-from maskrcnn_jax.data.paths import existing, path_in
+from maskrcnn_jax.data.paths import existing, files_in, path_in, pictures
 
 
 def test_names_inside_the_folder():
@@ -27,3 +27,14 @@ def test_missing_path_shows_what_is_near(tmp_path):
     (tmp_path / "f.json").write_text("")
     with pytest.raises(ValueError, match=r"a is .*which is a file; expected a folder"):
         existing(tmp_path / "f.json", "a", True)
+
+
+def test_files_of_a_folder_and_of_those_in_it(tmp_path):
+    for name in ("b.JPG", "a.jpg", "c.txt", ".d.jpg", "sub/e.jpg", ".hidden/f.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "sub" / "circle").symlink_to(tmp_path, target_is_directory=True)
+    assert files_in(tmp_path, ".jpg") == ["a.jpg", "b.JPG", "sub/e.jpg"]
+    assert files_in(tmp_path, ".txt", ".png") == ["c.txt"]
+    assert pictures(tmp_path) == ["a.jpg", "b.JPG"]
+    assert pictures(tmp_path / "none") == []
