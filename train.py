@@ -40,6 +40,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         )
         for split in ("train", "val")
     )
+    check.check_same_classes(train_set, val_set)
     check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
     predict_step = make_predict_step(model, sharding.make_mesh(config.mesh))

@@ -27,7 +27,9 @@ def get_config() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.format = ""  # shapes | coco | mask_folders
+    # shapes | coco | cst | labelme | labelme_export | mask_folders | penn_fudan | via | voc | yolo;
+    # docs/formats has a page on each.
+    data.format = ""
     data.train = ConfigDict()  # keyword arguments of the format's reader, for training images
     data.val = ConfigDict()  # the same for the images that are evaluated on
     data.max_instances = 100  # G: ground-truth slots per image; more are cut, and counted

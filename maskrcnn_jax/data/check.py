@@ -55,6 +55,29 @@ def checked(
     return dataset
 
 
+def check_same_classes(train: Dataset, val: Dataset) -> None:
+    """Raises ValueError if two splits have not the same classes in the same order.
+
+    Formats without a list of classes take the names that annotations use, which may differ between
+    two folders.
+
+    Args:
+        train: the training images.
+        val: the validation images.
+    """
+    if train.class_names == val.class_names:
+        return
+    raise ValueError(
+        f"the training images, {train.name}, have the classes {_shown(train.class_names)}; the "
+        f"validation images, {val.name}, have {_shown(val.class_names)}. Both need the same in the "
+        "same order: give class_names to both where the format takes it"
+    )
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:20]) + (f", ... ({len(names)})" if len(names) > 20 else "")
+
+
 def check(
     dataset: Dataset, limit: int = 0, decode: bool = False, max_pixels: int = MAX_PIXELS
 ) -> list[Fault]:

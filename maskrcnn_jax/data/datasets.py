@@ -3,14 +3,32 @@
 import inspect
 from collections.abc import Mapping
 
-from maskrcnn_jax.data import coco, mask_folders, shapes
+from maskrcnn_jax.data import (
+    coco,
+    cst,
+    labelme,
+    labelme_export,
+    mask_folders,
+    penn_fudan,
+    shapes,
+    via,
+    voc,
+    yolo,
+)
 from maskrcnn_jax.data.records import Dataset
 
 # A format's reader; its keyword arguments are what config.data.train and config.data.val hold.
 READERS = {
     "shapes": shapes.read,
     "coco": coco.read,
+    "cst": cst.read,
+    "labelme": labelme.read,
+    "labelme_export": labelme_export.read,
     "mask_folders": mask_folders.read,
+    "penn_fudan": penn_fudan.read,
+    "via": via.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
 }
 
 

@@ -131,3 +131,11 @@ def test_report_counts_what_it_does_not_list(dataset):
     assert len(lines) == 4
     assert lines[1].startswith("  error: ")
     assert lines[-1] == "  and 2 more"
+
+
+def test_splits_of_other_classes_are_refused(write_coco):
+    train = coco.read(**write_coco())
+    val = replace(train, class_names=("dog", "cat"))
+    check.check_same_classes(train, replace(train, category_ids=(1, 2)))
+    with pytest.raises(ValueError, match=r"the classes cat, dog; .* have dog, cat\. Both need"):
+        check.check_same_classes(train, val)

@@ -1,3 +1,7 @@
+import inspect
+import re
+from pathlib import Path
+
 import pytest
 from ml_collections import ConfigDict
 
@@ -43,6 +47,20 @@ def test_wrong_configurations_are_explained(config_data):
         ValueError, match=r"missing: \['count'\]; unknown: \['cuont'\].*'max_objects'"
     ):
         datasets.load(config_data, "train")
-    config_data.format = "voc"
-    with pytest.raises(ValueError, match=r"data.format is 'voc'; expected one of \['coco'"):
+    config_data.format = "voc2012"
+    with pytest.raises(ValueError, match=r"data.format is 'voc2012'; expected one of \['coco'"):
         datasets.load(config_data, "train")
+
+
+def test_every_format_is_named_where_users_look():
+    root = Path(__file__).resolve().parents[2]
+    lines = (root / "maskrcnn_jax" / "config.py").read_text().split('data.format = ""')[0]
+    comment = lines.rpartition("data = ConfigDict()")[2]
+    index = (root / "docs/formats/README.md").read_text()
+    for form, reader in datasets.READERS.items():
+        assert re.search(rf"\b{form}\b", comment)
+        assert f"`{form}`" in index
+        page = (root / f"docs/formats/{form}.md").read_text()
+        options = inspect.signature(reader).parameters
+        missing = [name for name in options if f"`{name}`" not in page]
+        assert set(missing) <= {"on_error", "max_pixels"}
