@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from maskrcnn_jax.compilation import ENVIRONMENT
-from maskrcnn_jax.pretrained import downloads
+from maskrcnn_jax.pretrained import downloads, sources
 from maskrcnn_jax.pretrained.downloads import Published, fetch
 
 CONTENT = bytes(range(256)) * 10_000  # more than two chunks
@@ -165,7 +165,10 @@ def test_cache_folder(monkeypatch, tmp_path):
 def test_the_table_is_consistent():
     files = [published.file_name for published in downloads.NAMES.values()]
     assert len(set(files)) == len(files)  # they share a folder
-    for published in downloads.NAMES.values():
+    parts = {source.name: source.part for source in sources.SOURCES}
+    for name, published in downloads.NAMES.items():
+        is_detector = parts[published.kind] == "detector"
+        assert name.startswith("coco_" if is_detector else "imagenet_")
         assert published.url.startswith("https://")
         algorithm, digits = published.digest or ("sha256", "0" * 64)
         assert re.fullmatch(r"[0-9a-f]+", digits)
