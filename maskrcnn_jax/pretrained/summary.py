@@ -1,6 +1,6 @@
 """What an import did, as text: arrays by module, what was reshaped and left, and the dialect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,20 @@ def summary(weights: Weights, verbose: bool = False) -> str:
     if verbose:
         lines += _arrays(weights)
     lines += _changes(weights)
-    left = weights.left if verbose else shortened(weights.left)
+    left = weights.left if verbose else _shortened(weights.left)
     lines += [f"left behind: {len(weights.left) or 'nothing'}" + _listed(left)]
     if weights.class_names:
-        lines += [f"classes: {len(weights.class_names)}{_listed(shortened(weights.class_names))}"]
+        lines += [f"classes: {len(weights.class_names)}{_listed(_shortened(weights.class_names))}"]
     return "\n".join([*lines, *_dialect(weights)])
 
 
-def shortened(names) -> list[str]:
+def _shortened(names: Sequence[str]) -> list[str]:
     """Returns the first few names, and how many more there are."""
     more = len(names) - _MOST_SHOWN
     return [*names[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])]
 
 
-def _listed(names) -> str:
+def _listed(names: Sequence[str]) -> str:
     return f": {', '.join(names)}" if names else ""
 
 
@@ -57,7 +57,10 @@ def _changes(weights: Weights) -> list[str]:
         len(names) == 1 and shapes[0] != shape for names, shapes, _, shape in weights.mapped
     )
     count = f"{len(merged)} arrays, made of {sum(map(len, merged))}" if merged else "none"
-    return [f"reshaped: {reshaped} arrays, whose axes are in another order", f"merged: {count}"]
+    return [
+        f"reshaped: {reshaped} arrays, whose shape is another here; --verbose lists them",
+        f"merged: {count}",
+    ]
 
 
 def _arrays(weights: Weights) -> list[str]:
