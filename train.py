@@ -47,7 +47,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     data = loop.TrainingData(
         class_names=train_set.class_names,
         category_ids=train_set.category_ids,
-        num_images=len(train_set.records),
+        num_images=pipeline.num_samples(train_set, config.data),
         batches=partial(
             pipeline.train_batches,
             train_set,

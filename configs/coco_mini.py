@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.data.short_side = 256
     config.data.long_side = 384
     config.data.buckets = ((256, 384), (384, 256))
-    config.data.flip = 0.0
+    config.data.augment.flip = 0.0
 
     model = config.model
     model.anchors.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)

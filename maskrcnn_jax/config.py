@@ -40,12 +40,46 @@ def _data() -> ConfigDict:
     # Height and width of the padded network input: one compilation and one kind of batch each.
     # Multiples of 32. Each image goes to the smallest bucket that it fits.
     data.buckets = ((800, 1088), (1088, 800), (800, 1344), (1344, 800))
-    data.flip = 0.5  # probability of a horizontal flip in training
+    data.augment = _augment()
     data.workers = 0  # images prepared in parallel; 0: as many as there are cores
     data.prefetch = 2  # batches prepared ahead of the step
     data.on_error = "skip"  # skip (count and name) | raise, for a faulty image or annotation
     data.max_pixels = 100_000_000  # an image of more pixels is refused unread
     return data
+
+
+def _augment() -> ConfigDict:
+    """Random changes of training images; docs/augmentation.md tells how they go together."""
+    return ConfigDict(
+        dict(
+            flip=0.5,  # probability of mirroring left to right
+            vertical_flip=0.0,  # probability of mirroring top to bottom
+            quarter_turns=0.0,  # probability of a turn by 90, 180 or 270 degrees
+            rotate=0.0,  # degrees: rotated by up to so many either way
+            fill=(124, 116, 104),  # RGB of the corners that a rotation leaves empty
+            crop=0.0,  # probability of using a part of the image only
+            crop_range=(0.5, 1.0),  # share of each side that the part has
+            # One of three ways to draw the size; empty: data.resize alone decides.
+            short_sides=(),  # pixels: one of these instead of data.short_side, and no longer
+            short_side_range=(),  # pixels: from the first to the second
+            # Large-scale jitter: from the first to the second times the size that fills the
+            # bucket, then cut or padded to it. Ghiasi et al. (2021) have (0.1, 2.0).
+            scale_range=(),
+            min_visible=0.1,  # objects of which a smaller share is left are dropped
+            brightness=0.0,  # factors from 1 - value to 1 + value
+            contrast=0.0,
+            saturation=0.0,
+            hue=0.0,  # share of the circle of hues, either way
+            grey=0.0,  # probability of losing all colour
+            blur=0.0,  # probability of a Gaussian blur
+            blur_range=(0.1, 2.0),  # its sigma, pixels of the network's input
+            noise=0.0,  # grey levels: Gaussian noise of up to this standard deviation
+            copy_paste=0.0,  # probability of objects of another image in front
+            tile=0,  # pixels: side of the tiles that images are cut into; 0: none
+            tile_overlap=0,  # pixels that neighbouring tiles have in common, at least
+            empty_tiles=True,  # whether to train on tiles without objects
+        )
+    )
 
 
 def _model() -> ConfigDict:

@@ -1,16 +1,33 @@
-"""One record becomes one slot of a batch: read, augment, resize, pad."""
+"""One image becomes one slot of a batch: read, augment, resize, pad."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.data import transforms
+from maskrcnn_jax.data.augmentation import draw_geometry, plain_geometry
+from maskrcnn_jax.data.colour import change_colours
+from maskrcnn_jax.data.copy_paste import chosen, paste
+from maskrcnn_jax.data.geometry import Geometry, Window, map_pixels
+from maskrcnn_jax.data.placement import largest, pixel_mask, place_objects
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.data.segmentation import rasterize_in_box
+from maskrcnn_jax.data.streams import Streams
+from maskrcnn_jax.data.tiles import Sample
 from maskrcnn_jax.data.transforms import Example
+
+_PASTED = 0.5  # probability of each object of the image that is pasted from
 
 
 def make_example(
-    record: Record, dataset: Dataset, data: ConfigDict, rng: np.random.Generator | None
+    record: Record,
+    dataset: Dataset,
+    data: ConfigDict,
+    streams: Streams | None = None,
+    window: Window | None = None,
+    others: Sequence[Sample] = (),
 ) -> tuple[dict[str, np.ndarray], int]:
     """Makes one image's part of a batch.
 
@@ -18,7 +35,9 @@ def make_example(
         record: the image and its annotations.
         dataset: whose `read_image` decodes the image.
         data: the configuration's `data` section.
-        rng: source of the random augmentation; None: no augmentation.
+        streams: random numbers of the augmentation; None: no augmentation.
+        window: (x1, y1, x2, y2), the part of the image that is used; None: all of it.
+        others: what objects may be pasted from.
 
     Returns:
         The arrays of a batch without their leading axis (see `example_spec`), and the number of
@@ -28,52 +47,88 @@ def make_example(
         ValueError, OSError: the image or one of its masks cannot be read, or the image does not
             have the size that its record says.
     """
-    example, num_cut = read_example(record, dataset, data)
-    if rng is not None:
-        example = augment(rng, example, data)
-    size = transforms.resized_size(*example.image.shape[:2], data)
-    bucket = data.buckets[transforms.choose_bucket(*size, data.buckets)]
-    return pad_example(transforms.resize(example, size), bucket, data.max_instances), num_cut
+    sample = Sample(record, window or (0, 0, record.width, record.height))
+    bucket = data.buckets[transforms.bucket_of_size(*sample.size, data)]
+    if streams is None:
+        view = _view(record, dataset, data, plain_geometry(sample.window, bucket, data))
+        return pad_example(view.example, bucket, data.max_instances), view.num_cut
+    view = _view(record, dataset, data, draw_geometry(streams, sample.window, bucket, data))
+    example, num_cut = _with_pasted(view, dataset, data, streams, others)
+    image = change_colours(streams, example.image, data.augment)
+    return pad_example(replace(example, image=image), bucket, data.max_instances), num_cut
 
 
-def read_example(record: Record, dataset: Dataset, data: ConfigDict) -> tuple[Example, int]:
-    """Reads an image and its objects; returns them and the number of objects that were cut."""
+class _View(NamedTuple):
+    """An image as a geometry shows it.
+
+    record, geometry: what it was made from.
+    example: image and objects in the frame.
+    index: [n] int64, which of the record's objects these are.
+    num_cut: how many more the frame shows.
+    """
+
+    record: Record
+    geometry: Geometry
+    example: Example
+    index: np.ndarray
+    num_cut: int
+
+    def mask(self, i: int) -> np.ndarray:
+        """Returns which pixels of the frame object i covers, [h, w] uint8, 0 or 1."""
+        return pixel_mask(self.record.segmentations[self.index[i]], self.record, self.geometry)
+
+
+def _view(record: Record, dataset: Dataset, data: ConfigDict, geometry: Geometry) -> _View:
+    """Reads an image and its objects."""
     image = dataset.read_image(record)
     if image.shape[:2] != (record.height, record.width):
         raise ValueError(
             f"{record.path} has {image.shape[0]} x {image.shape[1]} pixels (height x width), its "
             f"annotation says {record.height} x {record.width}; correct the annotation"
         )
-    keep = largest(record.boxes, data.max_instances)
-    masks = np.zeros((len(keep), data.mask_size, data.mask_size), np.uint8)
-    for slot, i in enumerate(keep):
-        masks[slot] = rasterize_in_box(
-            record.segmentations[i], record.boxes[i], record.height, record.width, data.mask_size
-        )
+    x1, y1, x2, y2 = geometry.window
+    objects = place_objects(record, geometry, data)
     example = Example(
-        image=image,
-        boxes=record.boxes[keep].reshape(-1, 4),
-        classes=record.classes[keep],
-        crowd=record.crowd[keep],
-        masks=masks,
+        image=map_pixels(image[y1:y2, x1:x2], geometry, data.augment.fill),
+        boxes=objects.boxes,
+        classes=record.classes[objects.index],
+        crowd=record.crowd[objects.index],
+        masks=objects.masks,
     )
-    return example, len(record.boxes) - len(keep)
+    return _View(record, geometry, example, objects.index, objects.num_cut)
 
 
-def largest(boxes: np.ndarray, count: int) -> np.ndarray:
-    """Returns the indices, ascending, of the `count` boxes [n, 4] of largest area.
+def _with_pasted(
+    view: _View, dataset: Dataset, data: ConfigDict, streams: Streams, others: Sequence[Sample]
+) -> tuple[Example, int]:
+    """Returns the image with objects of another one, if so drawn, and how many objects were cut."""
+    rng = streams.of("copy_paste")
+    if not others or rng.random() >= data.augment.copy_paste:
+        return view.example, view.num_cut
+    other = others[int(rng.integers(len(others)))]
+    try:
+        source = _source(other, view.geometry.frame, dataset, data, replace(streams, pasted=True))
+    except (ValueError, OSError) as error:
+        what = f"{other.record.image_id} ({other.record.path})"
+        raise ValueError(f"objects of image {what} cannot be pasted: {error}") from error
+    example = paste(view.example, view.mask, source.example, source.mask, data.augment.min_visible)
+    kept = largest(example.boxes, data.max_instances)
+    return chosen(example, kept), view.num_cut + len(example.boxes) - len(kept)
 
-    Small objects are those that a detector can least learn from; ties go to the lower index.
-    """
-    if len(boxes) <= count:
-        return np.arange(len(boxes))
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return np.sort(np.argsort(-area, kind="stable")[:count])
 
-
-def augment(rng: np.random.Generator, example: Example, data: ConfigDict) -> Example:
-    """Returns the example after the random changes of training, in their order."""
-    return transforms.random_flip(rng, example, data.flip)
+def _source(
+    other: Sample, frame: transforms.Size, dataset: Dataset, data: ConfigDict, streams: Streams
+) -> _View:
+    """Returns an image somewhere in a frame, with those of its objects that are to be pasted."""
+    geometry = draw_geometry(streams, other.window, frame, data)
+    rng = streams.of("copy_paste")
+    (x, y), (height, width) = geometry.offset, geometry.frame
+    shift = (rng.random(2) * (frame[1] - width + 1, frame[0] - height + 1)).astype(int)
+    offset = (x - int(shift[0]), y - int(shift[1]))
+    view = _view(other.record, dataset, data, replace(geometry, frame=frame, offset=offset))
+    drawn = rng.random(len(other.record.boxes)) < _PASTED
+    which = drawn[view.index] & ~view.example.crowd
+    return view._replace(example=chosen(view.example, which), index=view.index[which])
 
 
 def pad_example(

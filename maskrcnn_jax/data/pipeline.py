@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -23,9 +23,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 import tensorflow as tf
 
 from maskrcnn_jax.data import transforms
+from maskrcnn_jax.data.augmentation import check_settings
 from maskrcnn_jax.data.example import empty_example, example_spec, make_example
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.sampler import PADDING, EvalSampler, TrainSampler
+from maskrcnn_jax.data.streams import Streams
+from maskrcnn_jax.data.tiles import Sample, training_samples, whole_images
 
 tf.config.set_visible_devices([], "GPU")
 
@@ -46,7 +49,7 @@ def _stop_all() -> None:
 Batch = dict[str, np.ndarray]
 Slot = tuple[
     int, int, int | None
-]  # bucket, record index or PADDING, epoch or None: no augmentation
+]  # bucket, sample index or PADDING, epoch or None: no augmentation
 
 
 def train_batches(
@@ -59,7 +62,7 @@ def train_batches(
     """Yields the batches of training from a step on, without end.
 
     Step s is the same to the bit however the iteration came to it. Close the iterator to stop its
-    threads before the program's end.
+    threads before the program's end. A sample is an image, or with `data.augment.tile` a tile.
 
     Args:
         dataset: records and how to read an image.
@@ -72,8 +75,8 @@ def train_batches(
         The batch, read-only arrays: image [B, H, W, 3] uint8, image_size [B, 2] float32,
         gt_boxes [B, G, 4] float32, gt_classes [B, G] int32, gt_masks [B, G, M, M] uint8,
         gt_crowd, gt_valid [B, G] bool, image_valid [B] bool, where B is this process's share.
-        And what concerns the host alone: step, epoch, bucket (height, width), indices [B] int64,
-        image_ids (list), original_size [B, 2] float32, num_cut (objects above
+        And what concerns the host alone: step, epoch, bucket (height, width), indices [B] int64
+        of the samples, image_ids (list), original_size [B, 2] float32, num_cut (objects above
         `data.max_instances`), skipped (a message for each image that could not be read; its slot
         has `image_valid` false).
 
@@ -82,8 +85,10 @@ def train_batches(
             could not be read.
     """
     local = _local_slots(config.train.batch_size, process_index, process_count)
+    _check(config.data)
+    samples = training_samples(dataset.records, config.data.augment)
     sampler = TrainSampler(
-        buckets_of_records(dataset, config.data), config.train.batch_size, config.seed
+        buckets_of_samples(samples, config.data), config.train.batch_size, config.seed
     )
 
     def slot_at(position: int) -> Slot:
@@ -99,7 +104,7 @@ def train_batches(
             yield {"step": step, "epoch": batch.epoch, "bucket": batch.bucket, "indices": indices}
 
     positions = tf.data.Dataset.range(start_step * len(local), tf.int64.max)
-    return _batches(dataset, config, positions, slot_at, len(local), steps())
+    return _batches(dataset, samples, config, positions, slot_at, len(local), steps())
 
 
 def eval_batches(
@@ -122,7 +127,9 @@ def eval_batches(
         ValueError: as `train_batches`.
     """
     local = _local_slots(config.eval.batch_size, process_index, process_count)
-    sampler = EvalSampler(buckets_of_records(dataset, config.data), config.eval.batch_size)
+    _check(config.data)
+    samples = whole_images(dataset.records)
+    sampler = EvalSampler(buckets_of_samples(samples, config.data), config.eval.batch_size)
 
     def slot_at(position: int) -> Slot:
         step, slot = divmod(position, len(local))
@@ -135,12 +142,22 @@ def eval_batches(
             yield {"step": step, "epoch": 0, "bucket": batch.bucket, "indices": indices}
 
     positions = tf.data.Dataset.range(len(sampler.batches) * len(local))
-    return _batches(dataset, config, positions, slot_at, len(local), steps())
+    return _batches(dataset, samples, config, positions, slot_at, len(local), steps())
 
 
-def buckets_of_records(dataset: Dataset, data: ConfigDict) -> np.ndarray:
-    """Returns the index in `data.buckets` of every record, [N] int64."""
-    sizes = np.array([(r.height, r.width) for r in dataset.records], np.int64).reshape(-1, 2)
+def num_samples(dataset: Dataset, data: ConfigDict) -> int:
+    """Returns how many samples an epoch of training has: images, or tiles of them.
+
+    Raises:
+        ValueError: the data settings do not fit.
+    """
+    _check(data)
+    return len(training_samples(dataset.records, data.augment))
+
+
+def buckets_of_samples(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
+    """Returns the index in `data.buckets` of every sample, [N] int64."""
+    sizes = np.array([sample.size for sample in samples], np.int64).reshape(-1, 2)
     distinct, which = np.unique(sizes, axis=0, return_inverse=True)
     buckets = [transforms.bucket_of_size(int(h), int(w), data) for h, w in distinct]
     return np.array(buckets, np.int64)[which.reshape(-1)]
@@ -162,8 +179,7 @@ def _local_slots(batch_size: int, process_index: int, process_count: int) -> ran
 def _check(data: ConfigDict) -> None:
     if data.on_error not in ("skip", "raise"):
         raise ValueError(f"data.on_error is {data.on_error!r}; choose 'skip' or 'raise'")
-    if not 0 <= data.flip <= 1:
-        raise ValueError(f"data.flip is {data.flip}; a probability lies between 0 and 1")
+    check_settings(data)
     lowest = {"max_instances": 1, "mask_size": 1, "workers": 0, "prefetch": 0}
     for key, least in lowest.items():
         if data[key] < least:
@@ -179,6 +195,7 @@ def _cores() -> int:
 
 def _batches(
     dataset: Dataset,
+    samples: Sequence[Sample],
     config: ConfigDict,
     positions: tf.data.Dataset,
     slot_at: Callable[[int], Slot],
@@ -187,14 +204,13 @@ def _batches(
 ) -> Iterator[tuple[Batch, dict]]:
     """Prepares the slots at the positions in parallel and joins each batch with its step's info."""
     data = config.data
-    _check(data)
     spec = example_spec((None, None), data.max_instances, data.mask_size)
     # Beside the arrays travel the number of objects cut and the reason why an image has failed.
     dtypes = [tf.as_dtype(dtype) for _, dtype in spec.values()] + [tf.int64, tf.string]
     shapes = [shape for shape, _ in spec.values()] + [(), ()]
 
     def prepare(position: np.int64) -> list:
-        example, num_cut, fault = _prepare_slot(dataset, config, slot_at(int(position)))
+        example, num_cut, fault = _prepare_slot(dataset, samples, config, slot_at(int(position)))
         return [*example.values(), np.int64(num_cut), fault.encode()]
 
     def prepare_tensors(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -210,21 +226,23 @@ def _batches(
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers + 1
     options.autotune.enabled = False
-    running = _joined(batches.with_options(options), tuple(spec), dataset, config, steps)
+    running = _joined(batches.with_options(options), tuple(spec), samples, config, steps)
     _running.add(running)
     return running
 
 
-def _prepare_slot(dataset: Dataset, config: ConfigDict, slot: Slot) -> tuple[Batch, int, str]:
+def _prepare_slot(
+    dataset: Dataset, samples: Sequence[Sample], config: ConfigDict, slot: Slot
+) -> tuple[Batch, int, str]:
     """Returns the arrays of one slot, the number of objects cut, and what went wrong or ""."""
     bucket, index, epoch = slot
     data = config.data
     fault = ""
     if index != PADDING:
-        record = dataset.records[index]
-        rng = None if epoch is None else np.random.default_rng([config.seed, epoch, index])
+        record, window = samples[index]
+        streams = None if epoch is None else Streams(config.seed, epoch, index)
         try:
-            return *make_example(record, dataset, data, rng), fault
+            return *make_example(record, dataset, data, streams, window, samples), fault
         except (ValueError, OSError, cv2.error) as error:
             named = "" if record.path in str(error) else f" ({record.path})"
             fault = f"image {record.image_id}{named}: {error}"
@@ -234,7 +252,7 @@ def _prepare_slot(dataset: Dataset, config: ConfigDict, slot: Slot) -> tuple[Bat
 def _joined(
     batches: tf.data.Dataset,
     names: tuple[str, ...],
-    dataset: Dataset,
+    samples: Sequence[Sample],
     config: ConfigDict,
     steps: Iterator[dict],
 ) -> Iterator[tuple[Batch, dict]]:
@@ -255,20 +273,22 @@ def _joined(
                     f"none of the last {lost} images could be read, the last one because of: "
                     f"{skipped[-1]}\nIs the data set still in its place?"
                 )
-            info.update(_host_info(dataset, config.data, info["bucket"], info["indices"]))
+            info.update(_host_info(samples, config.data, info["bucket"], info["indices"]))
             info.update(num_cut=int(num_cut.sum()), skipped=skipped)
             yield dict(zip(names, arrays, strict=True)), info
     finally:
         del iterator  # here, not where a traceback dies that holds this frame: it stops the threads
 
 
-def _host_info(dataset: Dataset, data: ConfigDict, bucket: int, indices: np.ndarray) -> dict:
+def _host_info(
+    samples: Sequence[Sample], data: ConfigDict, bucket: int, indices: np.ndarray
+) -> dict:
     """Returns what the host knows of the images of a batch without reading them."""
     size = tuple(data.buckets[bucket])
-    records = [dataset.records[i] if i != PADDING else None for i in indices]
-    sizes = [(record.height, record.width) if record else size for record in records]
+    chosen = [samples[i] if i != PADDING else None for i in indices]
+    sizes = [sample.size if sample else size for sample in chosen]
     return {
         "bucket": size,
-        "image_ids": [record.image_id if record else None for record in records],
+        "image_ids": [sample.record.image_id if sample else None for sample in chosen],
         "original_size": np.array(sizes, np.float32),
     }

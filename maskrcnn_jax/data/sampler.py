@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# The fourth number of a seed, so that no two purposes share random numbers. Augmentation seeds
-# with (seed, epoch, index) alone, which numpy takes for a fourth number of 0.
+# The fourth number of a seed, so that no two purposes share random numbers; those of augmentation
+# are in streams.py.
 _ORDER_OF_IMAGES = 1
 _ORDER_OF_BATCHES = 2
 
@@ -25,7 +25,7 @@ class TrainBatch(NamedTuple):
     """The images of one training step.
 
     bucket: index of the bucket that they share.
-    indices: [B] int64, into the records.
+    indices: [B] int64, into the samples.
     epochs: [B] int64, how often the stream had passed each image before; seeds its augmentation.
     epoch: the epoch that the step belongs to.
     """

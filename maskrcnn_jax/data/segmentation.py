@@ -4,6 +4,7 @@ Coordinates are continuous: pixel (row i, column j) covers [j, j + 1] x [i, i + 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -70,8 +71,8 @@ def rasterize_in_box(
     left, right = max(math.floor(x1), 0), min(math.ceil(x2), width)
     if right <= left:
         return np.zeros((side, side), np.uint8)
-    mask = _columns(segmentation, height, width, left, right)
-    return _mask_in_box(mask, (x1 - left, y1, x2 - left, y2), side)
+    mask = mask_columns(segmentation, height, width, left, right)
+    return mask_in_box(mask, (x1 - left, y1, x2 - left, y2), side)
 
 
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
@@ -104,13 +105,21 @@ def to_mask(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
     """
     if isinstance(segmentation, Polygons):
         return coco_mask.decode(to_rle(segmentation, height, width))
-    return _columns(segmentation, height, width, 0, width)
+    return mask_columns(segmentation, height, width, 0, width)
 
 
-def _columns(
+def mask_columns(
     segmentation: RLE | MaskFile, height: int, width: int, first: int, end: int
 ) -> np.ndarray:
-    """Returns columns [first, end) of the mask, [height, end - first] uint8, 0 or 1."""
+    """Returns columns [first, end) of the mask of an image, [height, end - first] uint8, 0 or 1.
+
+    Args:
+        segmentation: the instance's mask.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        first: column.
+        end: column after the last.
+    """
     if isinstance(segmentation, RLE):
         _check_size(segmentation.size, height, width, "a run-length mask")
         return rle.decode_columns(segmentation.counts, height, first, end)
@@ -132,7 +141,8 @@ def _polygons_in_box(parts: list[np.ndarray], box: tuple, side: int) -> np.ndarr
     fine = side * factor
     origin = np.array(box[:2])
     scale = fine / (np.array(box[2:]) - origin)
-    scaled = (_clip_polygon((part - origin) * scale, -fine, 2 * fine) for part in parts)
+    low, high = (-fine, -fine), (2 * fine, 2 * fine)
+    scaled = (clip_polygon((part - origin) * scale, low, high) for part in parts)
     scaled = [part.ravel() for part in scaled if len(part) >= 3]
     if not scaled:
         return np.zeros((side, side), np.uint8)
@@ -142,14 +152,24 @@ def _polygons_in_box(parts: list[np.ndarray], box: tuple, side: int) -> np.ndarr
     return cv2.resize(np.ascontiguousarray(filled), (side, side), interpolation=cv2.INTER_AREA)
 
 
-def _clip_polygon(points: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Cuts a polygon to the square [low, high]^2; one half-plane after the other.
+def clip_polygon(points: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+    """Cuts a polygon to a rectangle; one half-plane after the other.
 
-    Filling takes time and memory by the length of the outline, which has no bound where the box
-    is much smaller than the polygon. The square is larger than what is filled, so that edges
-    along its border are never seen.
+    What is left of a polygon that is not convex may hang together by edges along the border. And
+    filling takes time and memory by the length of the outline, which has no bound where a box is
+    much smaller than its polygon: there the rectangle is larger than what is filled, and those
+    edges are never seen.
+
+    Args:
+        points: [k, 2] float64, (x, y) of the corners.
+        low: (x, y) of the rectangle's first corner.
+        high: (x, y) of the opposite one.
+
+    Returns:
+        [j, 2] float64; no corners where nothing is left.
     """
-    for axis, sign, limit in ((0, 1, low), (0, -1, -high), (1, 1, low), (1, -1, -high)):
+    sides = ((0, 1, low[0]), (0, -1, -high[0]), (1, 1, low[1]), (1, -1, -high[1]))
+    for axis, sign, limit in sides:
         depth = sign * points[:, axis] - limit  # inside: >= 0
         if len(points) == 0 or depth.min() >= 0:
             continue
@@ -162,11 +182,19 @@ def _clip_polygon(points: np.ndarray, low: float, high: float) -> np.ndarray:
     return points
 
 
-def _mask_in_box(mask: np.ndarray, box: tuple, side: int) -> np.ndarray:
-    """Averages a mask [height, columns under the box] over each cell of the box, exactly.
+def mask_in_box(mask: np.ndarray, box: tuple, side: int) -> np.ndarray:
+    """Averages a mask over each cell of a box, exactly.
 
     The integral of a mask from the origin to (x, y) is bilinear inside each pixel, so reading the
     summed-area table between its entries gives the covered area of any cell, of any size.
+
+    Args:
+        mask: [height, width] uint8, 0 or 1; it may end anywhere beside the box.
+        box: xyxy, in pixels of the mask.
+        side: M; the box is divided into M x M cells.
+
+    Returns:
+        [M, M] uint8, 0 to 255.
     """
     x1, y1, x2, y2 = box
     top, bottom = max(math.floor(y1), 0), min(math.ceil(y2), len(mask))

@@ -1,11 +1,10 @@
-"""Where an image goes in the network input, and what happens to its objects on the way.
+"""The size at which an image enters the network, its bucket, and how it gets there.
 
-Training and inference share these functions. Every geometric one maps an `Example` to a new one;
-those that draw random numbers take the generator first. Masks live on grids inside their own
-boxes, so resizing and padding leave them as they are.
+Training and inference share these functions. Masks live on grids inside their own boxes, so
+resizing and padding leave them as they are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -162,26 +161,3 @@ def resize_boxes(boxes: np.ndarray, size: Size, new_size: Size) -> np.ndarray:
     scale_y = np.float32(new_size[0]) / np.float32(size[0])
     scale_x = np.float32(new_size[1]) / np.float32(size[1])
     return boxes * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
-
-
-def resize(example: Example, size: Size) -> Example:
-    """Returns the example with its image resized to (height, width) and its boxes scaled."""
-    boxes = resize_boxes(example.boxes, example.image.shape[:2], size)
-    return replace(example, image=resize_image(example.image, size), boxes=boxes)
-
-
-def flip(example: Example) -> Example:
-    """Returns the example mirrored left to right."""
-    width = np.float32(example.image.shape[1])
-    x1, y1, x2, y2 = example.boxes.T
-    return replace(
-        example,
-        image=cv2.flip(example.image, 1),
-        boxes=np.stack([width - x2, y1, width - x1, y2], axis=1),
-        masks=np.ascontiguousarray(example.masks[:, :, ::-1]),
-    )
-
-
-def random_flip(rng: np.random.Generator, example: Example, probability: float) -> Example:
-    """Returns the example, mirrored left to right with the given probability."""
-    return flip(example) if rng.random() < probability else example

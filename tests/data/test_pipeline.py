@@ -145,7 +145,7 @@ def test_processes_make_their_slices_of_the_same_global_batch(config, processes)
 
 def test_evaluation_passes_over_every_image_once_unaugmented(config):
     dataset = noise_dataset(11)
-    config.data.flip = 1.0
+    config.data.augment.flip = 1.0
     batches = take(pipeline.eval_batches(dataset, config), 100)
     assert [info["bucket"] for _, info in batches] == [(64, 96)] * 2 + [(96, 64)]
     ids = []
@@ -218,7 +218,7 @@ def test_images_without_objects_come_as_any_other(config):
 
 def test_shapes_arrive_with_masks_over_their_pixels(config):
     config.data.buckets = ((64, 64),)
-    config.data.max_instances, config.data.flip = 10, 0.0
+    config.data.max_instances, config.data.augment.flip = 10, 0.0
     dataset = shapes.read(count=8, seed=0, size=64)
     for batch, info in take(pipeline.train_batches(dataset, config), 2):
         for slot, index in enumerate(info["indices"]):
@@ -275,13 +275,13 @@ def test_senseless_arguments_are_refused_at_once(config):
     ("key", "value", "message"),
     [
         ("on_error", "ignore", "'ignore'; choose 'skip' or 'raise'"),
-        ("flip", 1.5, "flip is 1.5"),
+        ("augment.flip", 1.5, "augment.flip is 1.5"),
         ("max_instances", 0, "max_instances is 0; at least 1"),
         ("workers", -1, "workers is -1; at least 0"),
     ],
 )
 def test_a_senseless_configuration_is_refused_at_once(config, key, value, message):
-    config.data[key] = value
+    config.data.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=message):
         pipeline.train_batches(noise_dataset(3), config)
 
