@@ -1,7 +1,7 @@
 """From the configuration to the dataset that it names."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from maskrcnn_jax.data import (
     coco,
@@ -15,21 +15,9 @@ from maskrcnn_jax.data import (
     voc,
     yolo,
 )
+from maskrcnn_jax.data.images import MAX_PIXELS
 from maskrcnn_jax.data.records import Dataset
-
-# A format's reader; its keyword arguments are what config.data.train and config.data.val hold.
-READERS = {
-    "shapes": shapes.read,
-    "coco": coco.read,
-    "cst": cst.read,
-    "labelme": labelme.read,
-    "labelme_export": labelme_export.read,
-    "mask_folders": mask_folders.read,
-    "penn_fudan": penn_fudan.read,
-    "via": via.read,
-    "voc": voc.read,
-    "yolo": yolo.read,
-}
+from maskrcnn_jax.data.union import union
 
 
 def load(config_data: Mapping, split: str) -> Dataset:
@@ -43,25 +31,71 @@ def load(config_data: Mapping, split: str) -> Dataset:
     Raises:
         ValueError: unknown format or split, missing or unknown arguments, or what the reader finds.
     """
-    form = config_data["format"]
-    if form not in READERS:
-        raise ValueError(f"data.format is {form!r}; expected one of {sorted(READERS)}")
     if split not in ("train", "val"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
+    common = {name: config_data[name] for name in ("on_error", "max_pixels")}
+    form = config_data["format"]
+    return _read(form, dict(config_data[split]), common, "data.format", f"data.{split}")
+
+
+def _read(form: str, options: dict, common: dict, form_key: str, key: str) -> Dataset:
+    """Calls the reader of a format after checking its arguments; the keys are for messages."""
+    if form not in READERS:
+        raise ValueError(f"{form_key} is {form!r}; expected one of {sorted(READERS)}")
     reader = READERS[form]
     parameters = inspect.signature(reader).parameters
-    options = dict(config_data[split])
     needed = [name for name, p in parameters.items() if p.default is p.empty]
     missing = [name for name in needed if name not in options]
     unknown = [name for name in options if name not in parameters]
     if missing or unknown:
         raise ValueError(
-            f"data.{split} has keys {sorted(options)} for format {form!r}"
+            f"{key} has keys {sorted(options)} for format {form!r}"
             + (f"; missing: {missing}" if missing else "")
             + (f"; unknown: {unknown}" if unknown else "")
             + f". Expected {needed}, and if wanted {[n for n in parameters if n not in needed]}"
         )
-    for name in ("on_error", "max_pixels"):
-        if name in parameters:
-            options.setdefault(name, config_data[name])
-    return reader(**options)
+    return reader(**{name: common[name] for name in common if name in parameters} | options)
+
+
+def read_union(
+    parts: Mapping[str, Mapping],
+    class_names: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns several datasets as one (see `union`).
+
+    Args:
+        parts: `format` and the arguments of its reader, of each part by a name for it.
+        class_names: the classes to keep, in this order; by default all.
+        rename: new names of classes, by their old ones.
+        on_error: of each part.
+        max_pixels: of each part.
+
+    Raises:
+        ValueError: as `load`, and `union`.
+    """
+    common = {"on_error": on_error, "max_pixels": max_pixels}
+    loaded = {}
+    for name, part in parts.items():
+        options = dict(part)
+        form = options.pop("format", "")
+        loaded[name] = _read(form, options, common, f"parts.{name}.format", f"parts.{name}")
+    return union(loaded, class_names, rename)
+
+
+# A format's reader; its keyword arguments are what config.data.train and config.data.val hold.
+READERS = {
+    "shapes": shapes.read,
+    "coco": coco.read,
+    "cst": cst.read,
+    "labelme": labelme.read,
+    "labelme_export": labelme_export.read,
+    "mask_folders": mask_folders.read,
+    "penn_fudan": penn_fudan.read,
+    "union": read_union,
+    "via": via.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+}
