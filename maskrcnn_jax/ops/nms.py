@@ -4,7 +4,7 @@ Greedy order is by score, and by index among equal scores; a box goes when its I
 *kept* box is greater than the threshold. Two forms compute the same result:
 
 - `loop`: one matrix of who suppresses whom, and N steps that each read a row of it. Fastest on a
-  CPU: 0.6 ms for 1000 boxes, 9 ms for 5000.
+  CPU: 0.6 ms for 1000 boxes, 9 ms for 5000. The matrix takes N^2 bytes: 36 MB for 6000 boxes.
 - `blocked`: blocks of 256 boxes. A block is first decided within itself, by repeating the rule for
   all its boxes at once until nothing changes, and then suppresses all later boxes at once. Much
   fewer dependent steps, which is what an accelerator needs (reasoned, not measured), and no N x N
