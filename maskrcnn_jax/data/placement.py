@@ -216,7 +216,8 @@ def _moved(boxes: np.ndarray, whole: np.ndarray, geometry: Geometry) -> np.ndarr
     """Returns boxes of the image in the frame; those that were cut end within it to the bit."""
     boxes = map_boxes(boxes, geometry)
     height, width = geometry.frame
-    return np.where(whole[:, None], boxes, boxes.clip(0, (width, height, width, height)))
+    inside = boxes.clip(0, np.array([width, height, width, height], np.float32))
+    return np.where(whole[:, None], boxes, inside)
 
 
 def _covered(box: np.ndarray, grid: np.ndarray) -> float:
