@@ -58,7 +58,8 @@ def map_colours(
         brightness: factor of all values.
         contrast: factor of their distance from the image's mean grey.
         saturation: factor of their distance from the grey of the same brightness; 0: grey.
-        turn: of the hues, as a share of the circle, at the same brightness.
+        turn: of the hues, from red over yellow to green, as a share of the circle; brightness
+            stays.
 
     Returns:
         [h, w, 3] uint8; the image itself where it is to stay as it is.
@@ -67,7 +68,7 @@ def map_colours(
         return image
     grey = np.tile(_LUMA, (3, 1))
     cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    turned = np.linalg.inv(_YIQ) @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]] @ _YIQ
+    turned = np.linalg.inv(_YIQ) @ [[1, 0, 0], [0, cos, sin], [0, -sin, cos]] @ _YIQ
     matrix = turned @ (saturation * np.eye(3) + (1 - saturation) * grey) * (contrast * brightness)
     # A shade of grey stays the same under the matrix, but for its first two factors.
     shift = (1 - contrast) * brightness * float(_LUMA @ cv2.mean(image)[:3])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from maskrcnn_jax.data import example as example_lib
 from maskrcnn_jax.data.records import Dataset, Record, make_record
 from maskrcnn_jax.data.segmentation import Polygons
 from maskrcnn_jax.data.streams import Streams
+from maskrcnn_jax.data.tiles import whole_images
 
 
 @pytest.fixture
@@ -85,6 +87,152 @@ def test_augmentation_is_a_function_of_its_random_numbers_alone(data):
             np.testing.assert_array_equal(one[name], two[name])
         boxes.append(tuple(one["gt_boxes"][0]))
     assert len(set(boxes)) == 2  # flipped and not
+
+
+def switch_all_on(data) -> None:
+    data.augment.update(
+        dict(
+            vertical_flip=0.5,
+            quarter_turns=0.5,
+            rotate=30.0,
+            crop=0.7,
+            scale_range=(0.4, 2.0),
+            copy_paste=1.0,
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_objects_lie_on_their_pixels_whatever_happens(data, seed):
+    """Each pixel's colour says where in its image it was: inside the square of its object."""
+    switch_all_on(data)
+    squares = [[(4, 8, 10), (20, 2, 12)], [(2, 17, 13), (18, 14, 16)]]
+    records = [
+        make_record(i, "x.png", 40, 50, [square(*s, 1 + 2 * i + j) for j, s in enumerate(some)])
+        for i, some in enumerate(squares)
+    ]
+    others = whole_images(records[1:])
+    slot, _ = example_lib.make_example(
+        records[0], dataset_of(*records), data, Streams(seed, 0, 0), others=others
+    )
+    count = int(slot["gt_valid"].sum())
+    assert slot["image_valid"]
+    for box, mask, number in zip(
+        slot["gt_boxes"][:count], slot["gt_masks"][:count], slot["gt_classes"], strict=False
+    ):
+        assert np.all(box[2:] > box[:2])
+        assert np.all((box >= 0) & (box <= np.tile(slot["image_size"][::-1], 2)))
+        centres = (np.arange(16) + 0.5) / 16
+        x, y = np.meshgrid(*(box[i] + centres * (box[i + 2] - box[i]) for i in (0, 1)))
+        inside = cv2.erode(mask, np.ones((5, 5)), borderValue=0) == 255  # away from the border
+        column, row = x[inside].astype(int), y[inside].astype(int)
+        x1, y1, side = squares[(number - 1) // 2][(number - 1) % 2]
+        near = 16 / min(box[2:] - box[:2])  # a pixel is larger than a cell where boxes are small
+        if near < 2:
+            red, green, _ = slot["image"][row, column].T
+            assert np.all((red >= x1 - 1) & (red <= x1 + side))
+            assert np.all((green >= y1 - 1) & (green <= y1 + side))
+
+
+def test_pasted_objects_are_there_and_nothing_else_is_changed(data):
+    """The other image is a function of the seed; half of its objects come."""
+    data.augment.flip = 0.0
+    data.augment.copy_paste = 1.0
+    record = make_record(7, "x.png", 32, 40, [])
+    other = make_record(8, "y.png", 32, 40, [square(4, 8, 10, 1), square(20, 2, 12, 2)])
+    dataset, numbers = dataset_of(record, other), []
+    plain, _ = example_lib.make_example(record, dataset, data, None)
+    for seed in range(40):
+        slot, num_cut = example_lib.make_example(
+            record, dataset, data, Streams(seed, 0, 0), others=whole_images([other])
+        )
+        assert num_cut == 0
+        numbers.append(tuple(slot["gt_classes"][slot["gt_valid"]].tolist()))
+        covered = np.zeros((64, 96), bool)
+        for x1, y1, x2, y2 in np.rint(slot["gt_boxes"][slot["gt_valid"]]).astype(int):
+            covered[y1:y2, x1:x2] = True
+        # The other image has the same ramps of colour in the same places.
+        np.testing.assert_array_equal(slot["image"], plain["image"])
+        assert covered.any() == bool(numbers[-1])
+    assert {n: 4 <= numbers.count(n) <= 17 for n in ((), (1,), (2,), (1, 2))} == {
+        (): True,
+        (1,): True,
+        (2,): True,
+        (1, 2): True,
+    }
+
+
+def test_pasted_objects_count_among_the_slots(data):
+    data.augment.copy_paste, data.max_instances = 1.0, 3
+    record = make_record(7, "x.png", 32, 40, [square(0, 0, side) for side in (3, 9, 5)])
+    others = whole_images([make_record(8, "y.png", 32, 40, [square(20, 8, 11, 2)] * 3)])
+    cut = []
+    for seed in range(12):
+        slot, num_cut = example_lib.make_example(
+            record, dataset_of(record), data, Streams(seed, 0, 0), others=others
+        )
+        assert slot["gt_valid"].sum() == 3
+        assert num_cut == (slot["gt_classes"] == 2).sum()  # pasted ones are larger
+        cut.append(num_cut)
+    assert set(cut) >= {1, 2}
+
+
+def test_an_image_that_cannot_be_pasted_from_is_named(data):
+    data.augment.copy_paste = 1.0
+    record, other = (make_record(i, f"{i}.png", 32, 40, [square(4, 8, 10)]) for i in (7, 8))
+    dataset = dataset_of(record)
+    read = dataset.read_image
+
+    def read_one(wanted):
+        if wanted.image_id == 8:
+            raise OSError("8.png is truncated")
+        return read(wanted)
+
+    dataset.read_image = read_one
+    with pytest.raises(ValueError, match=r"image 8 \(8\.png\) cannot be pasted: 8\.png is trunc"):
+        example_lib.make_example(
+            record, dataset, data, Streams(0, 0, 0), others=whole_images([other])
+        )
+
+
+def test_colours_change_nothing_but_colours(data):
+    record = make_record(7, "x.png", 32, 40, [square(4, 8, 10, 2), square(20, 0, 12)])
+    dataset = dataset_of(record)
+    plain, _ = example_lib.make_example(record, dataset, data, Streams(0, 0, 0))
+    data.augment.update(
+        dict(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1, grey=0.5, blur=1.0, noise=20.0)
+    )
+    changed, _ = example_lib.make_example(record, dataset, data, Streams(0, 0, 0))
+    image, plain_image = changed.pop("image"), plain.pop("image")
+    assert not np.array_equal(image, plain_image)
+    assert not image[:, 80:].any()  # padding stays black
+    for name, values in plain.items():
+        np.testing.assert_array_equal(changed[name], values)
+
+
+def test_a_tile_is_what_its_window_shows(data):
+    data.short_side, data.long_side, data.buckets = 64, 64, ((64, 64),)
+    record = make_record(7, "x.png", 80, 100, [square(10, 10, 20, 2), square(60, 60, 10)])
+    slot, _ = example_lib.make_example(
+        record, dataset_of(record), data, None, window=(20, 4, 52, 36)
+    )
+    np.testing.assert_array_equal(slot["image_size"], [64, 64])
+    np.testing.assert_allclose(slot["gt_boxes"][0], [0, 12, 20, 52])  # [20, 10, 30, 30], doubled
+    np.testing.assert_array_equal(slot["gt_classes"], [2, 0, 0, 0, 0])
+    assert slot["image"][0, 0].tolist() == [20, 4, 0]
+    assert slot["image"][63, 63].tolist() == [51, 35, 0]
+
+
+def test_nothing_visible_leaves_an_image_without_objects(data):
+    record = make_record(7, "x.png", 80, 100, [square(60, 60, 10)])
+    switch_all_on(data)
+    for seed in range(10):
+        slot, _ = example_lib.make_example(
+            record, dataset_of(record), data, Streams(seed, 0, 0), window=(0, 0, 50, 50)
+        )
+        assert slot["image_valid"]
+        assert not slot["gt_valid"].any()
+        assert not slot["gt_boxes"].any()
 
 
 def test_the_largest_objects_are_kept_and_the_others_counted(data):

@@ -124,6 +124,71 @@ def test_an_image_is_augmented_differently_in_each_epoch(config):
     assert len({batch["image"].tobytes() for batch, _ in batches}) == 2  # flipped and not
 
 
+EVERYTHING = dict(
+    vertical_flip=0.5,
+    quarter_turns=0.5,
+    rotate=20.0,
+    crop=0.5,
+    scale_range=(0.5, 2.0),
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    hue=0.1,
+    grey=0.2,
+    blur=0.5,
+    noise=5.0,
+    copy_paste=0.7,
+    tile=24,
+    tile_overlap=6,
+)
+
+
+def test_every_augmentation_at_once_is_a_function_of_seed_and_step(config):
+    """From any start, on any number of threads and processes, to the bit."""
+    dataset = noise_dataset(9)
+    config.data.augment.update(EVERYTHING)
+    whole = take(pipeline.train_batches(dataset, config), 8)
+    assert any(info["epoch"] == 0 for _, info in whole)
+    assert_same(whole, take(pipeline.train_batches(dataset, config), 8))
+    config.data.workers = 1
+    assert_same(whole[5:], take(pipeline.train_batches(dataset, config, start_step=5), 3))
+    for count in (2, 4):
+        parts = [
+            take(pipeline.train_batches(dataset, config, 0, p, count), 8) for p in range(count)
+        ]
+        for step, (batch, _) in enumerate(whole):
+            for name in batch:
+                joined = np.concatenate([part[step][0][name] for part in parts])
+                np.testing.assert_array_equal(joined, batch[name], err_msg=name)
+    config.seed = 1
+    other = take(pipeline.train_batches(dataset, config), 8)
+    assert any(
+        not np.array_equal(a[0]["image"], b[0]["image"]) for a, b in zip(whole, other, strict=True)
+    )
+
+
+def test_an_epoch_holds_every_tile_once(config):
+    dataset = noise_dataset(8)  # 30 x 40 or 40 x 30: four tiles each
+    config.data.augment.tile, config.data.augment.tile_overlap = 24, 8
+    assert pipeline.num_samples(dataset, config.data) == 32
+    batches = take(pipeline.train_batches(dataset, config), 8)
+    assert {info["epoch"] for _, info in batches} == {0}
+    ids = itertools.chain(*(info["image_ids"] for _, info in batches))
+    assert sorted(ids) == sorted(f"image{i}" for i in range(8) for _ in range(4))
+    indices = itertools.chain(*(info["indices"].tolist() for _, info in batches))
+    assert sorted(indices) == list(range(32))
+    for batch, info in batches:
+        np.testing.assert_array_equal(info["original_size"], [(24, 24)] * 4)
+        np.testing.assert_array_equal(batch["image_size"], [(64, 64)] * 4)
+    # Half of the tiles show at most half of the square.
+    config.data.augment.empty_tiles, config.data.augment.min_visible = False, 0.6
+    assert pipeline.num_samples(dataset, config.data) == 16
+    for batch, _ in take(pipeline.train_batches(dataset, config), 4):
+        np.testing.assert_array_equal(batch["gt_valid"].sum(1), [1] * 4)
+    # Evaluation sees whole images.
+    assert len(take(pipeline.eval_batches(dataset, config), 10)) == 3
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_make_their_slices_of_the_same_global_batch(config, processes):
     dataset = noise_dataset(14)
