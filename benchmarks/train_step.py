@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
 def _prepare(config, variables, batch) -> tuple[measure.Side, dict]:
     """Compiles the step; returns a side that makes the next step at each call."""
     model = state.make_model(config.model, detector.NUM_CLASSES)
-    trainable = trainable_mask(variables["params"], config.model)
+    trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
     mesh = sharding.make_mesh(config.mesh)

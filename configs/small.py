@@ -11,13 +11,13 @@ def get_config() -> ConfigDict:
     model.backbone.depth = 18
     model.backbone.width = 32
     model.backbone.norm = "gn"
-    model.backbone.trainable_stages = 5
     model.fpn.channels = 64
     model.box_head.dense_channels = 256
     model.mask_head.channels = 64
     model.detections.mask_paste = "exact"
 
     train = config.train
+    train.layers = "all"
     train.optimizer = "adamw"
     train.learning_rate = 1e-3
     train.schedule = "cosine"

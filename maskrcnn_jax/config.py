@@ -104,7 +104,6 @@ def _model() -> ConfigDict:
             stride_in_1x1=False,  # True: the original ResNet; False: v1.5, as torchvision
             # Of the stem's max pooling: symmetric | same (TensorFlow's: at the right and bottom).
             pool_padding="symmetric",
-            trainable_stages=3,  # of 5, counted from the last (4 residual stages and the stem)
         )
     )
     model.fpn = ConfigDict(
@@ -201,6 +200,9 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.batch_size = 16  # images per step over all devices and hosts
     train.steps = 90_000
+    # What is trained: heads (all but the backbone) | 5+ (and C5) | 4+ | 3+ | 2+ | all (and the
+    # stem); or in stages, each until a step, the last to the end: "heads:2000, 4+:6000, all".
+    train.layers = "3+"
     train.log_every = 20  # steps
     train.checkpoint_every = 1_000
     train.eval_every = 10_000  # 0: only at the end

@@ -96,8 +96,6 @@ class ResNet(nn.Module):
         norm_eps: added to the variance.
         stride_in_1x1: as of Bottleneck.
         pool_padding: symmetric | same, as of `max_pool`.
-        trainable_stages: of 5, counted from C5; the stem is the last. Gradients end before the
-            frozen ones, so that their backward pass is not even computed.
         dtype: of the convolutions.
     """
 
@@ -107,14 +105,11 @@ class ResNet(nn.Module):
     norm_eps: float = 1e-5
     stride_in_1x1: bool = False
     pool_padding: str = "symmetric"
-    trainable_stages: int = 3
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         if self.depth not in BLOCKS:
             raise ValueError(f"backbone.depth is {self.depth}; it must be one of {list(BLOCKS)}")
-        if not 0 <= self.trainable_stages <= 5:
-            raise ValueError(f"backbone.trainable_stages is {self.trainable_stages}, not in 0..5")
         self.stem = ConvNorm(self.width, 7, 2, self.norm, self.norm_eps, self.dtype)
         self.stage = {
             name: [self._block(i, j) for j in range(number)]
@@ -148,15 +143,12 @@ class ResNet(nn.Module):
         Returns:
             c2 to c5: [B, H / 4, W / 4, C] to [B, H / 32, W / 32, 8 C] in the compute dtype.
         """
-        frozen = 5 - self.trainable_stages
         x = nn.relu(self.stem(image, batch_statistics, mask))
         x = max_pool(x, self.pool_padding)
-        x = jax.lax.stop_gradient(x) if frozen > 0 else x
         features = {}
-        for i, name in enumerate(STAGES):
+        for name in STAGES:
             for block in self.stage[name]:
                 x = block(x, batch_statistics, mask)
-            x = jax.lax.stop_gradient(x) if frozen > i + 1 else x
             features[name] = x
         return features
 

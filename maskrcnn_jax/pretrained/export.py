@@ -53,7 +53,6 @@ _SET = (
 # Keys that change nothing in what a trained model detects, or only the rounding of it.
 _OF_NO_MATTER = (
     "dtype",
-    "backbone.trainable_stages",
     "rpn.box_loss_beta",
     "roi.crowd_overlap",
     "box_head.box_loss_beta",

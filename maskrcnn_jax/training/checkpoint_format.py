@@ -15,6 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.models.trainable import LAYERS
 from maskrcnn_jax.training import config_json
 from maskrcnn_jax.training.state import TrainState
 
@@ -131,12 +132,23 @@ def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     return {
         **restored.metadata,
         "config": config_json.with_defaults(
-            config_json.from_json(restored.metadata["config"]), get_config()
+            _under_todays_keys(config_json.from_json(restored.metadata["config"])), get_config()
         ),
         "class_names": tuple(restored.metadata["class_names"]),
         "category_ids": tuple(restored.metadata["category_ids"]),
         "init": config_json.from_json(restored.metadata.get("init") or {}) or None,
     }
+
+
+def _under_todays_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Puts what older versions kept under other keys where it is today."""
+    trained = config["model"]["backbone"].pop("trainable_stages", None)
+    if trained is not None:  # of five stages, from the last; today `train.layers` says it in a word
+        config["train"]["layers"] = {5 - n: word for word, n in LAYERS.items()}[trained]
+    flip = config["data"].pop("flip", None)
+    if flip is not None:
+        config["data"]["augment"] = {"flip": flip}
+    return config
 
 
 def versions() -> dict[str, str]:

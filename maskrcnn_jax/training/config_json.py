@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 # What a run that is resumed must have in common with its checkpoint: the state's structure, the
 # data and their order follow from it. Everything else may change, and the change is printed.
-FIXED = ("seed", "model", "data", "train.batch_size", "train.optimizer")
+FIXED = ("seed", "model", "data", "train.batch_size", "train.optimizer", "train.layers")
 FREE = (
     "data.val",
     "data.workers",

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.training import config_json, first_state, sharding
 from maskrcnn_jax.training.checkpoint import BEST, LAST, Checkpoints
 from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
 from maskrcnn_jax.training.merge import check_fit
 from maskrcnn_jax.training.metrics_log import MetricsLog
-from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.progress import Progress
+from maskrcnn_jax.training.stages import Stage, entered, make_stages, stage_at, stage_of_state
 from maskrcnn_jax.training.state import TrainState, abstract_variables, create, make_model
 from maskrcnn_jax.training.summary import describe, parameter_table, say
-from maskrcnn_jax.training.train_step import TrainStep, make_train_step
+from maskrcnn_jax.training.train_step import TrainStep
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,9 @@ def train(
     variables = abstract_variables(model)
     if start.weights is not None:
         check_fit(variables, start.weights.variables, start.parts, start.weights.file)
-    trainable = trainable_mask(variables["params"], config.model)
-    schedule = make_schedule(config.train)
-    optimizer = make_optimizer(config.train, schedule, trainable)
+    stages = make_stages(config, model, variables["params"], mesh)
     say(describe(config, mesh, local_batch, data.num_images))
-    say(parameter_table(variables["params"], trainable))
+    say(parameter_table(variables["params"], stages[0].trainable))
     for line in start.lines:
         say(line)
 
@@ -90,6 +87,7 @@ def train(
     metadata = {"config": config, "init": start.record, **facts}
     with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
         step = checkpoints.latest_step() or 0
+        optimizer = stage_of_state(stages, step).optimizer
         if checkpoints.latest_step() is None:
             say(f"no checkpoint in {checkpoints.workdir / LAST}")
             state = first_state.new(model, optimizer, config.seed, start, data.class_names, mesh)
@@ -99,8 +97,7 @@ def train(
         if jax.process_index() == 0:
             text = json.dumps(config_json.to_json(config), indent=2)
             write_atomically(workdir / "config.json", text + "\n")
-        train_step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
-        metrics = _run(config, data, checkpoints, train_step, state, step, mesh)
+        metrics = _run(config, data, checkpoints, stages, state, step, mesh)
     say(_farewell(workdir, metrics))
     return metrics
 
@@ -109,7 +106,7 @@ def _run(
     config: ConfigDict,
     data: TrainingData,
     checkpoints: Checkpoints,
-    train_step: TrainStep,
+    stages: Sequence[Stage],
     state: TrainState,
     step: int,
     mesh: Mesh,
@@ -117,7 +114,7 @@ def _run(
     """Trains from a step to the last; returns the last evaluation's metrics."""
     settings = config.train
     progress = Progress(step, settings.steps, settings.batch_size)
-    buckets = set()  # that have been compiled
+    stage, buckets = stage_of_state(stages, step), set()  # that have been compiled
     with (
         MetricsLog(checkpoints.workdir, step, active=jax.process_index() == 0) as log,
         Interrupts() as interrupts,
@@ -141,11 +138,15 @@ def _run(
             if is_last:
                 return metrics
 
+            if stage is not (due := stage_at(stages, step)):
+                with progress.pause():
+                    stage, state, buckets = due, entered(due, state, mesh), set()
+                say(f"step {step}: what is trained changes to {stage.layers}")
             with progress.waiting():
                 batch, info = next(batches)
             for fault in info["skipped"]:
                 say(f"skipped {fault}")
-            state, step_metrics = _step(train_step, state, batch, mesh, buckets, progress)
+            state, step_metrics = _step(stage.train_step, state, batch, mesh, buckets, progress)
             step += 1
             progress.add(step, step_metrics, info)
             if _due(step, settings.log_every) or step == settings.steps:

@@ -27,6 +27,7 @@ def describe(config: ConfigDict, mesh: Mesh, local_batch: int, num_images: int) 
         "batch": f"{config.train.batch_size} images a step, {local_batch} from this process",
         "buckets": f"{buckets} (height x width; each is compiled when it first comes)",
         "length": f"{config.train.steps} steps = {epochs:.1f} epochs of {num_images} images",
+        "layers": f"{config.train.layers} (what is trained)",
         "optimizer": f"{config.train.optimizer}, learning rate {config.train.learning_rate:g}, "
         f"schedule {config.train.schedule}, {config.model.dtype}",
     }

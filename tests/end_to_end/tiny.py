@@ -21,7 +21,6 @@ def get_config() -> ConfigDict:
     model.backbone.depth = 18
     model.backbone.width = 8
     model.backbone.norm = "gn"
-    model.backbone.trainable_stages = 4
     model.fpn.channels = 16
     model.anchors.sizes = (4.0, 8.0, 16.0, 32.0, 64.0)
     model.rpn.pre_nms_top_n_train = model.rpn.pre_nms_top_n_eval = 32
@@ -37,6 +36,7 @@ def get_config() -> ConfigDict:
     train = config.train
     train.batch_size = 2
     train.steps = 8
+    train.layers = "2+"
     train.learning_rate = 0.005
     train.warmup_steps = 4
     train.decay_steps = (6,)

@@ -15,7 +15,7 @@ HEIGHT, WIDTH, GRID, SLOTS, NUM_CLASSES = 64, 96, 14, 4, 3
 
 def _tiny_config() -> ConfigDict:
     model = get_config().model
-    model.backbone.update(dict(depth=18, width=8, norm="bn", trainable_stages=3))
+    model.backbone.update(dict(depth=18, width=8, norm="bn"))
     model.fpn.channels = 16
     model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
     for mode in ("train", "eval"):

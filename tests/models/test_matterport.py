@@ -123,7 +123,7 @@ def test_a_training_step(tiny_matterport, batch):
 
 def test_only_what_is_frozen_gets_no_gradient(tiny_matterport, batch):
     gradients = tiny_matterport.step(batch).gradients
-    trainable = trainable_mask(tiny_matterport.variables["params"], tiny_matterport.config)
+    trainable = trainable_mask(tiny_matterport.variables["params"], tiny_matterport.config, "all")
 
     def check(path, gradient, is_trainable):
         assert gradient.any() == is_trainable, jax.tree_util.keystr(path)

@@ -213,6 +213,19 @@ def test_loading_for_inference(trained, tiny_config):
     assert sorted(path.name for path in trained.rglob("*")) == before
 
 
+def test_an_older_configuration_is_read_under_todays_keys(checkpoints, state):
+    config = checkpoints._metadata["config"]
+    del config["train"]["layers"], config["init"]
+    for trained, layers in ((0, "heads"), (3, "3+"), (5, "all")):
+        config["model"]["backbone"]["trainable_stages"] = trained
+        checkpoints.save(state, trained + 1, {})
+        checkpoints.wait()
+        read = checkpoints.metadata()["config"]
+        assert read["train"]["layers"] == layers
+        assert read["init"] == "none"
+        assert read["model"] == get_config().model.to_dict()
+
+
 def test_what_is_not_there_to_load_is_named(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 7 .* there are 1, 2"):
         load_for_inference(trained, 7)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import StandardCheckpointer
 
-from maskrcnn_jax.training import first_state, loop
+from maskrcnn_jax.training import first_state, loop, stages
 from maskrcnn_jax.training.checkpoint import Checkpoints
 from maskrcnn_jax.training.interrupts import Interrupted
 from maskrcnn_jax.training.metrics_log import read
@@ -70,7 +70,13 @@ def config(tiny_config, toy, monkeypatch):
     monkeypatch.setattr(loop, "make_model", lambda *_: model)
     monkeypatch.setattr(loop, "abstract_variables", lambda _: variables)
     monkeypatch.setattr(first_state, "initial_variables", lambda *_: variables)
-    monkeypatch.setattr(loop, "trainable_mask", lambda *_: trainable)
+    masks = {
+        "heads": trainable,
+        "5+": jax.tree.map(lambda is_trained: not is_trained, trainable),
+        "all": jax.tree.map(lambda _: True, trainable),
+    }
+    monkeypatch.setattr(stages, "trainable_mask", lambda params, model, layers: masks[layers])
+    tiny_config.train.layers = "heads"
     tiny_config.train.update(steps=6, log_every=2, checkpoint_every=2, eval_every=3)
     return tiny_config
 
@@ -78,13 +84,18 @@ def config(tiny_config, toy, monkeypatch):
 def _final(workdir):
     """The arrays of the newest checkpoint, by their paths."""
     folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    return int(folder.name), _arrays(folder)
+
+
+def _arrays(folder):
+    """The arrays of one checkpoint, by their paths."""
     checkpointer = StandardCheckpointer()
     leaves = {}
     for item in ("variables", "optimizer"):
         tree = checkpointer.restore(folder / item)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             leaves[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
-    return int(folder.name), leaves
+    return leaves
 
 
 def _assert_same(a, b):
@@ -209,6 +220,57 @@ def test_a_checkpoint_beyond_the_last_step_is_refused(config, data, tmp_path):
     config.train.steps = 5
     with pytest.raises(ValueError, match=r"of step 6, beyond config.train.steps = 5"):
         loop.train(config, tmp_path, data.training_data())
+
+
+STAGED = "heads:2, 5+:4, all"  # the toy's second layer, its first, both
+
+
+def _train_staged(config, workdir, steps):
+    """Trains in stages with all checkpoints kept; returns the arrays of each, by step."""
+    config.train.update(
+        layers=STAGED, steps=steps, keep_checkpoints=9, checkpoint_every=1, eval_every=0
+    )
+    loop.train(config, workdir, _Data().training_data())
+    return {int(path.name): _arrays(path) for path in (workdir / "checkpoints").iterdir()}
+
+
+def test_each_stage_trains_its_layers_alone(config, toy, tmp_path, capsys):
+    _, variables, _ = toy
+    states = _train_staged(config, tmp_path, 6)
+    said = capsys.readouterr().out
+    assert "step 2: what is trained changes to 5+" in said
+    assert "step 4: what is trained changes to all" in said
+    assert said.count("compiled in") == 6  # both buckets in each stage
+
+    def moved(layer, begin, end):
+        key = f"variables['params']['{layer}']['kernel']"
+        before = states[begin][key] if begin else variables["params"][layer]["kernel"]
+        return bool((states[end][key] != np.asarray(before)).any())
+
+    moves = [
+        (moved("frozen", begin, end), moved("trained", begin, end))
+        for begin, end in ((0, 2), (2, 4), (4, 6))
+    ]
+    assert moves == [(False, True), (True, False), (True, True)]
+
+
+def test_resuming_around_the_end_of_a_stage_gives_the_same_bits(config, tmp_path):
+    whole = _train_staged(config, tmp_path / "whole", 6)
+    for step in (1, 2, 3, 4):
+        part = _train_staged(config, tmp_path / str(step), step)
+        assert part[step].keys() == whole[step].keys()  # at the end still the old optimiser state
+        resumed = _train_staged(config, tmp_path / str(step), 6)
+        for key, array in whole[6].items():
+            np.testing.assert_array_equal(resumed[6][key], array, err_msg=f"{step} {key}")
+    kept = [sum("trace" in key for key in whole[step]) for step in (2, 3, 4, 5)]
+    assert kept == [2, 2, 2, 4]  # momenta, of a kernel and a bias each layer
+
+
+def test_other_stages_are_refused_when_resuming(config, tmp_path):
+    _train_staged(config, tmp_path, 1)
+    config.train.layers = "heads:3, all"
+    with pytest.raises(ValueError, match=r"train.layers: 'heads:2, 5\+:4, all' -> 'heads:3, all'"):
+        loop.train(config, tmp_path, _Data().training_data())
 
 
 @pytest.mark.parametrize("key", ["steps", "log_every", "checkpoint_every", "eval_every"])

@@ -34,5 +34,6 @@ def test_describe_says_what_will_run(tiny_config, one_device_mesh):
         "2 images a step, 2 from this process",
         "64x64",
         "8 steps = 1.3 epochs of 12 images",
+        "layers     2+",
     ):
         assert part in text

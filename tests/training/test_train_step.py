@@ -100,7 +100,7 @@ def test_compiles_once_for_each_bucket(toy_step):
 def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh, random_batch):
     model = make_model(tiny_config.model, 3)
     variables = initial_variables(model, jax.random.key(0))
-    trainable = trainable_mask(variables["params"], tiny_config.model)
+    trainable = trainable_mask(variables["params"], tiny_config.model, "2+")
     schedule = make_schedule(tiny_config.train)
     optimizer = make_optimizer(tiny_config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
@@ -115,7 +115,7 @@ def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh
 def test_the_detector_trains_and_keeps_its_frozen_stem(tiny_config, one_device_mesh, random_batch):
     model = make_model(tiny_config.model, 3)
     variables = initial_variables(model, jax.random.key(0))
-    trainable = trainable_mask(variables["params"], tiny_config.model)
+    trainable = trainable_mask(variables["params"], tiny_config.model, "2+")
     assert not all(jax.tree.leaves(trainable))
     tiny_config.train.update(learning_rate=0.02, warmup_steps=0)
     schedule = make_schedule(tiny_config.train)

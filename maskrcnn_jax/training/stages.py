@@ -1,0 +1,126 @@
+"""Which parameters are trained when: `config.train.layers`.
+
+    3+                              from the first step to the last
+    heads:2000, 4+:6000, all        until step 2000, until step 6000, to the end
+
+A stage begins with a new state of the optimiser, as if the run had been started again from its
+weights; the learning rate follows the steps of the whole run. `models/trainable.py` says what the
+words mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.models.trainable import LAYERS, trainable_mask
+from maskrcnn_jax.training import sharding
+from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
+from maskrcnn_jax.training.state import TrainState
+from maskrcnn_jax.training.train_step import TrainStep, make_train_step
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A part of a run in which the same parameters are trained.
+
+    Attributes:
+        layers: a key of `LAYERS`.
+        start: steps done before it.
+        trainable: pytree of bool like the parameters.
+        optimizer: of these.
+        train_step: compiled when it is first called.
+    """
+
+    layers: str
+    start: int
+    trainable: Any
+    optimizer: optax.GradientTransformation
+    train_step: TrainStep
+
+
+def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -> tuple[Stage, ...]:
+    """Returns the stages of a run, in their order.
+
+    Args:
+        config: the whole configuration.
+        model: the detector.
+        params: its parameters, or their shapes.
+        mesh: of the devices.
+
+    Raises:
+        ValueError: where the configuration makes no stages, no optimiser or no schedule.
+    """
+    schedule = make_schedule(config.train)
+    stages = []
+    for layers, start in parse(config.train.layers):
+        trainable = trainable_mask(params, config.model, layers)
+        optimizer = make_optimizer(config.train, _after(start, schedule), trainable)
+        step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
+        stages.append(Stage(layers, start, trainable, optimizer, step))
+    return tuple(stages)
+
+
+def parse(text: str) -> list[tuple[str, int]]:
+    """Returns the layers of each stage that `config.train.layers` names, and the step before it.
+
+    Raises:
+        ValueError: for unknown layers, or steps that are missing, surplus or not increasing.
+    """
+    stages, start = [], 0
+    parts = [part.strip() for part in text.split(",")]
+    for number, part in enumerate(parts, 1):
+        layers, colon, until = (word.strip() for word in part.partition(":"))
+        if layers not in LAYERS:
+            _refuse(text, f"{layers!r} is none of them")
+        stages.append((layers, start))
+        if number == len(parts):
+            if colon:
+                _refuse(text, f"the last stage goes to the end of the run; take {until!r} away")
+        elif until.isdecimal() and int(until) > start:
+            start = int(until)
+        else:
+            _refuse(
+                text, f"{part!r} must end in a step above {start}, like {layers}:{start + 1000}"
+            )
+    return stages
+
+
+def stage_at(stages: Sequence[Stage], step: int) -> Stage:
+    """Returns the stage that makes the next step when `step` of them are done."""
+    return [stage for stage in stages if stage.start <= step][-1]
+
+
+def stage_of_state(stages: Sequence[Stage], step: int) -> Stage:
+    """Returns the stage of which the state after `step` steps is: that of the last of them.
+
+    At the end of a stage it is still that stage's; the change is made before the next step.
+    """
+    return stage_at(stages, max(step - 1, 0))
+
+
+def _after(start: int, schedule: optax.Schedule) -> optax.Schedule:
+    """Returns the schedule for an optimiser that counts its steps from the start of its stage."""
+    return lambda count: schedule(count + start)
+
+
+def entered(stage: Stage, state: TrainState, mesh: Mesh) -> TrainState:
+    """Returns the state with which a later stage begins; the one given is donated."""
+    renewed = jax.jit(
+        lambda state: state.replace(opt_state=stage.optimizer.init(state.params)),
+        out_shardings=sharding.state_sharding(mesh),
+        donate_argnums=0,
+    )
+    return renewed(state)
+
+
+def _refuse(text: str, fault: str) -> None:
+    raise ValueError(
+        f"config.train.layers is {text!r}: {fault}. Give one of {', '.join(LAYERS)}, or stages "
+        f"such as 'heads:2000, 4+:6000, all'"
+    )
