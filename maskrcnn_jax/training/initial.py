@@ -15,7 +15,7 @@ A work directory with a checkpoint is gone on from in any case, and `config.init
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.pretrained import convert, downloads
 from maskrcnn_jax.pretrained.sources import belonging
 from maskrcnn_jax.training import config_json
 from maskrcnn_jax.training.checkpoint import LAST, load_for_inference, metadata_to_resume
@@ -43,7 +44,7 @@ _NEEDED_BY = {
 
 
 @dataclass(frozen=True)
-class Weights:
+class InitialWeights:
     """Weights to start from.
 
     Attributes:
@@ -77,7 +78,7 @@ class Start:
         lines: what the user should know.
     """
 
-    weights: Weights | None = None
+    weights: InitialWeights | None = None
     parts: tuple[str, ...] = ()
     record: dict[str, Any] | None = None
     lines: tuple[str, ...] = ()
@@ -178,7 +179,7 @@ def _apply(config: ConfigDict, keys: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _read(init: str) -> Weights:
+def _read(init: str) -> InitialWeights:
     """Reads what `config.init` names, and holds it against the prefix."""
     prefix, _, name = init.partition(":")
     if prefix not in ("imagenet", "coco"):
@@ -192,18 +193,17 @@ def _read(init: str) -> Weights:
     return weights if prefix == "coco" else _backbone_of(weights)
 
 
-def _read_any(name: str) -> Weights:
+def _read_any(name: str) -> InitialWeights:
     if not name:
         raise ValueError("it is empty; give none for new parameters")
-    folder, _, which = name.rpartition("@")
-    if Path(name).is_dir():
-        return _own(name, "last")
+    path = Path(name).expanduser()
+    folder, _, which = str(path).rpartition("@")
+    if path.is_dir():
+        return _own(path, "last")
     if folder and Path(folder).is_dir():
-        return _own(folder, which)
-    if Path(name).is_file():
-        return _foreign(Path(name))
-    from maskrcnn_jax.pretrained import downloads
-
+        return _own(Path(folder), which)
+    if path.is_file():
+        return _foreign(path)
     if name in downloads.NAMES:
         return _foreign(downloads.fetch(name))
     raise FileNotFoundError(
@@ -212,15 +212,15 @@ def _read_any(name: str) -> Weights:
     )
 
 
-def _own(workdir: str, which: str) -> Weights:
+def _own(workdir: Path, which: str) -> InitialWeights:
     """Returns the weights of a run of ours."""
     variables, metadata = load_for_inference(workdir, which)
     variables = jax.device_get(variables)
     config_model = ConfigDict(metadata["config"]["model"])
-    return Weights(
+    return InitialWeights(
         kind="maskrcnn_jax",
         part="detector",
-        file=f"{Path(workdir).absolute()}, step {metadata['step']}",
+        file=f"{workdir.absolute()}, step {metadata['step']}",
         sha256=_digest(variables),
         variables=variables,
         model=belonging(config_model, "detector"),
@@ -228,31 +228,21 @@ def _own(workdir: str, which: str) -> Weights:
     )
 
 
-def _foreign(path: Path) -> Weights:
+def _foreign(path: Path) -> InitialWeights:
     """Returns the weights in a file of another project."""
-    from maskrcnn_jax.pretrained import convert
-
     read = convert.load(path)
-    return Weights(
-        kind=read.kind,
-        part=read.part,
-        file=str(path.absolute()),
-        sha256=read.sha256,
-        variables=read.variables,
-        model=read.model,
-        class_names=read.class_names,
-    )
+    file = str(path.absolute())
+    model, names = read.model, read.class_names
+    return InitialWeights(read.kind, read.part, file, read.sha256, read.variables, model, names)
 
 
-def _backbone_of(weights: Weights) -> Weights:
+def _backbone_of(weights: InitialWeights) -> InitialWeights:
     variables = {
         name: {"backbone": tree["backbone"]}
         for name, tree in weights.variables.items()
         if "backbone" in tree
     }
-    return Weights(
-        **{**vars(weights), "part": "backbone", "variables": variables, "class_names": ()}
-    )
+    return replace(weights, part="backbone", variables=variables, class_names=())
 
 
 def _digest(variables: Any) -> str:

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskrcnn_jax.training import checkpoint_format
+from maskrcnn_jax.pretrained import convert, downloads
+from maskrcnn_jax.pretrained.weight_files import sha256
 from maskrcnn_jax.training.checkpoint import Checkpoints
 from maskrcnn_jax.training.initial import begin
-from maskrcnn_jax.training.merge import PARTS
+from maskrcnn_jax.training.merge import PARTS, check_fit
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 from tests.end_to_end.tiny import get_config
+from tests.pretrained.narrow import narrow_model, random_state, write
 
 CLASSES = ("circle", "rectangle", "triangle")
 
@@ -51,6 +53,19 @@ def run(tmp_path_factory):
 @pytest.fixture
 def config():
     return get_config()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A narrow detector and its backbone alone, as torchvision would write them."""
+    folder = tmp_path_factory.mktemp("files")
+    state = random_state(narrow_model("v1"))
+    prefix = "backbone.body."
+    backbone = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return {
+        "detector": write(folder / "detector.safetensors", state),
+        "backbone": write(folder / "resnet18.safetensors", backbone),
+    }
 
 
 def _numbers(start):
@@ -142,6 +157,55 @@ def test_coco_takes_a_detector(config, run, tmp_path):
     assert begin(config, tmp_path)[1].parts == PARTS
 
 
+def test_a_detector_of_another_project(config, files, tmp_path):
+    config.init = str(files["detector"])
+    resolved, start = begin(config, tmp_path)
+    assert start.parts == PARTS
+    assert start.weights.class_names == ("class_1", "class_2")
+    assert start.record["kind"] == "torchvision_v1"
+    assert start.record["file"] == config.init
+    assert start.record["sha256"] == sha256(files["detector"])
+    assert resolved.model.backbone.width == 4
+    assert resolved.model.backbone.norm_eps == 0.0
+    assert "model.backbone.norm: 'gn' -> 'frozen_bn', as the weights need" in start.lines
+    shapes = abstract_variables(make_model(resolved.model, 3))
+    check_fit(shapes, start.weights.variables, start.parts, "")
+
+    config.init = f"imagenet:{config.init}"
+    resolved, start = begin(config, tmp_path)
+    assert start.parts == ("backbone",)
+    assert resolved.model.fpn.channels == config.model.fpn.channels
+
+
+def test_a_backbone_of_another_project(config, files, tmp_path):
+    for init in (str(files["backbone"]), f"imagenet:{files['backbone']}"):
+        config.init = init
+        resolved, start = begin(config, tmp_path)
+        assert start.parts == ("backbone",)
+        assert start.weights.class_names == ()
+        assert start.record["kind"] == "torchvision_resnet"
+        shapes = abstract_variables(make_model(resolved.model, 3))
+        check_fit(shapes, start.weights.variables, start.parts, "")
+    config.init = f"coco:{files['backbone']}"
+    with pytest.raises(ValueError, match=r"is a backbone \(torchvision_resnet\), no detector"):
+        begin(config, tmp_path)
+
+
+def test_published_weights_are_fetched_by_their_name(config, files, tmp_path, monkeypatch):
+    fetched = []
+
+    def fetch(name):
+        fetched.append(name)
+        return files["backbone"]
+
+    monkeypatch.setattr(downloads, "fetch", fetch)
+    for config.init in ("imagenet_torchvision_r18", "imagenet:imagenet_torchvision_r18"):
+        _, start = begin(config, tmp_path)
+        assert start.record["from"] == config.init
+        assert start.record["file"] == str(files["backbone"])
+    assert fetched == ["imagenet_torchvision_r18"] * 2
+
+
 def test_a_run_goes_on_with_what_it_began_with(config, run, tmp_path):
     config.init = str(run)
     resolved, start = begin(config, tmp_path)
@@ -173,17 +237,17 @@ def test_last_needs_a_checkpoint(config, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_weights_alone_are_no_run_to_go_on_with(config, tmp_path, monkeypatch):
-    items = checkpoint_format.items
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            checkpoint_format, "items", lambda state: {"variables": items(state)["variables"]}
-        )
-        _save(tmp_path, config)
-    with pytest.raises(ValueError, match=f"--config.init={tmp_path} and another --workdir"):
-        begin(config, tmp_path)
-    config.init = str(tmp_path)
-    assert _numbers(begin(config, tmp_path / "other")[1]) == {3.0}
+def test_converted_weights_are_no_run_to_go_on_with(config, files, tmp_path):
+    out = tmp_path / "converted"
+    convert.write_checkpoint(convert.load(files["detector"]), out)
+    with pytest.raises(ValueError, match=f"--config.init={out} and another --workdir"):
+        begin(config, out)
+    config.init = str(out)
+    resolved, converted = begin(config, tmp_path / "new")
+    config.init = str(files["detector"])
+    same, direct = begin(config, tmp_path / "new")
+    assert resolved.model.to_dict() == same.model.to_dict()
+    np.testing.assert_equal(converted.weights.variables, direct.weights.variables)
 
 
 @pytest.mark.parametrize(
