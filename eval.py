@@ -5,7 +5,9 @@
     python eval.py --workdir=runs/coco --config=configs/coco.py --config.data.val.root=DIR
 
 The configuration is the one in the checkpoint, of which single keys can be changed, or else the
-one given. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json, detections.json, pictures/.
+one given. The model may know more classes than the data set has: they are matched by name, and what
+it takes for any other class is left out. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json,
+detections.json, pictures/.
 """
 
 import math
@@ -19,7 +21,9 @@ from ml_collections import ConfigDict, config_flags
 
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_data, left_out
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
+from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.checkpoint import load_for_inference
@@ -38,12 +42,8 @@ def run(config_arguments: list[str]) -> str:
     variables, metadata = load_for_inference(_WORKDIR.value, _CHECKPOINT.value)
     config = configuration(metadata["config"], config_arguments)
     dataset = check.checked(datasets.load(config.data, "val"), config.data)
-    if tuple(dataset.class_names) != tuple(metadata["class_names"]):
-        raise ValueError(
-            f"{dataset.name} has the classes {', '.join(dataset.class_names)}; the model was "
-            f"trained for {', '.join(metadata['class_names'])}. Give the data set it was meant for"
-        )
-    model = make_model(config.model, len(dataset.class_names))
+    table = class_table(metadata["class_names"], dataset.class_names)
+    model = make_model(config.model, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), f"{_WORKDIR.value} (variables)")
     check_settings(config, dataset)
     # As many of the devices as can have equal shares of a batch.
@@ -51,8 +51,12 @@ def run(config_arguments: list[str]) -> str:
     mesh = sharding.make_mesh(ConfigDict({"data": devices}))
     variables = jax.device_put(variables, sharding.state_sharding(mesh))
     out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")
-    evaluate(make_predict_step(model, mesh), variables, dataset, config, out_dir)
-    return f"{(out_dir / 'report.txt').read_text()}\nstep {metadata['step']}; written to {out_dir}"
+    predict_step = in_classes_of_data(make_predict_step(model, mesh), table)
+    evaluate(predict_step, variables, dataset, config, out_dir)
+    lines = [(out_dir / "report.txt").read_text()]
+    if others := left_out(metadata["class_names"], table):
+        lines.append(f"left out, as the data set has no such class: {', '.join(others)}")
+    return "\n".join([*lines, f"step {metadata['step']}; written to {out_dir}"])
 
 
 def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
@@ -81,9 +85,7 @@ def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
             config_flags.DEFINE_config_dict("config", ConfigDict(saved), **options)
         strange = values(["eval.py", *arguments])[1:]
     except AttributeError as error:
-        cause = error.args[0]  # a KeyError whose text is the key, and a key that is like it
-        text = cause.args[0] if isinstance(cause, KeyError) else cause
-        raise ValueError(f"the configuration has no key {text}") from error
+        raise ValueError(unknown_key(error)) from error
     if strange:
         raise ValueError(f"unexpected arguments: {' '.join(strange)}")
     return values.config

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets, pipeline
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
+from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.training import initial, loop, sharding
 from maskrcnn_jax.training.interrupts import Interrupted
@@ -89,9 +90,7 @@ def _parse(arguments: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(arguments)
     except AttributeError as error:
-        cause = error.args[0]  # a KeyError whose text is the key, and a key that is like it
-        text = cause.args[0] if isinstance(cause, KeyError) else cause
-        print(f"error: the configuration has no key {text}", file=sys.stderr)
+        print(f"error: {unknown_key(error)}", file=sys.stderr)
         sys.exit(2)
 
 
