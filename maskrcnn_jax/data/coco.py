@@ -17,11 +17,13 @@ from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.data import rle
 from maskrcnn_jax.data.annotation_files import read_json
-from maskrcnn_jax.data.images import MAX_PIXELS, image_size
+from maskrcnn_jax.data.images import MAX_PIXELS, check_stated_size, image_size
 from maskrcnn_jax.data.outlines import is_number
 from maskrcnn_jax.data.paths import existing, path_in
 from maskrcnn_jax.data.records import Dataset, Fault, make_record, raise_errors, read_image_file
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation, to_rle
+
+_MOST_OUTSIDE = 10  # image sides from the origin to a polygon's corner
 
 
 def read(
@@ -141,8 +143,7 @@ def _images(
             size = entry.get("height"), entry.get("width")
             if size == (None, None):
                 size = image_size(path, max_pixels)
-            elif not all(type(v) is int and v > 0 for v in size):
-                raise ValueError(f"height and width are {size}; expected whole numbers above 0")
+            check_stated_size(*size, max_pixels)
             found[entry["id"]] = (entry["id"], path, *size)
         except (ValueError, OSError) as error:
             name = entry.get("id", f"number {number}") if isinstance(entry, dict) else number
@@ -180,7 +181,8 @@ def _instances(
                 raise ValueError(f"it is {entry!r}; expected an object")
             annotation_id = entry.get("id", number)
             where = f"{source}: annotation {annotation_id}"
-            if type(annotation_id) is not int or annotation_id in seen:
+            is_id = type(annotation_id) is int and abs(annotation_id) < 2**63
+            if not is_id or annotation_id in seen:
                 raise ValueError("its 'id' is not a whole number, or is that of an earlier one")
             seen.add(annotation_id)
             image_id = entry.get("image_id")
@@ -250,7 +252,7 @@ def _segmentation(given: Any, height: int, width: int, warnings: list[str]) -> S
     parts, reasons = [], []
     for polygon in given:
         try:
-            parts.append(_polygon(polygon))
+            parts.append(_polygon(polygon, _MOST_OUTSIDE * max(height, width)))
         except ValueError as error:
             reasons.append(str(error))
     if not parts:
@@ -259,8 +261,11 @@ def _segmentation(given: Any, height: int, width: int, warnings: list[str]) -> S
     return Polygons(parts)
 
 
-def _polygon(given: Any) -> np.ndarray:
-    """Returns a polygon's corners, [k, 2] float64 (x, y)."""
+def _polygon(given: Any, most: float) -> np.ndarray:
+    """Returns a polygon's corners, [k, 2] float64 (x, y), none of them further out than `most`.
+
+    Filling takes time and memory by the length of the outline, whatever the size of the image.
+    """
     if not isinstance(given, list) or len(given) < 6 or len(given) % 2:
         length = f"{len(given)} numbers" if isinstance(given, list) else repr(given)
         raise ValueError(f"a polygon has {length}; expected x, y of at least three corners")
@@ -268,6 +273,9 @@ def _polygon(given: Any) -> np.ndarray:
         corners = np.array(given, np.float64)
     except (TypeError, ValueError, OverflowError):
         corners = np.empty(0)
-    if corners.ndim != 1 or not np.isfinite(corners).all() or not len(corners):
+    furthest = np.abs(corners).max() if corners.ndim == 1 and len(corners) else np.nan
+    if not np.isfinite(furthest):
         raise ValueError("a polygon is not a list of finite numbers [x1, y1, x2, y2, ...]")
+    if furthest > most:
+        raise ValueError(f"a polygon reaches {furthest:g}, far out of its image")
     return corners.reshape(-1, 2)

@@ -117,6 +117,23 @@ def image_size(
     return (width, height) if swapped else (height, width)
 
 
+def check_stated_size(height: object, width: object, max_pixels: int) -> None:
+    """Raises ValueError if what annotations give as the size of an image cannot be one.
+
+    Args:
+        height, width: as they stand in the file.
+        max_pixels: an image of more pixels is refused.
+    """
+    if not all(type(side) is int and side > 0 for side in (height, width)):
+        raise ValueError(
+            f"height and width are {(height, width)!r:.80}; expected whole numbers above 0"
+        )
+    if height * width > max_pixels:
+        raise ValueError(
+            f"it has {height} x {width} pixels, more than the {max_pixels} of data.max_pixels"
+        )
+
+
 def read_mask(
     path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None
 ) -> np.ndarray:

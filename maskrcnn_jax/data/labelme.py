@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.data.annotation_files import read_json
-from maskrcnn_jax.data.images import MAX_PIXELS, image_size, read_image
+from maskrcnn_jax.data.images import MAX_PIXELS, check_stated_size, image_size, read_image
 from maskrcnn_jax.data.instances import class_number, class_numbers, instance, union
 from maskrcnn_jax.data.labelme_shapes import part
 from maskrcnn_jax.data.paths import existing, files_in, path_in
@@ -87,6 +87,8 @@ def read(
         except (ValueError, OSError) as error:
             if name in wanted:
                 faults.append(Fault(f"{folder}/{file}", str(error), image_id=name))
+    if not found:
+        raise ValueError(f"{folder} has no usable JSON file; {faults[0].where}: {faults[0].reason}")
     labels = (shape.get("label") for entry in found.values() for shape in entry.shapes.values())
     numbers = class_numbers(class_names, (n for n in labels if isinstance(n, str) and n))
     used = {name: entry for name, entry in found.items() if name in wanted}
@@ -118,8 +120,8 @@ def _load(
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise ValueError("it has no list 'shapes', and so is not labelme's; move it elsewhere")
     size = content.get("imageHeight"), content.get("imageWidth")
-    if size != (None, None) and not all(type(side) is int and side > 0 for side in size):
-        raise ValueError(f"imageHeight and imageWidth are {size}; expected whole numbers above 0")
+    if size != (None, None):
+        check_stated_size(*size, max_pixels)
     try:
         image = _image_path(folder, file, images, content.get("imagePath"))
         if not os.path.isfile(image):

@@ -74,6 +74,8 @@ def read(
         except (ValueError, OSError) as error:
             if name in wanted:
                 faults.append(Fault(f"{folder}/{name}", str(error), image_id=name))
+    if not labels:
+        raise ValueError(f"{folder} has no usable image; {faults[0].where}: {faults[0].reason}")
     found = (_stem(label) for texts in labels.values() for label in texts[1:] if label != _IGNORED)
     numbers = class_numbers(class_names, found)
     usable = [name for name in wanted if name in labels]

@@ -25,11 +25,11 @@ def compress(counts: object, height: int, width: int) -> bytes:
     if isinstance(counts, str | bytes):
         text = counts.encode() if isinstance(counts, str) else counts
         lengths = run_lengths(text)
-    elif isinstance(counts, list) and all(type(count) is int for count in counts):
+    elif isinstance(counts, list) and all(type(c) is int and abs(c) < 2**32 for c in counts):
         text = None
         lengths = np.array(counts, np.int64)
     else:
-        raise ValueError("run lengths are neither text nor a list of whole numbers")
+        raise ValueError("run lengths are neither text nor a list of whole numbers below 2^32")
     if np.any(lengths < 0):
         raise ValueError("a run of the mask has a negative length")
     if lengths.sum() != height * width:

@@ -182,6 +182,7 @@ def test_image_is_found_from_the_json_file(write, write_picture):
         (dict(imageHeight=0), r"are \(0, 60\)"),
         (dict(imageHeight="40"), r"are \('40', 60\)"),
         (dict(imageHeight=None), r"are \(None, 60\)"),
+        (dict(imageHeight=2**40), "pixels, more than the 100000000 of data.max_pixels"),
         (dict(shapes=None), "has no list 'shapes'"),
         (dict(imagePath="../b.png", imageData="no base64"), "imageData is not an image file in"),
         (dict(imagePath="../b.png", imageData="AAAA"), "not a readable image"),
@@ -221,7 +222,7 @@ def test_image_may_lie_in_the_json_file(write, tmp_path):
     np.testing.assert_array_equal(dataset.read_image(inside), pixels)
     np.testing.assert_array_equal(dataset.read_image(beside), np.full((40, 60, 3), 128))
     assert check.check(dataset) == []
-    with pytest.raises(ValueError, match=r"a\.json has 60 x 40 pixels, more than the 99"):
+    with pytest.raises(ValueError, match=r"a\.json: it has 40 x 60 pixels, more than the 99"):
         labelme.read(folder, max_pixels=99, on_error="raise")
     write({}, image=False, imagePath="../a.png", imageData=data, imageWidth=61)
     with pytest.raises(ValueError, match=r"its imageData is 40 x 60 .*are 40 x 61"):

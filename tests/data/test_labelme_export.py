@@ -100,3 +100,8 @@ def test_faulty_number_is_left_out_and_named(write):
 def test_folder_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no image in this format"):
         labelme_export.read(tmp_path)
+
+
+def test_folder_without_a_usable_image_is_refused(write):
+    with pytest.raises(ValueError, match=r"has no usable image; .*a_json: .*has label_names None"):
+        labelme_export.read(write(yaml="names: [a]"))

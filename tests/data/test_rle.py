@@ -39,6 +39,7 @@ def test_agrees_with_pycocotools():
         ([], "add up to 0"),
         ([-5, 25], "negative"),
         ([10.0, 10.0], "neither"),
+        ([2**64, 20], "neither"),
         (None, "neither"),
         ("", "cut short"),
         ("132P", "cut short"),
