@@ -115,14 +115,16 @@ _MATTERPORT = {
     "rpn.nms": "joint",
     "rpn.clip": "input",
     "rpn.min_size": 0.0,
-    "rpn.pre_nms_top_n_train": 400,
-    "rpn.pre_nms_top_n_eval": 400,
+    "rpn.pre_nms_top_n_train": 100,
+    "rpn.pre_nms_top_n_eval": 100,
     "rpn.post_nms_top_n_train": 120,
     "rpn.post_nms_top_n_eval": 120,
     "roi.samples_per_image": 124,
+    "roi.positive_iou": 0.1,  # else only the true boxes themselves are
+    "roi.negative_iou": 0.1,
     "roi.pooling": "crop_and_resize",
     "roi.canonical_level": 4.5,
-    "roi.canonical_size": 56 * (63 * 95 / (64 * 96)) ** 0.5,
+    "roi.canonical_size": 28 * (63 * 95 / (64 * 96)) ** 0.5,
     "box_head.convs": 0,
     "box_head.dense_norm": "frozen_bn",
     "box_head.norm_eps": 1e-3,
@@ -130,7 +132,7 @@ _MATTERPORT = {
     "mask_head.norm_eps": 1e-3,
     "detections.classes": "best",
     "detections.min_size": 0.0,
-    "detections.max_per_image": 30,
+    "detections.max_per_image": 100,
 }
 
 

@@ -80,6 +80,23 @@ def test_same_padding_moves_the_windows_of_an_even_side():
     assert max_pool(row, "same").ravel().tolist() == [2, 4, 5]
 
 
+def test_the_stem_pools_as_it_is_told():
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    model = ResNet(18, width=8)
+    variables = jax.jit(model.init)(KEY, image)
+    stem = jax.jit(lambda v, x: jax.nn.relu(model.bind(v).stem(x)))(variables, image)
+    pooled = {padding: max_pool(stem, padding) for padding in ("symmetric", "same")}
+
+    def after_pooling(x):
+        blocks = model.bind(variables).stage["c2"]
+        return blocks[1](blocks[0](x))
+
+    for padding, x in pooled.items():
+        features = jax.jit(model.clone(pool_padding=padding).apply)(variables, image)
+        np.testing.assert_allclose(features["c2"], jax.jit(after_pooling)(x), atol=1e-5)
+    assert np.abs(pooled["symmetric"] - pooled["same"]).max() > 0.1
+
+
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"depth is 20.*18, 34, 50, 101, 152"):
         shapes(ResNet(20))

@@ -170,6 +170,20 @@ def test_bfloat16_is_for_layers_and_float32_for_the_rest(tiny, tiny_config, batc
     np.testing.assert_allclose(stages["c5"].astype(np.float32), expected["c5"], atol=0.1 * scale)
 
 
+def test_every_part_gets_its_own_epsilon(tiny_config):
+    tiny_config.fpn.norm = "bn"
+    tiny_config.box_head.dense_norm = "bn"
+    for i, part in enumerate(("backbone", "fpn", "box_head", "mask_head"), start=1):
+        tiny_config[part].norm_eps = i / 1000
+    model = MaskRCNN(FrozenConfigDict(tiny_config), 3).bind({})
+    assert model.backbone.stem.norm_layer.epsilon == 0.001
+    for layers in (model.fpn.lateral, model.fpn.output):
+        assert {layer.norm_layer.epsilon for layer in layers.values()} == {0.002}
+    assert model.box_head.conv[0].norm_layer.epsilon == 0.003
+    assert model.box_head.dense_norm_layer[0].epsilon == 0.003
+    assert model.mask_head.conv[0].norm_layer.epsilon == 0.004
+
+
 def test_normalized_by_hand():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[..., 0], image[..., 1], image[..., 2] = 10, 20, 30

@@ -33,12 +33,22 @@ def test_the_image_is_black_around(tiny_matterport, batch):
     np.testing.assert_allclose(stages["image"][1], expected, atol=1e-5)
 
 
+def test_anchors(tiny_matterport, batch):
+    _, stages = tiny_matterport.predict(batch["image"], batch["image_size"])
+    pyramid = {level: stages[level] for level in LEVELS}
+    _, anchors, _ = tiny_matterport.model.apply(
+        tiny_matterport.variables, pyramid, batch["image_size"], SHAPE, "eval", method="_proposals"
+    )
+    ours = matterport.normalised(anchors + matterport.SHIFT, SHAPE)
+    np.testing.assert_allclose(ours, _anchors(stages, tiny_matterport.config), atol=1e-6)
+
+
 def test_proposals(tiny_matterport, batch):
     _, stages = tiny_matterport.predict(batch["image"], batch["image_size"])
     anchors = _anchors(stages, tiny_matterport.config)
     for i in range(2):
         logits, deltas = (np.float64(stages[f"rpn_{name}"][i]) for name in ("logits", "deltas"))
-        expected, index = matterport.proposals(logits, deltas, anchors, 400, 120, 0.7)
+        expected, index = matterport.proposals(logits, deltas, anchors, 100, 120, 0.7)
         assert (index < 1152).any()  # of P2
         assert (index >= 1152).any()
         valid = stages["proposal_valid"][i]
@@ -66,7 +76,7 @@ def test_pooled_features(tiny_matterport, batch):
     _, stages = tiny_matterport.predict(batch["image"], batch["image_size"])
     pyramid = [np.float64(stages[level][0]) for level in LEVELS[:4]]
     boxes = stages["proposals"][0] / np.array([95, 63, 95, 63])
-    expected = matterport.pooled(pyramid, boxes, SHAPE, 7, canonical_size=56)
+    expected = matterport.pooled(pyramid, boxes, SHAPE, 7, canonical_size=28)
     np.testing.assert_allclose(stages["box_features"][0], expected, atol=1e-4)
 
 
@@ -103,7 +113,7 @@ def test_masks_are_pooled_in_the_networks_coordinates(tiny_matterport, batch):
     detections, stages = tiny_matterport.predict(batch["image"], batch["image_size"])
     pyramid = [np.float64(stages[level][0]) for level in LEVELS[:4]]
     boxes = matterport.normalised(detections.boxes[0][detections.valid[0]], SHAPE)
-    expected = matterport.pooled(pyramid, boxes, SHAPE, 14, canonical_size=56)
+    expected = matterport.pooled(pyramid, boxes, SHAPE, 14, canonical_size=28)
     np.testing.assert_allclose(stages["mask_features"][0][detections.valid[0]], expected, atol=2e-3)
 
 
@@ -111,14 +121,20 @@ def test_a_training_step(tiny_matterport, batch):
     step = tiny_matterport.step(batch)
     _assert_finite((step.losses, step.gradients, step.batch_stats))
     assert all(loss > 0 for loss in step.losses.values())
-    # True boxes are among the RoIs, in the network's coordinates; their masks fill the grid.
-    rois, valid = step.stages["rois"][0], step.stages["roi_valid"][0]
-    for slot in (0, 1):
-        is_own = (rois == batch["gt_boxes"][0, slot] - matterport.SHIFT).all(axis=1) & valid
-        assert is_own.sum() == 1
-        box = jnp.asarray(batch["gt_boxes"][0, slot])[None]
-        mask = crop_targets(batch["gt_masks"][0, slot][None], box, box, np.zeros(1, int), 28)
-        np.testing.assert_allclose(step.stages["mask_targets"][0][is_own], mask, atol=1e-5)
+    stages = jax.tree.map(lambda x: x[0], step.stages)
+    for slot in (0, 1):  # true boxes are among the RoIs, in the network's coordinates
+        is_own = (stages["rois"] == batch["gt_boxes"][0, slot] - matterport.SHIFT).all(axis=1)
+        assert (is_own & stages["roi_valid"]).sum() == 1
+    positive = stages["mask_valid"]
+    assert positive.sum() > 2
+    expected = crop_targets(  # of boxes in pixels
+        jnp.asarray(batch["gt_masks"][0]),
+        jnp.asarray(batch["gt_boxes"][0]),
+        jnp.asarray(stages["rois"][positive] + np.float32(matterport.SHIFT)),
+        stages["roi_matched"][positive],
+        28,
+    )
+    np.testing.assert_allclose(stages["mask_targets"][positive], expected, atol=1e-5)
 
 
 def test_only_what_is_frozen_gets_no_gradient(tiny_matterport, batch):
