@@ -215,7 +215,8 @@ def test_loading_for_inference(trained, tiny_config):
 
 def test_an_older_configuration_is_read_under_todays_keys(checkpoints, state):
     config = checkpoints._metadata["config"]
-    del config["train"]["layers"], config["init"]
+    del config["train"]["layers"], config["init"], config["data"]["augment"]
+    config["data"]["flip"] = 0.25
     for trained, layers in ((0, "heads"), (3, "3+"), (5, "all")):
         config["model"]["backbone"]["trainable_stages"] = trained
         checkpoints.save(state, trained + 1, {})
@@ -224,6 +225,8 @@ def test_an_older_configuration_is_read_under_todays_keys(checkpoints, state):
         assert read["train"]["layers"] == layers
         assert read["init"] == "none"
         assert read["model"] == get_config().model.to_dict()
+        assert read["data"]["augment"] == {**get_config().data.augment.to_dict(), "flip": 0.25}
+        assert "flip" not in read["data"]
 
 
 def test_what_is_not_there_to_load_is_named(trained, tmp_path):
