@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.models.resnet import BLOCKS
 from maskrcnn_jax.pretrained.coco_classes import class_list
 from maskrcnn_jax.pretrained.mapping import Entry, Imported, import_arrays
 from maskrcnn_jax.pretrained.sources import Source, State, belonging, recognised
@@ -187,6 +188,9 @@ def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) ->
     config.lock()  # a key that does not exist is an error from here on
     config.update_from_flattened_dict({**source.model, "backbone.depth": source.depth(state)})
     _override(config, overrides)
+    if config.backbone.depth not in BLOCKS:
+        depths = ", ".join(map(str, BLOCKS))
+        raise ValueError(f"config.model.backbone.depth is {config.backbone.depth}, not {depths}")
     config.update_from_flattened_dict(_widths(state, source.table(config), config))
     _override(config, overrides)
     return config

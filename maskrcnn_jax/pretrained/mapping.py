@@ -128,14 +128,16 @@ def import_arrays(
     Args:
         state: name -> array.
         entries: the table.
-        expected: our variables, or their shapes; paths that the table lacks are not looked at.
+        expected: our variables, or their shapes; parts that the table lacks are not looked at.
         what: the weights, for the message.
         ignored: patterns (of whole names) that may be left behind.
 
     Raises:
-        ValueError: where names are missing or unknown, or shapes differ; it lists all of them.
+        ValueError: where names are missing or unknown, or shapes differ; it lists all of them. Or
+            where the model has layers for which the project has no names.
     """
     expected = flat(expected)
+    _check_table(entries, expected, what)
     missing, wrong, ours, mapped = [], [], {}, []
     for entry in entries:
         absent = [name for name in entry.names if name not in state]
@@ -190,6 +192,22 @@ def nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, dict]:
             node = node.setdefault(key, {})
         node[path[-1]] = leaf
     return tree
+
+
+def _check_table(
+    entries: Sequence[Entry], expected: Mapping[tuple[str, ...], Any], what: str
+) -> None:
+    """Checks that a table has every array of the parts it is of, and no other."""
+    parts = {entry.path[1] for entry in entries}
+    ours = {path for path in expected if path[1] in parts}
+    strange = ours ^ {entry.path for entry in entries}
+    if strange:
+        layers = sorted({".".join(path[1:-1]) for path in strange})
+        raise ValueError(
+            f"{what} cannot be of the model that config.model describes: their table has other "
+            f"arrays in {', '.join(layers)}. Leave the keys of these layers as this kind of "
+            f"weights has them"
+        )
 
 
 def _source_shapes(shape: tuple[int, ...], entry: Entry) -> tuple[tuple[int, ...], ...]:

@@ -176,6 +176,7 @@ def test_overrides_win(file):
         ({"backbon.norm_eps": 1e-5}, "no key 'backbon.norm_eps'"),
         ({"backbone.norm_eps": "small"}, "backbone.norm_eps cannot be 'small'"),
         ({"backbone": 3}, "backbone cannot be 3"),
+        ({"backbone.depth": 7}, "backbone.depth is 7, not 18, 34, 50, 101, 152"),
         ({"fpn.norm": "bn"}, r"missing .* backbone\.fpn\.inner_blocks\.0\.1\.weight"),
     ],
 )

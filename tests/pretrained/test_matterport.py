@@ -69,6 +69,21 @@ def test_anchors_saved_as_a_variable_are_left_behind():
     assert imported(weights, config_model(**WIDTHS)).left == ["anchors/Variable"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"rpn.convs": 2}, r"rpn\.conv_1\."),
+        ({"fpn.norm": "bn"}, r"fpn\.lateral_c2\.conv, fpn\.lateral_c2\.norm_layer, "),
+        ({"mask_head.norm": "none"}, r"mask_head\.conv_0\.conv, mask_head\.conv_0\.norm_layer, "),
+        ({"backbone.depth": 18}, r"backbone\.stage_c2_0\.conv3\.conv, "),
+    ],
+)
+def test_models_that_matterports_table_is_not_of(overrides, named):
+    model = config_model(**{**WIDTHS, **overrides})
+    with pytest.raises(ValueError, match=f"other arrays in {named}"):
+        imported(narrow_weights(), model)
+
+
 def test_faults_are_listed():
     weights = narrow_weights()
     del weights["bn4c_branch2b/moving_mean"], weights["res3a_branch1/bias"]
