@@ -5,7 +5,8 @@
     python eval.py --workdir=runs/coco --config=configs/coco.py --config.data.val.root=DIR
 
 The configuration is the one in the checkpoint, of which single keys can be changed, or else the
-one given. The model may know more classes than the data set has: they are matched by name, and what
+one given, which must have the keys of the model that belong to the weights as these need them. The
+model may know more classes than the data set has: they are matched by name, and what
 it takes for any other class is left out. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json,
 detections.json, pictures/.
 """
@@ -25,7 +26,8 @@ from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_data, lef
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.pretrained.sources import belonging
+from maskrcnn_jax.training import config_json, sharding
 from maskrcnn_jax.training.checkpoint import load_for_inference
 from maskrcnn_jax.training.checkpoint_format import check_structure
 from maskrcnn_jax.training.state import abstract_variables, make_model
@@ -88,7 +90,31 @@ def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
         raise ValueError(unknown_key(error)) from error
     if strange:
         raise ValueError(f"unexpected arguments: {' '.join(strange)}")
+    if files:
+        _check_dialect(values.config, saved, arguments)
     return values.config
+
+
+def _check_dialect(config: ConfigDict, saved: dict[str, Any], arguments: list[str]) -> None:
+    """Refuses a recipe in which the weights would mean something else than when they were trained.
+
+    Keys that have a flag of their own are meant so. A frozen batch norm gives what one that is not
+    frozen gives.
+    """
+    flagged = {argument.lstrip("-").split("=")[0] for argument in arguments}
+    keys = belonging(ConfigDict(saved["model"]), "detector")
+    checked = [key for key in keys if f"config.model.{key}" not in flagged]
+    faults = [
+        f"model.{key}: {old!r} -> {new!r}"
+        for key, old, new in config_json.differences(saved["model"], config.model)
+        if key in checked and {old, new} != {"bn", "frozen_bn"}
+    ]
+    if faults:
+        raise ValueError(
+            f"the weights were trained with another model than that of --config (checkpoint -> "
+            f"file): {'; '.join(faults)}. Leave --config out, since the checkpoint has its own, "
+            f"and change single keys: --config.data.val.root=DIR"
+        )
 
 
 def main(arguments: list[str]) -> None:

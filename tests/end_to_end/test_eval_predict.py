@@ -115,4 +115,14 @@ def test_eval_says_what_is_wrong(run_command, workdir):
     code, _, stderr = run_command("eval.py", f"--workdir={workdir}", recipe)
     assert code == 2
     assert "Traceback" not in stderr
-    assert "backbone" in stderr
+    assert "model.backbone.width: 8 -> 32" in stderr
+    assert "Leave --config out" in stderr
+
+
+def test_eval_takes_a_recipe_of_the_same_model(run_command, workdir):
+    """And a key with a flag of its own; the run ends at the next fault."""
+    changes = ("--config=tests/end_to_end/tiny.py", "--config.model.roi.aligned=True")
+    nowhere = "--config.data.format=nowhere"
+    code, _, stderr = run_command("eval.py", f"--workdir={workdir}", *changes, nowhere)
+    assert code == 2
+    assert "nowhere" in stderr
