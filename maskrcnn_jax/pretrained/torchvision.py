@@ -86,7 +86,7 @@ def import_state(
 def export_state(variables: Mapping[str, Mapping], config: FrozenConfigDict) -> dict:
     """Returns the torchvision state dict (today's names) of our variables, as numpy arrays.
 
-    The counters `num_batches_tracked` are not among them: load with `strict=False`.
+    The counters `num_batches_tracked` are not among them; torch adds them to a plain dict.
 
     Args:
         variables: {"params": ..., "batch_stats": ...}.
