@@ -73,6 +73,13 @@ class _Function:
         raise _RefusedError("changes a function")
 
 
+class _OrderedDict(OrderedDict):
+    """A dict of which a pickle cannot replace the methods; torch's have attributes, of no use here."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return _named(module, name)
@@ -172,7 +179,7 @@ def _encode(text: str, encoding: str = "utf-8") -> bytes:
 
 # numpy renamed its package `core` in version 2. `_frombuffer` is what protocol 5 names.
 _NAMES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _OrderedDict,
     ("_codecs", "encode"): _Function(_encode),
     ("numpy", "ndarray"): "numpy.ndarray",  # only ever passed to `_reconstruct`
     ("numpy", "dtype"): _Function(_PickledDtype),

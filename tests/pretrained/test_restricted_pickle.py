@@ -96,6 +96,14 @@ def test_plain_containers(tmp_path):
         assert read(pickle.dumps(content, protocol), tmp_path) == content
 
 
+def test_methods_of_containers_stay_theirs(tmp_path):
+    content = OrderedDict(a=1)
+    content.items, content._metadata = "mine", {"version": 1}
+    found = read(pickle.dumps(content), tmp_path)
+    assert list(found.items()) == [("a", 1)]
+    assert not vars(found)
+
+
 class Calls:
     """Pickles as a call of a function."""
 
