@@ -6,8 +6,8 @@
 
 The configuration is the one in the checkpoint, of which single keys can be changed, or else the
 one given, which must have the keys of the model that belong to the weights as these need them. The
-model may know more classes than the data set has: they are matched by name, and what
-it takes for any other class is left out. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json,
+model may know more classes than the data set has: they are matched by name, and what it takes for
+any other class is left out. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json,
 detections.json, pictures/.
 """
 
