@@ -53,7 +53,7 @@ def check_settings(data: ConfigDict) -> None:
         wanted = f"two numbers, (low, high), from {least} to {most}"
         is_range = _numbers(augment[key], 2, least, most) and augment[key][0] <= augment[key][1]
         is_right = is_range or (may_be_empty and len(augment[key]) == 0)
-        _check(f"data.augment.{key}", augment[key], is_right, wanted + " or ()" * may_be_empty)
+        _check(f"data.augment.{key}", augment[key], is_right, wanted + ", or ()" * may_be_empty)
     is_colour = _numbers(augment.fill, 3, 0, 255)
     _check("data.augment.fill", augment.fill, is_colour, "red, green and blue, 0 to 255")
     sides = _numbers(augment.short_sides, len(augment.short_sides), 1, 100_000)

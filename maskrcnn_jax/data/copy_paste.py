@@ -34,11 +34,14 @@ def paste(
     Returns:
         The image with what is left of its own objects, then the pasted ones.
     """
-    masks = [source_mask(i) for i in range(len(source.boxes))]
-    pasted = [i for i, mask in enumerate(masks) if mask.any()]
+    cover, pasted = np.zeros(source.image.shape[:2], np.uint8), []
+    for i in range(len(source.boxes)):
+        mask = source_mask(i)
+        if mask.any():
+            cover |= mask
+            pasted.append(i)
     if not pasted:
         return target
-    cover = np.maximum.reduce([masks[i] for i in pasted])
     left, kept = _uncovered(target, target_mask, cover, min_visible), []
     boxes, grids = target.boxes.copy(), target.masks.copy()
     for i, part in enumerate(left):

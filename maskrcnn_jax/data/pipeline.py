@@ -157,10 +157,9 @@ def num_samples(dataset: Dataset, data: ConfigDict) -> int:
 
 def buckets_of_samples(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
     """Returns the index in `data.buckets` of every sample, [N] int64."""
-    sizes = np.array([sample.size for sample in samples], np.int64).reshape(-1, 2)
-    distinct, which = np.unique(sizes, axis=0, return_inverse=True)
-    buckets = [transforms.bucket_of_size(int(h), int(w), data) for h, w in distinct]
-    return np.array(buckets, np.int64)[which.reshape(-1)]
+    sizes = [sample.size for sample in samples]
+    bucket = {size: transforms.bucket_of_size(*size, data) for size in set(sizes)}
+    return np.array([bucket[size] for size in sizes], np.int64)
 
 
 def _local_slots(batch_size: int, process_index: int, process_count: int) -> range:

@@ -162,6 +162,21 @@ def test_pasted_objects_are_there_and_nothing_else_is_changed(data):
     }
 
 
+def test_both_images_of_a_paste_are_mirrored_each_for_itself(data):
+    data.augment.copy_paste = 1.0
+    record = make_record(7, "x.png", 32, 40, [])
+    others = whole_images([make_record(8, "y.png", 32, 40, [square(2, 8, 10)])])
+    seen = set()
+    for seed in range(60):
+        slot, _ = example_lib.make_example(
+            record, dataset_of(record), data, Streams(seed, 0, 0), others=others
+        )
+        if slot["gt_valid"].any():
+            left = slot["image"][0, 0, 0] < slot["image"][0, 79, 0]  # where the ramp begins
+            seen.add((bool(left), bool(slot["gt_boxes"][0, 0] < 40)))
+    assert len(seen) == 4
+
+
 def test_pasted_objects_count_among_the_slots(data):
     data.augment.copy_paste, data.max_instances = 1.0, 3
     record = make_record(7, "x.png", 32, 40, [square(0, 0, side) for side in (3, 9, 5)])
