@@ -74,7 +74,7 @@ class _Function:
 
 
 class _OrderedDict(OrderedDict):
-    """A dict of which a pickle cannot replace the methods; torch's have attributes, of no use here."""
+    """A dict whose methods a pickle cannot replace; the attributes of torch's are of no use here."""
 
     def __setstate__(self, state: Any) -> None:
         pass
