@@ -74,7 +74,7 @@ class _Function:
 
 
 class _OrderedDict(OrderedDict):
-    """A dict whose methods a pickle cannot replace; the attributes of torch's are of no use here."""
+    """A dict whose methods a pickle cannot replace; attributes, as torch sets them, are dropped."""
 
     def __setstate__(self, state: Any) -> None:
         pass
