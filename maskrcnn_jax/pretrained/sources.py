@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.resnet import BLOCKS
 from maskrcnn_jax.pretrained import detectron2, keras_resnet, matterport, torchvision
 from maskrcnn_jax.pretrained.mapping import Entry
@@ -336,18 +335,6 @@ def recognised(state: State, where: str) -> Source:
         f"{where} holds weights of no known kind; known are "
         f"{', '.join(source.name for source in SOURCES)}. Its first names are: {some}"
     )
-
-
-def dialect(source: Source, depth: int) -> dict[str, Any]:
-    """Returns all keys of `config.model` that belong to the weights, flattened, with their values.
-
-    Args:
-        source: the kind of weights.
-        depth: of the ResNet.
-    """
-    config = get_config().model
-    config.update_from_flattened_dict({**source.model, "backbone.depth": depth})
-    return belonging(config, source.part)
 
 
 def belonging(config_model: ConfigDict, part: str) -> dict[str, Any]:

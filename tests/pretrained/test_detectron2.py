@@ -204,7 +204,7 @@ def test_every_array_of_msra_has_a_place(depth, norm):
     assert result.left == ["stem.conv1.bias", "fc1000_w", "fc1000_b"]
     backbone = {path: x.shape for path, x in expected.items() if path[1] == "backbone"}
     assert {path: x.shape for path, x in flat(result.variables).items()} == backbone
-    assert sources.dialect(source, depth)["backbone.stride_in_1x1"]
+    assert config_of(source, depth).backbone.stride_in_1x1
 
 
 def test_both_forms_of_msra_give_the_same_arrays_as_detectron2s_names():
@@ -227,7 +227,7 @@ def test_norms_of_detectron_are_only_a_scale_and_a_bias():
         if path[-1] == "mean":
             assert not array.any(), path
         else:
-            eps = np.float32(sources.dialect(source, 50)["backbone.norm_eps"])
+            eps = np.float32(config_of(source, 50).backbone.norm_eps)
             np.testing.assert_array_equal(array + eps, 1, err_msg=path)
 
     stem = {
@@ -258,7 +258,7 @@ def test_torchvisions_resnet_converted_by_detectron2():
     assert_equal({name: given[name] for name in state}, state)
     other = sources.recognised(theirs, "resnet50.pth")
     assert (source.name, other.name) == ("detectron2_resnet", "torchvision_resnet")
-    assert sources.dialect(source, 50) == sources.dialect(other, 50)
+    assert (source.model, source.settings) == (other.model, other.settings)
 
 
 def test_norms_and_convolutions_that_the_config_asks_for():

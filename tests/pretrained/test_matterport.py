@@ -57,7 +57,7 @@ def test_recognised_by_its_names():
 
 
 def test_dialect_belongs_to_the_weights_and_settings_do_not():
-    belonging = sources.dialect(SOURCE, depth=101)
+    belonging = sources.belonging(config_model(101), SOURCE.part)
     assert belonging.items() >= SOURCE.model.items()
     assert belonging["backbone.depth"] == 101
     assert not belonging.keys() & SOURCE.settings.keys()
