@@ -50,7 +50,7 @@ def _one_step(config, devices):
     mesh = sharding.make_mesh(ConfigDict({"data": devices}))
     model = make_model(config.model, 3)
     variables = initial_variables(model, jax.random.key(0))
-    trainable = trainable_mask(variables["params"], config.model)
+    trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
     state = jax.device_put(create(variables, optimizer), sharding.state_sharding(mesh))
