@@ -5,16 +5,18 @@ records are checked whichever reader made them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.data.images import MAX_PIXELS, image_size
+from maskrcnn_jax.data.progress import counted
 from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.files import write_atomically
@@ -22,6 +24,8 @@ from maskrcnn_jax.files import write_atomically
 _MOST_SHOWN = 20  # faults in the report
 _THREADS = 16  # they wait for the disk, or the network behind it
 _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 def checked(
@@ -95,9 +99,25 @@ def check(
     if limit and limit < len(records):
         records = [records[round(i)] for i in np.linspace(0, len(records) - 1, limit)]
     check_file = partial(_check_file, dataset, decode=decode, max_pixels=max_pixels)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        faults += [f for found in pool.map(check_file, records) for f in found]
+    results = each_in_threads(check_file, records, "images checked")
+    faults += [fault for found in results for fault in found]
     return dataset.faults + faults + _check_whole(dataset)
+
+
+def each_in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:
+    """Returns what a function that reads files gives for each item; says how far it has come.
+
+    Args:
+        function: of one item.
+        items: its arguments.
+        what: happens to them, for the lines on the progress.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            return list(counted(pool.map(function, items), len(items), what))
+        except BaseException:  # an interrupt, say; without this, the other items came first
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def drop_faulty(dataset: Dataset, faults: list[Fault]) -> Dataset:
@@ -138,10 +158,12 @@ def report(dataset: Dataset, faults: list[Fault], most: int = _MOST_SHOWN) -> st
 
 def _check_file(dataset: Dataset, record: Record, decode: bool, max_pixels: int) -> list[Fault]:
     """Checks that the image is there, readable, and of the size its annotations are for."""
-    if not record.path:
-        return []
     expected = (record.height, record.width)
     try:
+        if not record.path:  # generated, or part of an annotation file that the reader has read
+            if decode:
+                dataset.read_image(record)
+            return []
         size = image_size(record.path, max_pixels, expected)
         if size != expected:
             raise ValueError(
@@ -151,7 +173,8 @@ def _check_file(dataset: Dataset, record: Record, decode: bool, max_pixels: int)
         if decode:
             dataset.read_image(record)
     except (ValueError, OSError) as error:
-        return [Fault(record.path, str(error), image_id=record.image_id)]
+        where = record.path or f"image {record.image_id}"
+        return [Fault(where, str(error), image_id=record.image_id)]
     return []
 
 

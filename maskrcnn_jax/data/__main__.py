@@ -1,0 +1,104 @@
+"""Looks at data before they are trained on.
+
+    python -m maskrcnn_jax.data check --config=configs/coco.py --config.data.train.root=DIR
+    python -m maskrcnn_jax.data check --format=labelme --folder=photos --out=faults.json
+
+Data are named by a recipe, as for train.py, any of whose keys can be changed; or by their format
+and the arguments of its reader (docs/formats), at the sizes of --config or else the defaults.
+
+check lists every fault; it exits with 0 where there is no error, 1 where there are some and 2 where
+the data cannot be read at all.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.data.audit import as_json, audit
+from maskrcnn_jax.data.command_line import Target, target
+from maskrcnn_jax.data.fault_kinds import kind_of
+from maskrcnn_jax.files import write_atomically
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    options, others = _parser().parse_known_args(arguments)
+    try:
+        return options.run(target(options, others, options.default_split), options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, flags.Error) as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m maskrcnn_jax.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    command = _command(commands, "check", _check, "both", "list every fault")
+    command.add_argument("--out", help="a JSON file for the faults")
+    command.add_argument(
+        "--decode",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="decode every image, which alone finds truncated files",
+    )
+    return parser
+
+
+def _command(commands, name: str, run, default_split: str, help_text: str):
+    """Adds a command with the arguments that all have."""
+    command = commands.add_parser(
+        name,
+        help=help_text,
+        description=help_text,
+        epilog="and --config.KEY=VALUE, and with --format the arguments of its reader",
+        allow_abbrev=False,
+    )
+    command.add_argument("--config", metavar="FILE", help="a recipe")
+    command.add_argument("--format", metavar="NAME", help=", ".join(sorted(datasets.READERS)))
+    command.add_argument(
+        "--split",
+        choices=("train", "val", "both"),
+        help=f"of a recipe: {default_split} unless given; with --format: all unless given",
+    )
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(run=run, default_split=default_split)
+    return command
+
+
+def _check(target: Target, options: argparse.Namespace) -> int:
+    """Lists the faults; returns 1 where one of them is an error."""
+    data = target.config.data
+    data.on_error = "skip"  # all are wanted, not the first
+    loaded = {split: datasets.load(data, split) for split in target.splits}
+    faults = audit(loaded, data.max_pixels, options.decode)
+    for split, dataset in loaded.items():
+        print(check.report(dataset, faults[split], len(faults[split])))
+    found = [fault for split in faults.values() for fault in split]
+    if found:
+        counts = Counter(map(kind_of, found)).most_common()
+        print("by kind: " + ", ".join(f"{count} {kind}" for kind, count in counts))
+    if options.out:
+        content = {split: as_json(loaded[split], faults[split]) for split in loaded}
+        write_atomically(options.out, json.dumps({"splits": content}, indent=1) + "\n")
+        print(f"written to {Path(options.out)}")
+    return int(any(fault.severity == "error" for fault in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
