@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/shapes
+# `make test TORCH=torch==2.13.0` adds the tests that read and write PyTorch's files.
+TORCH ?=
 
 .PHONY: demo test lint setup setup-test clean
 
@@ -31,6 +33,7 @@ $(VENV)/.installed: requirements.txt
 
 $(VENV)/.installed-test: requirements-test.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt
+	test -z "$(TORCH)" || $(BIN)/python -m pip install --quiet "$(TORCH)" || echo "no $(TORCH): its tests are skipped"
 	touch $@
 
 clean:

@@ -33,8 +33,7 @@ flags.mark_flag_as_required("config")
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
-    """Loads the weights to start from, loads and checks the data, trains, evaluates."""
-    config, start = initial.begin(config, workdir)
+    """Loads and checks the data, loads the weights to start from, trains, evaluates."""
     train_set, val_set = (
         check.checked(
             datasets.load(config.data, split), config.data, workdir / f"faults_{split}.txt"
@@ -42,6 +41,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         for split in ("train", "val")
     )
     check.check_same_classes(train_set, val_set)
+    config, start = initial.begin(config, workdir)
     check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
     predict_step = make_predict_step(model, sharding.make_mesh(config.mesh))

@@ -26,6 +26,10 @@ from maskrcnn_jax.pretrained.mapping import (
     pooled_dense,
 )
 
+# BGR, in Detectron2's default configuration.
+PIXEL_MEAN = (103.53, 116.28, 123.675)
+PIXEL_STD = (1.0, 1.0, 1.0)
+
 # What our model has elsewhere: the config has the pixels' mean and std and makes the anchors.
 # Files written before 2021 hold them. The counters of batch norm matter only without momentum.
 IGNORED = (
@@ -166,6 +170,22 @@ _CAFFE2_ARRAYS = {
     "bn_s": "norm.weight",
     "bn_b": "norm.bias",
 }
+
+
+def checked_pixels(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the state dict, if the pixels it was trained on are those of Detectron2's zoo.
+
+    Raises:
+        ValueError: where the file says that its mean or standard deviation is another.
+    """
+    for name, usual in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
+        given = np.ravel(state.get(name, usual))
+        if given.shape != (3,) or not np.allclose(given, usual, atol=1e-3):
+            raise ValueError(
+                f"the weights were trained with {name} {given.tolist()}, not {list(usual)} as "
+                f"Detectron2's own; pixels of another order or scale cannot be told from the file"
+            )
+    return dict(state)
 
 
 def names_of_caffe2(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

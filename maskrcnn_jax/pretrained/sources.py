@@ -130,8 +130,8 @@ _DETECTRON2 = dict(
 # has torchvision's mean, not the one that its authors trained with.
 _MSRA = {
     "pixel.order": "bgr",
-    "pixel.mean": (103.53, 116.28, 123.675),
-    "pixel.std": (1.0, 1.0, 1.0),
+    "pixel.mean": detectron2.PIXEL_MEAN,
+    "pixel.std": detectron2.PIXEL_STD,
     "backbone.stride_in_1x1": True,
 }
 
@@ -184,6 +184,7 @@ SOURCES = (
         part="detector",
         marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.fc1.weight"),
         table=detectron2.table,
+        todays_names=detectron2.checked_pixels,
         num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
         ignored=detectron2.IGNORED,
         model={

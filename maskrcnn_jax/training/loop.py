@@ -80,6 +80,11 @@ def train(
     stages = make_stages(config, model, variables["params"], mesh)
     say(describe(config, mesh, local_batch, data.num_images))
     say(parameter_table(variables["params"], stages[0].trainable))
+    for stage in stages:
+        if stage.start >= config.train.steps:
+            say(
+                f"train.layers: the run ends before step {stage.start}, where {stage.layers} begins"
+            )
     for line in start.lines:
         say(line)
 

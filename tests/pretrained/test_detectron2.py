@@ -149,12 +149,12 @@ def test_every_array_of_the_zoo_has_a_place(depth):
 def test_what_older_files_hold_besides_is_left():
     state = zeros(zoo_shapes(50, 2, **NARROW))
     besides = {
-        "pixel_mean": (3, 1, 1),
-        "pixel_std": (3, 1, 1),
-        "proposal_generator.anchor_generator.cell_anchors.4": (3, 4),
-        "backbone.bottom_up.stem.conv1.norm.num_batches_tracked": (),
+        "pixel_mean": np.reshape(detectron2.PIXEL_MEAN, (3, 1, 1)),
+        "pixel_std": np.ones((3, 1, 1)),
+        "proposal_generator.anchor_generator.cell_anchors.4": np.zeros((3, 4)),
+        "backbone.bottom_up.stem.conv1.norm.num_batches_tracked": np.zeros(()),
     }
-    _, result, _ = imported(state | zeros(besides))
+    _, result, _ = imported(state | besides)
     assert result.left == list(besides)
 
 
@@ -374,3 +374,12 @@ def test_masks_are_pasted_where_detectron2_pastes_them(box):
     ours = paste_mask(mask, np.array(box, np.float32), 48, 40, rule="exact")
     assert reference.max() > 0.3
     np.testing.assert_allclose(ours, reference, atol=1e-4)
+
+
+def test_pixels_of_another_scale_are_refused():
+    mean = np.array([103.53, 116.28, 123.675], np.float32).reshape(3, 1, 1)
+    assert detectron2.checked_pixels({"pixel_mean": mean}).keys() == {"pixel_mean"}
+    with pytest.raises(ValueError, match=r"pixel_mean \[123\.6.*cannot be told"):
+        detectron2.checked_pixels({"pixel_mean": mean[::-1]})
+    with pytest.raises(ValueError, match="pixel_std"):
+        detectron2.checked_pixels({"pixel_std": np.array([58.0, 57.0, 57.0])})
