@@ -2,12 +2,13 @@
 
     python -m maskrcnn_jax.data check --config=configs/coco.py --config.data.train.root=DIR
     python -m maskrcnn_jax.data check --format=labelme --folder=photos --out=faults.json
+    python -m maskrcnn_jax.data convert --format=labelme --folder=photos --out=photos.json
 
 Data are named by a recipe, as for train.py, any of whose keys can be changed; or by their format
 and the arguments of its reader (docs/formats), at the sizes of --config or else the defaults.
 
 check lists every fault; it exits with 0 where there is no error, 1 where there are some and 2 where
-the data cannot be read at all.
+the data cannot be read at all. convert writes COCO's format.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from absl import flags
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.audit import as_json, audit
 from maskrcnn_jax.data.command_line import Target, target
+from maskrcnn_jax.data.convert import convert
 from maskrcnn_jax.data.fault_kinds import kind_of
 from maskrcnn_jax.files import write_atomically
 
@@ -56,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="decode every image, which alone finds truncated files",
+    )
+    command = _command(commands, "convert", _convert, "train", "write a split in COCO's format")
+    command.add_argument("--out", required=True, help="the JSON file")
+    command.add_argument(
+        "--images-root",
+        metavar="FOLDER",
+        help="to which file names are relative; by default the deepest that holds all images",
     )
     return parser
 
@@ -98,6 +107,22 @@ def _check(target: Target, options: argparse.Namespace) -> int:
         write_atomically(options.out, json.dumps({"splits": content}, indent=1) + "\n")
         print(f"written to {Path(options.out)}")
     return int(any(fault.severity == "error" for fault in found))
+
+
+def _convert(target: Target, options: argparse.Namespace) -> int:
+    """Writes a split in COCO's format."""
+    if len(target.splits) > 1:
+        raise ValueError("--split=both: convert writes one split a file; give train or val")
+    (split,) = target.splits
+    data = target.config.data
+    dataset = check.checked(datasets.load(data, split), data)
+    out = Path(options.out).expanduser().absolute()
+    root = convert(dataset, out, options.images_root)
+    print(
+        f"written to {out}; a recipe of format coco reads it with\n"
+        f"  --config.data.{split}.images={root} --config.data.{split}.annotations={out}"
+    )
+    return 0
 
 
 if __name__ == "__main__":
