@@ -2,13 +2,15 @@
 
     python -m maskrcnn_jax.data check --config=configs/coco.py --config.data.train.root=DIR
     python -m maskrcnn_jax.data check --format=labelme --folder=photos --out=faults.json
+    python -m maskrcnn_jax.data browse --config=configs/coco.py --out=pictures --epochs=3 --raw
     python -m maskrcnn_jax.data convert --format=labelme --folder=photos --out=photos.json
 
 Data are named by a recipe, as for train.py, any of whose keys can be changed; or by their format
 and the arguments of its reader (docs/formats), at the sizes of --config or else the defaults.
 
 check lists every fault; it exits with 0 where there is no error, 1 where there are some and 2 where
-the data cannot be read at all. convert writes COCO's format.
+the data cannot be read at all. browse draws images as the network gets them, augmented where they
+are of training. convert writes COCO's format.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from absl import flags
 
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.audit import as_json, audit
+from maskrcnn_jax.data.browse import browse
 from maskrcnn_jax.data.command_line import Target, target
 from maskrcnn_jax.data.convert import convert
 from maskrcnn_jax.data.fault_kinds import kind_of
@@ -59,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="decode every image, which alone finds truncated files",
     )
+    command = _command(commands, "browse", _browse, "train", "draw images with their annotations")
+    command.add_argument("--out", required=True, help="the folder of the pictures")
+    command.add_argument(
+        "--max", type=int, default=20, metavar="N", help="images, evenly spread (20); 0: all"
+    )
+    command.add_argument(
+        "--epochs", type=int, default=1, metavar="N", help="of training, beside each other (1)"
+    )
+    command.add_argument("--raw", action="store_true", help="and the image as it is stored")
     command = _command(commands, "convert", _convert, "train", "write a split in COCO's format")
     command.add_argument("--out", required=True, help="the JSON file")
     command.add_argument(
@@ -107,6 +119,27 @@ def _check(target: Target, options: argparse.Namespace) -> int:
         write_atomically(options.out, json.dumps({"splits": content}, indent=1) + "\n")
         print(f"written to {Path(options.out)}")
     return int(any(fault.severity == "error" for fault in found))
+
+
+def _browse(target: Target, options: argparse.Namespace) -> int:
+    """Draws images of each split."""
+    data = target.config.data
+    for split in target.splits:
+        out = Path(options.out, split) if len(target.splits) > 1 else Path(options.out)
+        dataset = check.checked(datasets.load(data, split), data)
+        skipped = browse(
+            dataset,
+            target.config,
+            out,
+            is_training=split == "train",
+            most=options.max,
+            epochs=options.epochs,
+            raw=options.raw,
+        )
+        for line in skipped:
+            print(f"left out: {line}")
+        print(f"written to {out}")
+    return 0
 
 
 def _convert(target: Target, options: argparse.Namespace) -> int:

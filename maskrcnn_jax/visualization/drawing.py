@@ -53,7 +53,7 @@ def draw_detections(
         words = [labels[i]] if labels is not None else []
         words += [f"{scores[i]:.2f}"] if scores is not None else []
         if words:
-            _draw_label(picture, " ".join(words), _corner(boxes[i][:2]), colors[i])
+            draw_label(picture, " ".join(words), _corner(boxes[i][:2]), colors[i])
     return picture
 
 
@@ -113,8 +113,17 @@ def _draw_mask(picture, mask, paint, thickness) -> None:
     cv2.drawContours(picture, outlines, -1, paint, thickness, cv2.LINE_AA)
 
 
-def _draw_label(picture, text, corner, paint) -> None:
-    """Writes on a filled background above the corner of a box, or below it at the image's top."""
+def draw_label(
+    picture: np.ndarray, text: str, corner: tuple[int, int], paint: tuple[int, int, int]
+) -> None:
+    """Writes on a filled background above the corner of a box, or below it at the image's top.
+
+    Args:
+        picture: `[h, w, 3]` uint8, RGB; changed in place.
+        text: in black or white, whichever is seen better.
+        corner: (x, y), the upper left one.
+        paint: colour of the background.
+    """
     height, width = picture.shape[:2]
     size = min(max(max(height, width) / 1800, 0.42), 2.0)
     thickness = max(1, round(size * 1.4))
