@@ -12,7 +12,8 @@ def tf():
 
 
 def test_pools(tf):
-    x = np.random.default_rng(0).standard_normal((8, 12, 3))
+    # float32: Keras, once imported, may make TensorFlow take float64 arrays for it.
+    x = np.random.default_rng(0).standard_normal((8, 12, 3), np.float32)
     expected = tf.nn.max_pool2d(x[None], 3, 2, "SAME")[0]
     np.testing.assert_array_equal(reference.max_pool_same(x), expected)
 

@@ -58,7 +58,7 @@ def test_training_checkpoint(save, model, key):
 
 def test_model_comes_before_its_average(save, model, caplog):
     average = {name: tensor * 0 for name, tensor in model.state_dict().items()}
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):  # whatever verbosity a command has set
         assert_state(read(save({"model_ema": average, "model": model.state_dict()})), model)
     assert "took the weights under 'model'" in caplog.text
 
