@@ -3,10 +3,12 @@
     python -m benchmarks.run_all --threads 2 --peer torchvision --peer-python PATH --write
 
 takes about 10 minutes on 2 cores, prints every line of every benchmark and, with `--write`, puts
-the numbers into benchmarks/RESULTS.md. Run it on a machine that does nothing else.
+the numbers into benchmarks/RESULTS.md; with `--only NAME`, that benchmark's section alone. Run it
+on a machine that does nothing else.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 def main(argv: list[str] | None = None) -> None:
     parser = measure.argument_parser(__doc__.splitlines()[0], rounds=0)
     measure.add_peer_arguments(parser)
+    parser.add_argument("--only", choices=(*_WITH_PEER, *_ALONE), help="one of the benchmarks")
     parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
     arguments = parser.parse_args(argv)
     common = [f"--threads={arguments.threads}"] if arguments.threads else []
@@ -31,12 +34,14 @@ def main(argv: list[str] | None = None) -> None:
     peer = []
     if arguments.peer:
         peer = [f"--peer={arguments.peer}", f"--peer-python={arguments.peer_python}"]
-    lines = []
-    for name in (*_WITH_PEER, *_ALONE):
-        lines += run(name, [*common, *(peer if name in _WITH_PEER else ())])
+    sections = {}
+    for name in [arguments.only] if arguments.only else (*_WITH_PEER, *_ALONE):
+        options = [*common, *(peer if name in _WITH_PEER else ())]
+        lines = run(name, options)
+        shown = [o for o in options if not o.startswith("--peer-python")]
+        sections[name] = section(name, lines, " ".join([f"python -m benchmarks.{name}", *shown]))
     if arguments.write:
-        shown = " ".join(["python -m benchmarks.run_all", *common, *peer[:1], "--write"])
-        RESULTS.write_text(page(lines, shown))
+        RESULTS.write_text(page(sections_of(RESULTS.read_text()) | sections))
 
 
 def run(name: str, options: list[str]) -> list[dict]:
@@ -52,14 +57,27 @@ def run(name: str, options: list[str]) -> list[dict]:
     return lines
 
 
-def page(lines: list[dict], command: str) -> str:
-    """Returns the page for lines as the benchmarks print them."""
+def page(sections: dict[str, str]) -> str:
+    """Returns the page of these sections, by the names of the benchmarks, in their usual order."""
+    order = [name for name in (*_WITH_PEER, *_ALONE) if name in sections]
+    return "\n".join([_HEAD, *(sections[name] for name in order)])
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """Returns the sections of a page as `page` takes them."""
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n", 1)[0].removeprefix("## "): part.strip() + "\n" for part in parts}
+
+
+def section(name: str, lines: list[dict], command: str) -> str:
+    """Returns the section of a benchmark for lines as it prints them."""
     ours = [line for line in lines if line["side"] == measure.OURS]
     machine, versions = ours[0]["machine"], dict(ours[0]["versions"])
     for line in lines:
         versions |= line["versions"]
     rows = "\n".join(_row(line, lines) for line in ours)
-    return _PAGE.format(
+    return _SECTION.format(
+        name=name,
         command=command,
         machine=f"{machine['processor']}, {machine['cores']} cores; {machine['device']}",
         load=max(line["machine"]["load_1min"] for line in ours),
@@ -76,7 +94,6 @@ def _row(line: dict, lines: list[dict]) -> str:
         if (other["benchmark"], other["case"]) == same and other["side"] != measure.OURS
     ]
     cells = [
-        line["benchmark"],
         line["case"],
         ", ".join(f"{name} {_plain(value)}" for name, value in line["sizes"].items()),
         _time(line),
@@ -102,23 +119,27 @@ def _plain(value) -> str:
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-_PAGE = """# Results
+_HEAD = """# Results
 
 Written by `benchmarks/run_all.py`; every number is measured, none is edited.
-
-- command: `{command}`
-- machine: {machine}; highest load average of a minute during the run: {load}
-- versions: {versions}
 
 Times are medians of rounds in which the sides take turns, with quartiles. "Speedup" is the peer's
 median in its faster memory layout divided by ours; it is empty where there is no peer, or where
 the two sides did not find the same number of proposals, RoIs or boxes. Compilation is without a
 cache. "Temporary" is what XLA says that the compiled program needs besides arguments and results;
 "peak" is the highest memory of the whole process up to that result. What the sizes and cases mean
-is said at the top of each benchmark's file.
+is said at the top of each benchmark's file. "Load" is the machine's highest load average of a
+minute during the run: above the number of cores, other programs took their share.
+"""
 
-| benchmark | case | sizes | maskrcnn_jax | torchvision | speedup | images/s | compile, s | temporary, MiB | peak, MiB |
-|---|---|---|---|---|---|---|---|---|---|
+_SECTION = """## {name}
+
+- command: `{command}`
+- machine: {machine}; load {load}
+- versions: {versions}
+
+| case | sizes | maskrcnn_jax | torchvision | speedup | images/s | compile, s | temporary, MiB | peak, MiB |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 """  # noqa: E501
 

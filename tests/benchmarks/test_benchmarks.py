@@ -67,9 +67,20 @@ def test_compares_with_the_faster_variant_of_the_peer(peer_counts, same_work, ca
     assert lines[0]["speedup_over"] == "peer fast"
     assert lines[0]["same_work"] == same_work
 
-    page = run_all.page(lines, "command")
+    page = run_all.section("predict", lines, "command")
     assert "| image 2x3 | 500 ms (500-500) | slow: 4 s (4-4)<br>fast: 3 s (3-3) |" in page
     assert ("| 6.00 |" in page) == same_work
+
+
+def test_one_section_of_the_page_is_replaced():
+    text = run_all.RESULTS.read_text()
+    sections = run_all.sections_of(text)
+    assert {"predict", "ops"} <= sections.keys()
+    assert run_all.page(sections) == text  # as it was written
+    page = run_all.page({**sections, "ops": "## ops\n\nnew\n"})
+    assert "## ops\n\nnew\n" in page
+    assert sections["predict"] in page
+    assert sections["ops"] not in page
 
 
 def test_options_that_do_not_go_together_are_refused(capsys):
