@@ -2,6 +2,7 @@
 
     python -m maskrcnn_jax.data check --config=configs/coco.py --config.data.train.root=DIR
     python -m maskrcnn_jax.data check --format=labelme --folder=photos --out=faults.json
+    python -m maskrcnn_jax.data stats --config=configs/coco.py --out=stats
     python -m maskrcnn_jax.data browse --config=configs/coco.py --out=pictures --epochs=3 --raw
     python -m maskrcnn_jax.data convert --format=labelme --folder=photos --out=photos.json
 
@@ -9,8 +10,9 @@ Data are named by a recipe, as for train.py, any of whose keys can be changed; o
 and the arguments of its reader (docs/formats), at the sizes of --config or else the defaults.
 
 check lists every fault; it exits with 0 where there is no error, 1 where there are some and 2 where
-the data cannot be read at all. browse draws images as the network gets them, augmented where they
-are of training. convert writes COCO's format.
+the data cannot be read at all. stats counts and measures, also how anchors and buckets suit. browse
+draws images as the network gets them, augmented where they are of training. convert writes COCO's
+format.
 """
 
 import argparse
@@ -24,11 +26,15 @@ from absl import flags
 
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.audit import as_json, audit
+from maskrcnn_jax.data.augmentation import check_settings
 from maskrcnn_jax.data.browse import browse
 from maskrcnn_jax.data.command_line import Target, target
 from maskrcnn_jax.data.convert import convert
 from maskrcnn_jax.data.fault_kinds import kind_of
+from maskrcnn_jax.data.statistics import statistics
+from maskrcnn_jax.data.statistics_report import as_picture, as_text
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.visualization.drawing import encode_png
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="decode every image, which alone finds truncated files",
+    )
+    command = _command(commands, "stats", _stats, "both", "count and measure")
+    command.add_argument("--out", help="a folder for stats_SPLIT.json and stats_SPLIT.png")
+    command.add_argument(
+        "--max",
+        type=int,
+        default=200,
+        metavar="N",
+        help="images whose pixels are read (200); 0: all",
     )
     command = _command(commands, "browse", _browse, "train", "draw images with their annotations")
     command.add_argument("--out", required=True, help="the folder of the pictures")
@@ -119,6 +134,24 @@ def _check(target: Target, options: argparse.Namespace) -> int:
         write_atomically(options.out, json.dumps({"splits": content}, indent=1) + "\n")
         print(f"written to {Path(options.out)}")
     return int(any(fault.severity == "error" for fault in found))
+
+
+def _stats(target: Target, options: argparse.Namespace) -> int:
+    """Prints the statistics of each split."""
+    if options.max < 0:
+        raise ValueError(f"--max is {options.max}; at least 0 is needed")
+    data = target.config.data
+    check_settings(data)
+    for split in target.splits:
+        dataset = check.checked(datasets.load(data, split), data)
+        found = statistics(dataset, target.config, split == "train", options.max)
+        print(as_text(found) + "\n")
+        if options.out:
+            out = Path(options.out, f"stats_{split}")
+            write_atomically(out.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+            write_atomically(out.with_suffix(".png"), encode_png(as_picture(found)))
+            print(f"written to {out}.json and {out}.png")
+    return 0
 
 
 def _browse(target: Target, options: argparse.Namespace) -> int:
