@@ -32,6 +32,8 @@ def _data() -> ConfigDict:
     data.format = ""
     data.train = ConfigDict()  # keyword arguments of the format's reader, for training images
     data.val = ConfigDict()  # the same for the images that are evaluated on
+    # Share of the images below which a class is repeated, as LVIS does (0.001 there); 0: none is.
+    data.repeat_threshold = 0.0
     data.max_instances = 100  # G: ground-truth slots per image; more are cut, and counted
     data.mask_size = 112  # M: side of the grid on which each true mask is kept, inside its box
     data.resize = "short_side"  # short_side | square (long side to the bucket's, then padding)

@@ -26,9 +26,10 @@ from maskrcnn_jax.data import transforms
 from maskrcnn_jax.data.augmentation import check_settings
 from maskrcnn_jax.data.example import empty_example, example_spec, make_example
 from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.data.repeat_factor import repeat_factors
 from maskrcnn_jax.data.sampler import PADDING, EvalSampler, TrainSampler
 from maskrcnn_jax.data.streams import Streams
-from maskrcnn_jax.data.tiles import Sample, training_samples, whole_images
+from maskrcnn_jax.data.tiles import Sample, objects_shown, training_samples, whole_images
 
 tf.config.set_visible_devices([], "GPU")
 
@@ -85,11 +86,7 @@ def train_batches(
             could not be read.
     """
     local = _local_slots(config.train.batch_size, process_index, process_count)
-    _check(config.data)
-    samples = training_samples(dataset.records, config.data.augment)
-    sampler = TrainSampler(
-        buckets_of_samples(samples, config.data), config.train.batch_size, config.seed
-    )
+    samples, sampler = _training(dataset, config.data, config.train.batch_size, config.seed)
 
     def slot_at(position: int) -> Slot:
         step, slot = divmod(position, len(local))
@@ -148,11 +145,33 @@ def eval_batches(
 def num_samples(dataset: Dataset, data: ConfigDict) -> int:
     """Returns how many samples an epoch of training has: images, or tiles of them.
 
+    Those that `data.repeat_threshold` repeats are counted as often as they come.
+
     Raises:
         ValueError: the data settings do not fit.
     """
+    return _training(dataset, data, batch_size=1, seed=0)[1].epoch_length
+
+
+def _training(
+    dataset: Dataset, data: ConfigDict, batch_size: int, seed: int
+) -> tuple[list[Sample], TrainSampler]:
+    """Returns the samples of training and their order."""
     _check(data)
-    return len(training_samples(dataset.records, data.augment))
+    samples = training_samples(dataset.records, data.augment)
+    factors = _repeat_factors(samples, data) if data.repeat_threshold else None
+    buckets = buckets_of_samples(samples, data)
+    return samples, TrainSampler(buckets, batch_size, seed, factors)
+
+
+def _repeat_factors(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
+    """Returns how often each sample is wanted in an epoch, by the objects that it shows."""
+    if data.augment.tile:
+        shown = [objects_shown(*sample, data.augment.min_visible) for sample in samples]
+    else:
+        shown = [~sample.record.crowd for sample in samples]
+    classes = [sample.record.classes[s] for sample, s in zip(samples, shown, strict=True)]
+    return repeat_factors(classes, data.repeat_threshold)
 
 
 def buckets_of_samples(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
@@ -179,6 +198,11 @@ def _check(data: ConfigDict) -> None:
     if data.on_error not in ("skip", "raise"):
         raise ValueError(f"data.on_error is {data.on_error!r}; choose 'skip' or 'raise'")
     check_settings(data)
+    if not 0 <= data.repeat_threshold <= 1:
+        raise ValueError(
+            f"data.repeat_threshold is {data.repeat_threshold}; expected a share of the images, "
+            "0 (off) to 1"
+        )
     lowest = {"max_instances": 1, "mask_size": 1, "workers": 0, "prefetch": 0}
     for key, least in lowest.items():
         if data[key] < least:

@@ -48,7 +48,7 @@ def training_samples(records: Sequence[Record], augment: ConfigDict) -> list[Sam
         Sample(record, window)
         for record in records
         for window in tile_windows(record.height, record.width, augment.tile, augment.tile_overlap)
-        if augment.empty_tiles or _shows_object(record, window, augment.min_visible)
+        if augment.empty_tiles or objects_shown(record, window, augment.min_visible).any()
     ]
     if records and not samples:
         raise ValueError(
@@ -82,11 +82,16 @@ def _starts(length: int, side: int, overlap: int) -> list[int]:
     return [*range(0, last, side - overlap), last]
 
 
-def _shows_object(record: Record, window: Window, min_visible: float) -> bool:
-    """Returns whether enough of any box lies in the window; crowd regions are no objects."""
-    boxes = record.boxes[~record.crowd].astype(np.float64)
+def objects_shown(record: Record, window: Window, min_visible: float) -> np.ndarray:
+    """Returns of which objects enough of the box lies in a window, [n] bool.
+
+    Args:
+        record: an image with n instances; crowd regions are no objects.
+        window: a part of the image.
+        min_visible: the share of a box's area that is enough; some of it must be there.
+    """
+    boxes = record.boxes.astype(np.float64)
     low, high = np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])
     shown = np.maximum(high - low, 0).prod(1)
-    return bool(
-        np.any((shown > 0) & (shown >= min_visible * (boxes[:, 2:] - boxes[:, :2]).prod(1)))
-    )
+    enough = shown >= min_visible * (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return (shown > 0) & enough & ~record.crowd

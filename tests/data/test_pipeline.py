@@ -208,6 +208,66 @@ def test_processes_make_their_slices_of_the_same_global_batch(config, processes)
             assert list(ids) == info["image_ids"]
 
 
+def with_a_rare_class(dataset: Dataset, images: tuple[int, ...]) -> Dataset:
+    """The same images, the objects of some being of class 2."""
+    for i in images:
+        dataset.records[i].classes[:] = 2
+    return dataset
+
+
+def test_images_of_rare_classes_are_repeated(config):
+    dataset = with_a_rare_class(noise_dataset(16), (2, 4))
+    config.data.repeat_threshold = 0.5  # sqrt(0.5 / (2/16)): twice
+    assert pipeline.num_samples(dataset, config.data) == 18
+    config.train.batch_size, config.data.augment.flip = 1, 0.5
+    batches = take(pipeline.train_batches(dataset, config), 36)
+    assert [info["epoch"] for _, info in batches] == [0] * 18 + [1] * 18
+    once = {f"image{i}": 1 for i in range(16)}
+    for epoch in (batches[:18], batches[18:]):
+        ids = [info["image_ids"][0] for _, info in epoch]
+        assert {i: ids.count(i) for i in ids} == once | {"image2": 2, "image4": 2}
+
+
+def test_tiles_are_repeated_by_what_they_show(config):
+    dataset = with_a_rare_class(noise_dataset(8), (1,))  # 30 x 40: four tiles each
+    config.data.augment.update(tile=24, tile_overlap=8, min_visible=0.6)
+    config.data.repeat_threshold = 0.25  # two tiles of 32 show class 2: sqrt(0.25 / (2/32)) = 2
+    assert pipeline.num_samples(dataset, config.data) == 34
+
+
+def test_crowd_regions_repeat_nothing(config):
+    dataset = with_a_rare_class(noise_dataset(16), (2,))
+    config.data.repeat_threshold = 0.5
+    assert pipeline.num_samples(dataset, config.data) > 16
+    dataset.records[2].crowd[:] = True
+    assert pipeline.num_samples(dataset, config.data) == 16
+
+
+def test_the_number_of_hosts_may_change_at_any_step(config):
+    """Four hosts, stopped, then one, stopped, then two: as if one had run through."""
+    dataset = with_a_rare_class(noise_dataset(14), (1, 2, 6))
+    config.data.repeat_threshold = 0.6
+    whole = take(pipeline.train_batches(dataset, config), 9)
+    for first, count, hosts in ((0, 3, 4), (3, 2, 1), (5, 4, 2)):
+        parts = [
+            take(pipeline.train_batches(dataset, config, first, host, hosts), count)
+            for host in range(hosts)
+        ]
+        for i, (batch, info) in enumerate(whole[first : first + count]):
+            ids = itertools.chain(*(part[i][1]["image_ids"] for part in parts))
+            assert list(ids) == info["image_ids"]
+            for name in batch:
+                joined = np.concatenate([part[i][0][name] for part in parts])
+                np.testing.assert_array_equal(joined, batch[name], err_msg=name)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_a_senseless_repeat_threshold_is_refused(config, threshold):
+    config.data.repeat_threshold = threshold
+    with pytest.raises(ValueError, match=r"data\.repeat_threshold is .*0 \(off\) to 1"):
+        pipeline.train_batches(noise_dataset(3), config)
+
+
 def test_evaluation_passes_over_every_image_once_unaugmented(config):
     dataset = noise_dataset(11)
     config.data.augment.flip = 1.0

@@ -121,3 +121,62 @@ def test_senseless_arguments_are_refused():
         TrainSampler(np.zeros(0, int), 1, seed=0)
     with pytest.raises(ValueError, match="no step -1"):
         TrainSampler(np.zeros(3, int), 1, seed=0).batch(-1)
+
+
+def test_without_factors_a_pass_is_a_plain_permutation():
+    for factors in (None, np.ones(9)):
+        sampler = TrainSampler(np.zeros(9, int), 9, 5, factors)
+        for epoch in (0, 1):
+            expected = np.random.default_rng([5, epoch, 0, 1]).permutation(np.arange(9))
+            np.testing.assert_array_equal(sampler.batch(epoch).indices, expected)
+            np.testing.assert_array_equal(sampler.batch(epoch).epochs, [epoch] * 9)
+
+
+FACTORS = np.array([1, 1, 2.5, 1, 1.25, 3, 1, 1, 1.75, 1])
+
+
+def test_every_epoch_has_the_same_number_of_repeated_images():
+    bucket_of_record = np.repeat([0, 1], [6, 4])
+    sampler = TrainSampler(bucket_of_record, 1, 3, FACTORS)
+    # Bucket 0: 9 and 0.75 more, so 10; bucket 1: 4 and 0.75 more, so 5.
+    assert sampler.epoch_length == 15
+    assert [sampler.steps_in_epochs(e) for e in range(4)] == [0, 15, 30, 45]
+    extra = set()
+    for epoch in range(20):
+        steps = [sampler.batch(step) for step in range(15 * epoch, 15 * (epoch + 1))]
+        assert {batch.epoch for batch in steps} == {epoch}
+        counts = np.bincount([batch.indices[0] for batch in steps], minlength=10)
+        assert np.all(counts >= np.floor(FACTORS))
+        assert counts[5] == 3
+        extra |= set(np.flatnonzero(counts > np.floor(FACTORS)).tolist())
+    assert extra == {2, 4, 8}  # drawn for each epoch anew
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7])
+def test_no_two_copies_of_an_image_share_their_augmentation(batch_size):
+    sampler = TrainSampler(np.repeat([0, 1], [6, 4]), batch_size, 3, FACTORS)
+    seen = Counter()
+    for step in range(200):
+        batch = sampler.batch(step)
+        seen.update(zip(batch.indices.tolist(), batch.epochs.tolist(), strict=True))
+    assert max(seen.values()) == 1
+
+
+def test_repeated_images_need_no_replay():
+    bucket_of_record = np.repeat([0, 1], [6, 4])
+    running = TrainSampler(bucket_of_record, 4, 3, FACTORS)
+    batches = [running.batch(step) for step in range(40)]
+    for step in (39, 13, 0, 22):
+        fresh = TrainSampler(bucket_of_record, 4, 3, FACTORS).batch(step)
+        np.testing.assert_array_equal(fresh.indices, batches[step].indices)
+        np.testing.assert_array_equal(fresh.epochs, batches[step].epochs)
+
+
+def test_a_late_step_of_a_large_set_with_repeats_is_found_at_once():
+    bucket_of_record = buckets(80_000, 30_000, 8_000, 287)
+    factors = np.maximum(1, np.random.default_rng(1).uniform(-5, 8, len(bucket_of_record)))
+    start = time.perf_counter()
+    sampler = TrainSampler(bucket_of_record, 16, 0, factors)
+    batch = sampler.batch(10**9)
+    assert time.perf_counter() - start < 1.0
+    assert sampler.steps_in_epochs(batch.epoch) <= 10**9 < sampler.steps_in_epochs(batch.epoch + 1)
