@@ -1,23 +1,38 @@
 """Training batches without a network: `python -m benchmarks.input_pipeline`.
 
 JPEG files of 640x480 with polygons, as COCO has them, are written to a temporary folder; then
-batches are drawn as training draws them: read, decoded, flipped, resized to 800x1067, padded, masks
-rasterised inside their boxes. What counts is images a second, beside what a training step takes.
+batches of 800x1344 are drawn as training draws them: read, decoded, flipped, resized to 800x1067,
+padded, masks rasterised inside their boxes.
+
+The first case is what counts beside a training step: images a second on all cores. `rss_mib` is the
+memory of the process after each round: `--batches 500 --rounds 10 --alone` draws 5,500 batches. The
+second case has CPU seconds, of all threads, instead of time, and so images a second and core;
+beside it stands a loader that works as torchvision's reference does (see reference_loader.py).
 """
 
 import itertools
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
-from benchmarks import measure
+from benchmarks import measure, reference_loader
 from maskrcnn_jax import config as default_config
 from maskrcnn_jax.data import coco, pipeline
+
+_QUALITY = 98  # of the JPEG files: about 125 kB each
+PEERS = {
+    "torchvision-style resize by Pillow": reference_loader.resize_pillow,
+    "torchvision-style resize by OpenCV": reference_loader.resize_opencv,
+}
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -26,43 +41,123 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--images", type=int, default=64, help="files; they are read repeatedly")
     parser.add_argument("--objects", type=int, default=7, help="in each image")
+    parser.add_argument("--alone", action="store_true", help="the first case only")
     arguments = measure.parse(parser, argv)
     config = default_config.get_config()
     config.train.batch_size = arguments.batch
+    config.data.buckets = ((800, 1344), (1344, 800))
     height, width = 480, 640
     if arguments.tiny:
         arguments.batches, arguments.images, height, width = 2, 4, 48, 64
         config.data.short_side, config.data.long_side = 64, 96
         config.data.buckets, config.data.mask_size = ((64, 96), (96, 64)), 28
 
-    with tempfile.TemporaryDirectory() as folder:
-        write_dataset(Path(folder), arguments.images, arguments.objects, height, width)
-        dataset = coco.read(images="images", annotations="instances.json", root=folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_dataset(folder, arguments.images, arguments.objects, height, width)
+        dataset = coco.read(images="images", annotations="instances.json", root=name)
         with closing(pipeline.train_batches(dataset, config)) as batches:
-
-            def side():
-                objects = skipped = 0
-                start = time.perf_counter()
-                for batch, info in itertools.islice(batches, arguments.batches):
-                    objects += int(batch["gt_valid"].sum())
-                    skipped += len(info["skipped"])
-                return time.perf_counter() - start, {"objects": objects, "skipped": skipped}
-
+            files = [file.stat().st_size for file in (folder / "images").iterdir()]
             sizes = {
                 "file": [height, width],
+                "kB": round(float(np.mean(files)) / 1000),
                 "batches": arguments.batches,
                 "batch": list(next(batches)[0]["image"].shape[:3]),
                 "objects": arguments.objects,
             }
-            return measure.report(
-                "input_pipeline",
-                "batches for training",
-                sizes,
-                {measure.OURS: side},
-                arguments.rounds,
-                facts={},
-                per_second=arguments.batches * arguments.batch,
+            ours = partial(_draw, batches, arguments.batches)
+            lines = _on_all_cores(sizes, ours, arguments)
+            if arguments.alone:
+                return lines
+            peers = {
+                side: _peer(folder, config, arguments.batches, resize)
+                for side, resize in PEERS.items()
+            }
+            return lines + _on_one_core(sizes, ours, peers, arguments)
+
+
+def _on_all_cores(sizes: dict, ours: measure.Side, arguments) -> list[dict]:
+    """Times ours alone, and reads the memory in use after each round, the first one included."""
+    in_use = []
+
+    def side():
+        result = ours()
+        in_use.append(measure.memory_in_use())
+        return result
+
+    return measure.report(
+        "input_pipeline",
+        "batches for training",
+        sizes,
+        {measure.OURS: side},
+        arguments.rounds,
+        facts={"rss_mib": in_use},
+        per_second=arguments.batches * arguments.batch,
+    )
+
+
+def _on_one_core(sizes: dict, ours: measure.Side, peers: dict, arguments) -> list[dict]:
+    """Tells the CPU seconds of ours beside the peers'."""
+    return measure.report(
+        "input_pipeline",
+        "CPU time of one core",
+        sizes,
+        {side: partial(_cpu_time, call) for side, call in {measure.OURS: ours, **peers}.items()},
+        arguments.rounds,
+        facts={},
+        per_second=arguments.batches * arguments.batch,
+        peer_versions={name: version(name) for name in ("pillow", "pycocotools", "numpy")},
+    )
+
+
+def _draw(batches: Iterator, count: int) -> tuple[float, dict]:
+    objects = skipped = 0
+    start = time.perf_counter()
+    for batch, info in itertools.islice(batches, count):
+        objects += int(batch["gt_valid"].sum())
+        skipped += len(info["skipped"])
+    return time.perf_counter() - start, {"objects": objects, "skipped": skipped}
+
+
+def _peer(folder: Path, config: ConfigDict, count: int, resize) -> measure.Side:
+    """Returns the side that makes as many batches in the reference's way, in one thread."""
+    entries = itertools.cycle(reference_loader.read_entries(folder))
+    sides = config.data.short_side, config.data.long_side
+    rng = np.random.default_rng(0)
+
+    def side():
+        objects = 0
+        start = time.perf_counter()
+        for _ in range(count):
+            chosen = list(itertools.islice(entries, config.train.batch_size))
+            _, targets = reference_loader.make_batch(
+                chosen, config.data.buckets[0], sides, resize, rng
             )
+            objects += sum(len(target["masks"]) for target in targets)
+        return time.perf_counter() - start, {"objects": objects, "skipped": 0}
+
+    return side
+
+
+def _cpu_time(call: measure.Side) -> tuple[float, dict]:
+    """Calls a side; returns the CPU seconds of all threads for it, and its counts.
+
+    Threads that fill the prefetched batches up work on after the call. They are waited for on both
+    sides of it, so that each call is charged for as many images as it has drawn.
+    """
+    start = _idle()
+    _, counts = call()
+    return _idle() - start, counts
+
+
+def _idle() -> float:
+    """Waits until no thread of this process works any more; returns its CPU seconds so far."""
+    spent = time.process_time()
+    while True:
+        time.sleep(0.2)
+        before, spent = spent, time.process_time()
+        if spent - before < 0.002:
+            return spent
 
 
 def write_dataset(folder: Path, images: int, objects: int, height: int, width: int) -> None:
@@ -73,7 +168,8 @@ def write_dataset(folder: Path, images: int, objects: int, height: int, width: i
     for number in range(1, images + 1):
         noise = rng.integers(0, 256, (height, width, 3), np.uint8)
         name = f"{number:06d}.jpg"
-        cv2.imwrite(str(folder / "images" / name), cv2.GaussianBlur(noise, (0, 0), 2))
+        blurred = cv2.GaussianBlur(noise, (0, 0), 2)
+        cv2.imwrite(str(folder / "images" / name), blurred, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         entries.append({"id": number, "file_name": name, "height": height, "width": width})
         for _ in range(objects):
             polygon = _star(rng, height, width)

@@ -180,6 +180,16 @@ def peak_memory() -> dict:
     return peak | ({"peak_device_mib": round(in_use / 2**20)} if in_use else {})
 
 
+def memory_in_use() -> int | None:
+    """Returns the resident memory of this process in MiB; None where /proc does not tell it."""
+    try:
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[1])
+    except OSError:
+        return None
+    return round(pages * resource.getpagesize() / 2**20)
+
+
 def mebibytes(maxrss: int) -> int:
     """Returns the memory that `getrusage` tells, whose unit depends on the system."""
     return round(maxrss / (2**20 if platform.system() == "Darwin" else 2**10))

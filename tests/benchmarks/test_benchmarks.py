@@ -18,7 +18,7 @@ from benchmarks import (
 )
 from benchmarks.peer import peers
 
-CASES = {predict: 2, train_step: 1, ops: 5, input_pipeline: 1, evaluation: 2, conversion: 4}
+CASES = {predict: 2, train_step: 1, ops: 5, input_pipeline: 2, evaluation: 2, conversion: 4}
 # Every slot of the detector has to be full: only then is the work equal to the peer's.
 COUNTS = {
     predict: {"proposals": [16], "detections": [4]},
@@ -30,11 +30,11 @@ COUNTS = {
 def test_prints_a_json_line_for_each_case(benchmark, capsys):
     benchmark.main(["--tiny", "--rounds", "2"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [line for line in lines if line["side"] == "maskrcnn_jax"]
     name = benchmark.__name__.split(".")[-1]
     assert len({line["case"] for line in lines}) == len(lines) == CASES[benchmark]
     for line in lines:
         assert line["benchmark"] == name
-        assert line["side"] == "maskrcnn_jax"
         low, high = line["quartiles_s"]
         assert 0 < low <= line["median_s"] <= high
         assert line["peak_rss_mib"] > 0
