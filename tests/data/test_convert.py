@@ -132,7 +132,8 @@ def converted(dataset, tmp_path, **options):
 
 
 def test_every_format_of_files_has_a_sample_here():
-    assert set(WRITERS) | {"coco", "shapes", "union"} == set(datasets.READERS)
+    elsewhere = {"coco", "shapes", "union", "tfds"}
+    assert set(datasets.READERS) <= set(WRITERS) | elsewhere
 
 
 @pytest.mark.parametrize("form", WRITERS)
