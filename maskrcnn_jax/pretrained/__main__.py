@@ -9,13 +9,11 @@ published one, which is downloaded once; with --to, a work directory.
 """
 
 import argparse
-import ast
 import io
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,9 +21,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.pretrained import convert, downloads, export
+from maskrcnn_jax.pretrained import convert, downloads, export, out_folder, overrides
 from maskrcnn_jax.pretrained.summary import summary
-from maskrcnn_jax.training.checkpoint import load_for_inference
+from maskrcnn_jax.training.checkpoint import LAST, load_for_inference
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,8 +76,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import(options: argparse.Namespace) -> str:
     """Makes a work directory; returns what to tell about it."""
-    convert.check_new(options.out)  # before anything is downloaded
-    weights = convert.load(_file(options.source), _overrides(options.set))
+    # Before anything is downloaded.
+    out_folder.check_new(options.out)
+    settings = overrides.parsed(options.set)
+    overrides.check(settings)
+    weights = convert.load(_file(options.source), settings)
     if options.classes:
         weights = convert.with_classes(weights, options.classes.split(","))
     convert.write_checkpoint(weights, options.out)
@@ -89,33 +90,21 @@ def _import(options: argparse.Namespace) -> str:
 def _file(source: str) -> Path:
     """Returns the file that SOURCE names, downloading it where it is a published one."""
     path = Path(source).expanduser()
+    if (path / LAST).is_dir():
+        raise ValueError(
+            f"{source} is a work directory, which needs no conversion; add --to torchvision to "
+            f"export it"
+        )
     if path.exists():
         return path
     if source not in downloads.NAMES:
-        raise ValueError(
-            f"{source} does not exist, and is no name of published weights; known are "
-            f"{', '.join(downloads.NAMES)}"
-        )
+        raise ValueError(downloads.nowhere(source))
     if source.startswith("imagenet_"):
         raise ValueError(
             f"{source} is the backbone of a classifier, from which no detector can be made "
             f"without training. Start a training from it: --config.init={source}"
         )
     return downloads.fetch(source)
-
-
-def _overrides(settings: Sequence[str]) -> dict[str, Any]:
-    """Returns keys of `config.model`, without that prefix, and their values as Python has them."""
-    values = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator or not key.startswith("model."):
-            raise ValueError(f"--set {setting}: expected model.KEY=VALUE")
-        try:
-            values[key.removeprefix("model.")] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[key.removeprefix("model.")] = text
-    return values
 
 
 def _next_steps(weights: convert.Weights, out: str) -> list[str]:
@@ -135,9 +124,14 @@ def _export(options: argparse.Namespace) -> str:
     """Writes a state dict; returns how torchvision loads it."""
     if options.classes or options.set:
         raise ValueError("--classes and --set are for imports; leave them out with --to")
-    out = Path(options.out).expanduser()
+    source, out = Path(options.source).expanduser(), Path(options.out).expanduser()
+    if source.is_file():
+        raise ValueError(
+            f"{source} is a file; with --to, SOURCE is the work directory of a training run or a "
+            f"conversion. Leave --to out to convert the file"
+        )
     encode = _encoder(out)
-    variables, metadata = load_for_inference(Path(options.source).expanduser(), options.checkpoint)
+    variables, metadata = load_for_inference(source, options.checkpoint)
     config = ConfigDict(metadata["config"])
     state = export.torchvision_state(jax.device_get(variables), config)
     write_atomically(out, encode(state))
@@ -168,6 +162,7 @@ def _encoder(out: Path) -> Callable[[dict[str, np.ndarray]], bytes]:
         raise ValueError(f"--out={out}: with --to it ends in {', '.join(encoders)}")
     if out.exists():
         raise ValueError(f"--out={out} exists already; give the name of a new file")
+    out_folder.check_place(out)
     package = "safetensors" if out.suffix == ".safetensors" else "torch"
     try:
         import_module(package)

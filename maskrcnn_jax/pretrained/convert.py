@@ -4,10 +4,9 @@ Weights and the dialect they were trained in travel together: `load` gives both,
 `write_checkpoint` puts both into a checkpoint that evaluation and prediction take as any other.
 """
 
-import shutil
-import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mode
@@ -18,12 +17,13 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.resnet import BLOCKS
-from maskrcnn_jax.pretrained.coco_classes import class_list
+from maskrcnn_jax.pretrained import overrides as overridden
+from maskrcnn_jax.pretrained.coco_classes import CATEGORIES, class_list
 from maskrcnn_jax.pretrained.mapping import Entry, Imported, import_arrays
+from maskrcnn_jax.pretrained.out_folder import new_folder
 from maskrcnn_jax.pretrained.sources import Source, State, belonging, recognised
 from maskrcnn_jax.pretrained.weight_files import read_weights, sha256
 from maskrcnn_jax.training import checkpoint_format, config_json
-from maskrcnn_jax.training.checkpoint import BEST, LAST
 from maskrcnn_jax.training.state import abstract_variables, make_model
 
 # Widths that config.model has a key for, and the layers of ours that are as wide: the last axis of
@@ -54,6 +54,7 @@ class Weights:
         data: keys of `config.data` likewise.
         class_names: K names; none for a backbone.
         category_ids: K ids of a data set's categories; none for a backbone.
+        notes: sentences on what the file cannot tell and the user may know.
         mapped, left: as in `mapping.Imported`.
     """
 
@@ -67,6 +68,7 @@ class Weights:
     data: dict[str, Any]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    notes: tuple[str, ...]
     mapped: list[tuple[tuple[str, ...], tuple[tuple[int, ...], ...], str, tuple[int, ...]]]
     left: list[str]
 
@@ -83,8 +85,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
     Raises:
         OSError: the file cannot be read.
         ValueError: it is no file of weights or of a known kind, its arrays are not those of the
-            model (all that differ are listed), or a key of `overrides` does not exist.
+            model (those that differ are listed), or a key of `overrides` does not exist.
     """
+    overridden.check(overrides)
     path = Path(path).expanduser()
     state = read_weights(path)
     source = recognised(state, str(path))
@@ -93,8 +96,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
     try:
         config = _config_model(source, state, overrides)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    imported = _import(source, state, config, num_classes, f"the {source.name} weights in {path}")
+        raise ValueError(f"{path}, read as {source.name}: {error}") from error
+    what = _read_as(source, config, num_classes, overrides)
+    imported = _import(source, state, config, num_classes, f"{path}, read as {what}")
     names, ids = class_list(num_classes) if source.part == "detector" else ((), ())
     model = belonging(config, source.part)
     chosen = {key: value for key, value in overrides.items() if key not in model}
@@ -108,6 +112,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
         data=dict(source.data),
         class_names=names,
         category_ids=ids,
+        notes=_notes(source, num_classes, overrides),
         **imported._asdict(),
     )
 
@@ -120,10 +125,19 @@ def with_classes(weights: Weights, names: Sequence[str]) -> Weights:
     """
     names = tuple(name.strip() for name in names)
     number = len(weights.class_names)
-    if len(names) != number or len(set(names)) != number or not all(names):
+    if "" in names:
+        raise ValueError(
+            f"class name {names.index('') + 1} of {len(names)} is empty ({','.join(names)}); give "
+            f"{number} names"
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"given twice among the class names: {', '.join(twice)}; give {number} different ones"
+        )
+    if len(names) != number:
         raise ValueError(
             f"{len(names)} class names are given ({', '.join(names)}); {weights.file} has "
-            f"{number} classes: give as many names, all of them different"
+            f"{number} classes: give as many names"
         )
     return replace(weights, class_names=names, category_ids=tuple(range(1, number + 1)))
 
@@ -151,31 +165,21 @@ def write_checkpoint(weights: Weights, out: str | Path) -> None:
         "num_images": 0,
         "source": {"file": weights.file, "sha256": weights.sha256, "kind": weights.kind},
     }
-    with _new_folder(Path(out).expanduser().absolute()) as folder:
+    with new_folder(out) as folder:
         checkpoint_format.save_weights(folder, weights.variables, metadata)
 
 
-def check_new(out: str | Path) -> None:
-    """Checks that a folder can become a work directory.
-
-    Raises:
-        ValueError: it is a file, or has checkpoints.
-    """
-    out = Path(out).expanduser()
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out={out} is a file; give the name of a folder")
-    for folder in (out / LAST, out / BEST):
-        if folder.exists():
-            raise ValueError(f"{folder} exists already; give the name of a new folder as --out")
-
-
 def checkpoint_config(weights: Weights) -> ConfigDict:
-    """Returns the configuration of a checkpoint made of weights; its data set is COCO's."""
+    """Returns the configuration of a checkpoint made of weights; its data set is COCO's.
+
+    It is evaluated in small batches, which any machine has the memory for.
+    """
     config = get_config()
     config.name = weights.kind
     config.model.update_from_flattened_dict({**weights.model, **weights.settings})
     config.data.update_from_flattened_dict(weights.data)
     config.data.format = "coco"
+    config.eval.batch_size = 2
     for split, images in (("train", "train2017"), ("val", "val2017")):
         annotations = f"annotations/instances_{images}.json"
         config.data[split] = ConfigDict(dict(root="coco", images=images, annotations=annotations))
@@ -187,23 +191,13 @@ def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) ->
     config = get_config().model
     config.lock()  # a key that does not exist is an error from here on
     config.update_from_flattened_dict({**source.model, "backbone.depth": source.depth(state)})
-    _override(config, overrides)
+    overridden.put(config, overrides)
     if config.backbone.depth not in BLOCKS:
         depths = ", ".join(map(str, BLOCKS))
         raise ValueError(f"config.model.backbone.depth is {config.backbone.depth}, not {depths}")
     config.update_from_flattened_dict(_widths(state, source.table(config), config))
-    _override(config, overrides)
+    overridden.put(config, overrides)
     return config
-
-
-def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-    for key, value in overrides.items():
-        try:
-            config.update_from_flattened_dict({key: value})
-        except (KeyError, AttributeError) as error:
-            raise ValueError(f"config.model has no key {key!r}: {error}") from error
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"config.model.{key} cannot be {value!r}: {error}") from error
 
 
 def _widths(state: State, entries: Sequence[Entry], config: ConfigDict) -> dict[str, int]:
@@ -251,21 +245,35 @@ def _num_classes(source: Source, state: State, path: Path) -> int:
 def _import(
     source: Source, state: State, config: ConfigDict, num_classes: int, what: str
 ) -> Imported:
+    table = source.table(config)
+    masks = {name for entry in table if entry.path[1] == "mask_head" for name in entry.names}
+    if masks and masks.isdisjoint(state):
+        raise ValueError(
+            f"{what}: it has no arrays of a mask head, so it is a Faster R-CNN; only Mask R-CNNs "
+            f"can be read"
+        )
     expected = abstract_variables(make_model(config, num_classes))
-    return import_arrays(state, source.table(config), expected, what=what, ignored=source.ignored)
+    return import_arrays(state, table, expected, what=what, ignored=source.ignored)
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yields a folder that becomes OUT/checkpoints in the end, or of which nothing is left."""
-    check_new(out)
-    is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out, prefix=".import-"))
-    try:
-        yield temporary / LAST
-        (temporary / LAST).rename(out / LAST)
-    finally:
-        shutil.rmtree(temporary)
-        if is_new and not (out / LAST).exists():
-            out.rmdir()
+def _read_as(
+    source: Source, config: ConfigDict, num_classes: int, overrides: Mapping[str, Any]
+) -> str:
+    """Returns in words what a file was taken for."""
+    classes = f" and {num_classes} classes" if source.part == "detector" else ""
+    given = "".join(f", model.{key}={value}" for key, value in overrides.items())
+    return f"{source.name} with ResNet-{config.backbone.depth}{classes}{given}"
+
+
+def _notes(source: Source, num_classes: int, overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    if (
+        source.name != "torchvision_v1"
+        or num_classes == max(CATEGORIES)
+        or "backbone.norm_eps" in overrides
+    ):
+        return ()
+    return (
+        "the epsilon of the frozen batch norm is taken as 0, which is right where the model was "
+        "fine-tuned from COCO_V1; a model trained from an ImageNet backbone has 1e-5: convert it "
+        "with --set model.backbone.norm_eps=1e-5",
+    )

@@ -3,6 +3,7 @@
 Where the publisher gives no digest to check against, a name only tells where the file is.
 """
 
+import difflib
 import hashlib
 import http.client
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from maskrcnn_jax.compilation import ENVIRONMENT, user_cache
+from maskrcnn_jax.pretrained.weight_files import ENDINGS, check_reader
 
 _CHUNK = 2**20
 _TIMEOUT = 30  # seconds without a byte
@@ -171,18 +173,20 @@ def fetch(name: str, log: Callable[[str], None] | None = None) -> Path:
         The file, whose digest is the published one.
 
     Raises:
-        ValueError: there is no such name, its digest is not known, or a file has another one.
+        ValueError: there is no such name, its digest is not known, a file has another one, or the
+            package that reads the file is not installed.
         OSError: it cannot be downloaded or written; the message says what to put where by hand.
     """
     log = log or (lambda line: print(line, file=sys.stderr))
     if name not in NAMES:
-        raise ValueError(f"{name!r} is no name of published weights; known are {', '.join(NAMES)}")
+        raise ValueError(f"{name!r} is no name of published weights; {_suggestion(name)}")
     published, path = NAMES[name], cache_folder() / NAMES[name].file_name
     if published.digest is None:
         raise ValueError(
             f"{name} is not downloaded by its name, since its publisher gives no digest to check "
             f"it against. Download {published.url} yourself and give the file's path"
         )
+    check_reader(published.file_name)
     if path.is_file():
         _check_cached(path, published)
         return path
@@ -195,6 +199,26 @@ def fetch(name: str, log: Callable[[str], None] | None = None) -> Path:
             f"{_words(published.digest)}"
         ) from error
     return path
+
+
+def nowhere(source: str) -> str:
+    """Returns what to say of a source that is neither on the disk nor among `NAMES`.
+
+    Args:
+        source: as the user gave it.
+    """
+    is_path = any(s in source for s in ("/", os.sep)) or Path(source).suffix in ENDINGS
+    if is_path:
+        return f"there is no file or folder {source!r}; check the path"
+    return (
+        f"there is no file or folder {source!r}, and no published weights of that name; "
+        f"{_suggestion(source)}"
+    )
+
+
+def _suggestion(name: str) -> str:
+    near = difflib.get_close_matches(name, NAMES, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(NAMES)}"
 
 
 def _check_cached(path: Path, published: Published) -> None:

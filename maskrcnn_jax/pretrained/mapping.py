@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+# How many arrays of each fault a message lists.
+_MOST_SHOWN = {"missing": 10, "unknown": 10, "wrong_shape": 20}
+
 
 class Layout(NamedTuple):
     """How an array is laid out: functions from theirs to ours and back.
@@ -129,12 +132,12 @@ def import_arrays(
         state: name -> array.
         entries: the table.
         expected: our variables, or their shapes; parts that the table lacks are not looked at.
-        what: the weights, for the message.
+        what: the weights and what they were taken for, for the message.
         ignored: patterns (of whole names) that may be left behind.
 
     Raises:
-        ValueError: where names are missing or unknown, or shapes differ; it lists all of them. Or
-            where the model has layers for which the project has no names.
+        ValueError: where names are missing or unknown, or shapes differ; it lists them, of very
+            many the first. Or where the model has layers for which the project has no names.
     """
     expected = flat(expected)
     _check_table(entries, expected, what)
@@ -204,7 +207,7 @@ def _check_table(
     if strange:
         layers = sorted({".".join(path[1:-1]) for path in strange})
         raise ValueError(
-            f"{what} cannot be of the model that config.model describes: their table has other "
+            f"{what}: they cannot be of the model that config.model describes, which has other "
             f"arrays in {', '.join(layers)}. Leave the keys of these layers as this kind of "
             f"weights has them"
         )
@@ -223,11 +226,16 @@ def _as_tuple(arrays) -> tuple[np.ndarray, ...]:
 def _refuse(what: str, **faults: list[str]) -> None:
     if any(faults.values()):
         lists = "".join(
-            f"\n  {kind.replace('_', ' ')} ({len(names)}): " + ", ".join(names)
+            f"\n  {kind.replace('_', ' ')} ({len(names)}): {_first(names, _MOST_SHOWN[kind])}"
             for kind, names in faults.items()
             if names
         )
         raise ValueError(
-            f"{what} do not fit the model that config.model and the number of classes describe:"
-            f"{lists}"
+            f"{what}: the arrays are not those of such a model; it may have other layers, or be "
+            f"another kind of detector:{lists}"
         )
+
+
+def _first(names: Sequence[str], most: int) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f", and {more} more" if more > 0 else "")

@@ -96,9 +96,14 @@ def depth_by_blocks(state: State, pattern: str) -> int:
     # 34 and 50 layers have as many blocks; a bottleneck has three convolutions, a basic block two.
     found = [d for d, number in BLOCKS.items() if number == counts]
     found = [d for d in found if (d >= 50) == (convs >= 3 * sum(counts))]
+    if not counts:
+        raise ValueError(
+            "it has no residual blocks under the names that such weights have; is its backbone a "
+            "ResNet?"
+        )
     if not found:
         raise ValueError(
-            f"the weights are of a residual network with {counts} blocks; known are "
+            f"it has a residual network with {counts} blocks in its stages; known are "
             f"{', '.join(f'ResNet-{d} {blocks}' for d, blocks in BLOCKS.items())}"
         )
     return found[0]

@@ -27,7 +27,7 @@ def summary(weights: Weights, verbose: bool = False) -> str:
     lines += [f"left behind: {len(weights.left) or 'nothing'}" + _listed(left)]
     if weights.class_names:
         lines += [f"classes: {len(weights.class_names)}{_listed(_shortened(weights.class_names))}"]
-    return "\n".join([*lines, *_dialect(weights)])
+    return "\n".join([*lines, *_dialect(weights), *(f"note: {note}" for note in weights.notes)])
 
 
 def _shortened(names: Sequence[str]) -> list[str]:

@@ -22,12 +22,16 @@ LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # Where training programs keep the state dict among other things; the first that is there counts.
 _HOLDERS = ("model", "state_dict", "model_state_dict", "model_ema")
 
+# Taken off where all names have it, one after the other.
+_PREFIXES = ("module.", "model.")
+
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Returns the tensors of a state dict, or of the one that a training checkpoint holds.
 
-    A prefix "module." on all names, as (distributed) data parallel training leaves it, is taken
-    off, and so is the counter beside averaged weights, `n_averaged`.
+    A prefix "module." on all names, as (distributed) data parallel training leaves it, or "model.",
+    as PyTorch Lightning does where a module holds the network under that name, is taken off; so is
+    the counter beside averaged weights, `n_averaged`.
 
     Args:
         path: of the file.
@@ -113,9 +117,10 @@ def _tensors(value: Any) -> dict[str, Any]:
 
 
 def _bare_names(tensors: dict[str, Any]) -> dict[str, Any]:
-    names = [name for name in tensors if name != "n_averaged"]
-    if names and all(name.startswith("module.") for name in names):
-        return {name.removeprefix("module."): tensors[name] for name in names}
+    for prefix in _PREFIXES:
+        names = [name for name in tensors if name != "n_averaged"]
+        if names and all(name.startswith(prefix) for name in names):
+            tensors = {name.removeprefix(prefix): tensors[name] for name in names}
     return tensors
 
 

@@ -74,10 +74,10 @@ def import_state(
         {"params": ..., "batch_stats": ...} of float32 numpy arrays.
 
     Raises:
-        ValueError: where names are missing or unknown, or shapes differ; it lists all of them.
+        ValueError: where names are missing or unknown, or shapes differ; it lists them.
     """
     expected = abstract_variables(make_model(config, num_classes))
-    what = "the torchvision weights (MODEL_OVERRIDES has what v1 and v2 need)"
+    what = "the torchvision weights, for config.model (MODEL_OVERRIDES has what v1 and v2 need)"
     return import_arrays(
         todays_names(state), table(config), expected, what=what, ignored=IGNORED
     ).variables

@@ -18,6 +18,17 @@ from maskrcnn_jax.pretrained.file_faults import check_expansion, damaged
 # A header is a JSON object after its length; safetensors allows 100 MB of it.
 _MAX_SAFETENSORS_HEADER = 100_000_000
 
+# Endings of names, which only tell what to expect of a file that is not there.
+ENDINGS = {
+    ".pth": "torch",
+    ".pt": "torch",
+    ".ckpt": "torch",
+    ".safetensors": "safetensors",
+    ".pkl": "pickle",
+    ".h5": "keras",
+    ".hdf5": "keras",
+}
+
 # Protocols 1 to 5; or, as Python 2 writes without one, a container or a name's first line.
 _PICKLE = re.compile(rb"\x80[\x01-\x05]|\([dl]|[}\]]q|c[\w.]+\n[\w.]+\n")
 
@@ -56,6 +67,20 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def check_reader(name: str | Path) -> None:
+    """Checks that a file that is yet to come can be read, as far as the end of its name tells.
+
+    Args:
+        name: of the file.
+
+    Raises:
+        ValueError: the package that reads such files is not installed.
+    """
+    package, _ = _READERS.get(ENDINGS.get(Path(name).suffix), (None, None))
+    if package:
+        _require(package, name)
+
+
 def sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits; it is never in memory as a whole."""
     with Path(path).expanduser().open("rb") as file:
@@ -82,13 +107,22 @@ def _kind(path: Path) -> str:
     if _PICKLE.match(head):
         return "pickle"
     raise ValueError(
-        f"{path} begins with {head[:24]!r}; expected weights of PyTorch (.pth, .pt), safetensors, "
+        f"{path} {_looks_like(head)}; expected weights of PyTorch (.pth, .pt), safetensors, "
         "Detectron2 or Caffe2 (.pkl) or Keras (.h5). A download that failed leaves a web page or "
         "a short text in the file's place: look inside and download it again"
     )
 
 
-def _require(package: str, path: Path) -> None:
+def _looks_like(head: bytes) -> str:
+    """Returns how a file begins, where a person can read that."""
+    start = head[:24].decode("ascii", "replace").partition("\n")[0].strip()
+    if start and start.isprintable() and start.isascii():
+        return f"begins with {start!r}"
+    images = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+    return "is an image" if head.startswith(images) else "is of no kind of file that is known here"
+
+
+def _require(package: str, path: str | Path) -> None:
     try:
         importlib.import_module(package)
     except ImportError as error:

@@ -263,7 +263,11 @@ def _find(workdir: Path, which: str | int) -> Iterator[tuple[ocp.CheckpointManag
         raise ValueError(f"checkpoint {which!r} was asked for; give last, best or a step's number")
     folder = workdir / (BEST if which == "best" else LAST)
     if which == "best" and (workdir / LAST).is_dir() and not folder.is_dir():
-        raise FileNotFoundError(f"no {folder}: the run has not been evaluated yet; give last")
+        parts = {path.name for path in (workdir / LAST).glob("*/*")}
+        why = "the run has not been evaluated yet"
+        if "variables" in parts and "optimizer" not in parts:
+            why = f"{workdir} is a converted checkpoint, which has one state alone"
+        raise FileNotFoundError(f"no {folder}: {why}; give last")
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}; give the work directory of a training run, the one with "

@@ -55,6 +55,7 @@ class InitialWeights:
         variables: {"params", "batch_stats"} of numpy arrays.
         model: the keys of `config.model`, flattened, that belong to them.
         class_names: of their classes.
+        notes: sentences on what is not known about them, and matters to their backbone.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class InitialWeights:
     variables: Mapping[str, Any]
     model: Mapping[str, Any]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,15 @@ def _from_weights(config: ConfigDict) -> Start:
         "parts": parts,
         "model": keys,
     }
-    return Start(weights, parts, record, tuple(_apply(config, keys)))
+    notes = weights.notes if "backbone" in parts else ()
+    return Start(weights, parts, record, (*notes, *_apply(config, keys)))
 
 
 def _resumed(config: ConfigDict, saved: dict[str, Any]) -> Start:
-    """Puts back what the run began with; nothing is read from `config.init`."""
+    """Puts back what the run began with; nothing is read from `config.init`.
+
+    What the weights needed was told then: it is in the checkpoint's configuration.
+    """
     lines = [
         f"{key}: {saved['config'][key]!r} -> {config[key]!r}, without effect: a run that goes on "
         f"does not start from init"
@@ -149,7 +155,8 @@ def _resumed(config: ConfigDict, saved: dict[str, Any]) -> Start:
     ]
     config.update({key: saved["config"][key] for key in ("init", "init_parts")})
     record = saved.get("init")
-    return Start(record=record, lines=(*lines, *_apply(config, record["model"] if record else {})))
+    _apply(config, record["model"] if record else {})
+    return Start(record=record, lines=tuple(lines))
 
 
 def _keys_to_take(
@@ -206,10 +213,7 @@ def _read_any(name: str) -> InitialWeights:
         return _foreign(path)
     if name in downloads.NAMES:
         return _foreign(downloads.fetch(name))
-    raise FileNotFoundError(
-        f"there is no file or folder {name!r}, and no published weights of that name; give a work "
-        f"directory, a file of weights, or one of {', '.join(downloads.NAMES)}"
-    )
+    raise FileNotFoundError(downloads.nowhere(name))
 
 
 def _own(workdir: Path, which: str) -> InitialWeights:
@@ -233,7 +237,9 @@ def _foreign(path: Path) -> InitialWeights:
     read = convert.load(path)
     file = str(path.absolute())
     model, names = read.model, read.class_names
-    return InitialWeights(read.kind, read.part, file, read.sha256, read.variables, model, names)
+    return InitialWeights(
+        read.kind, read.part, file, read.sha256, read.variables, model, names, read.notes
+    )
 
 
 def _backbone_of(weights: InitialWeights) -> InitialWeights:

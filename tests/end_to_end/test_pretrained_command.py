@@ -136,13 +136,17 @@ def test_verbose_lists_every_array(file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere.pth",), "nowhere.pth does not exist, and is no name of published weights"),
+        (("nowhere.pth",), "there is no file or folder 'nowhere.pth'; check the path"),
+        (("coco_torchvison_v2",), "did you mean coco_torchvision_v2"),
         (("imagenet_torchvision_r50",), "--config.init=imagenet_torchvision_r50"),
         (("FILE", "--classes", "cat"), "1 class names are given (cat)"),
         (("FILE", "--set", "backbone.norm_eps=1"), "expected model.KEY=VALUE"),
-        (("FILE", "--set", "model.backbone.norm_epsilon=1"), "no key 'backbone.norm_epsilon'"),
+        (
+            ("FILE", "--set", "model.backbone.norm_epsilon=1"),
+            "did you mean model.backbone.norm_eps",
+        ),
         (("FILE", "--set", "model.fpn.norm=bn"), "backbone.fpn.inner_blocks.0.1.weight"),
-        (("FILE", "--to", "torchvision"), "ends in .pth, .pt, .safetensors"),
+        (("FILE", "--to", "torchvision"), "is a file; with --to, SOURCE is the work directory"),
     ],
 )
 def test_errors(file, tmp_path, capsys, arguments, message):
@@ -163,6 +167,9 @@ def test_errors_of_an_export(workdir, tmp_path, capsys):
     code, _, err = run(capsys, tmp_path, *to, tmp_path / "x.safetensors")
     assert code == 2
     assert "give the work directory of a training run" in err
+    code, _, err = run(capsys, workdir[0], *to, tmp_path / "x.npz")
+    assert code == 2
+    assert "ends in .pth, .pt, .safetensors" in err
     (tmp_path / "there.safetensors").write_text("mine")
     code, _, err = run(capsys, workdir[0], *to, tmp_path / "there.safetensors")
     assert code == 2
@@ -175,6 +182,12 @@ def test_an_existing_work_directory_is_refused_before_anything_is_read(workdir, 
     code, _, err = run(capsys, "coco_torchvision_v1", "--out", out)
     assert code == 2
     assert f"{out / 'checkpoints'} exists already" in err
+
+
+def test_a_work_directory_is_not_converted(workdir, tmp_path, capsys):
+    code, _, err = run(capsys, workdir[0], "--out", tmp_path / "run")
+    assert code == 2
+    assert f"{workdir[0]} is a work directory, which needs no conversion; add --to" in err
 
 
 def test_a_name_is_downloaded(file, tmp_path, capsys, monkeypatch):

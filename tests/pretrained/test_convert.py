@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pretrained import convert, weight_files
+from maskrcnn_jax.pretrained import convert, out_folder, weight_files
 from maskrcnn_jax.pretrained.mapping import export_arrays
 from maskrcnn_jax.pretrained.sources import SOURCES
+from maskrcnn_jax.pretrained.summary import summary
 from maskrcnn_jax.training import checkpoint_format
 from maskrcnn_jax.training.checkpoint import load_for_inference
 from tests.pretrained.narrow import NUM_CLASSES, narrow_model, random_state, random_variables, write
@@ -113,17 +114,32 @@ def test_other_kinds_with_their_own_widths(tmp_path, kind):
 )
 def test_one_array_of_a_wrong_shape_is_named_alone(tmp_path, state, name, shape, wanted):
     file = write(tmp_path / "x.safetensors", {**state, name: np.zeros(shape, np.float32)})
-    with pytest.raises(ValueError, match="do not fit") as error:
+    with pytest.raises(ValueError, match="are not those of such a model") as error:
         convert.load(file)
     message = str(error.value)
     assert str(file) in message
     assert f"wrong shape (1): {name}: {shape} given, {wanted} expected" in message
 
 
-def test_a_detector_without_masks_lacks_arrays(tmp_path, state):
+def test_a_detector_without_masks_is_told_as_such(tmp_path, state):
     boxes_only = {name: array for name, array in state.items() if "mask" not in name}
-    with pytest.raises(ValueError, match=r"missing \(12\): roi_heads\.mask_head\.0\.0\.weight"):
+    with pytest.raises(ValueError, match=r"rcnn\.safetensors, .* no arrays of a mask head.*Faster"):
         convert.load(write(tmp_path / "faster_rcnn.safetensors", boxes_only))
+
+
+def test_what_a_file_was_read_as_is_told_and_long_lists_are_cut(tmp_path, state):
+    rest = {
+        name: array for name, array in state.items() if ".layer3." not in name or "conv" in name
+    }
+    with pytest.raises(ValueError, match="are not those of such a model") as error:
+        convert.load(write(tmp_path / "x.safetensors", rest))
+    message = str(error.value)
+    assert "x.safetensors, read as torchvision_v1 with ResNet-18 and 2 classes: " in message
+    (line,) = [line for line in message.splitlines() if "missing" in line]
+    number = len(state) - len(rest)
+    assert line.startswith(f"  missing ({number}): backbone.body.layer3.")
+    assert line.endswith(f", and {number - 10} more")
+    assert line.count("layer3") == 10
 
 
 def test_a_detector_with_more_than_we_have(tmp_path, state):
@@ -150,8 +166,11 @@ def test_arrays_that_tell_what_a_file_is(tmp_path, state, lost, message):
 
 def test_a_residual_network_that_does_not_exist(tmp_path, state):
     rest = {name: array for name, array in state.items() if "layer4.1" not in name}
-    with pytest.raises(ValueError, match=r"x\.safetensors: .*\(2, 2, 2, 1\) blocks"):
+    with pytest.raises(ValueError, match=r"x\.safetensors, .*\(2, 2, 2, 1\) blocks"):
         convert.load(write(tmp_path / "x.safetensors", rest))
+    none = {name: array for name, array in state.items() if "body.layer" not in name}
+    with pytest.raises(ValueError, match=r"y\.safetensors, .*: it has no residual blocks"):
+        convert.load(write(tmp_path / "y.safetensors", none))
 
 
 def test_damaged_file(tmp_path, file):
@@ -172,12 +191,25 @@ def test_overrides_win(file):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"backbone.norm_epsilon": 1e-5}, "no key 'backbone.norm_epsilon'"),
-        ({"backbon.norm_eps": 1e-5}, "no key 'backbon.norm_eps'"),
-        ({"backbone.norm_eps": "small"}, "backbone.norm_eps cannot be 'small'"),
-        ({"backbone": 3}, "backbone cannot be 3"),
+        (
+            {"backbone.norm_epsilon": 1e-5},
+            r"no key model\.backbone\.norm_epsilon; did you mean model\.backbone\.norm_eps\?$",
+        ),
+        ({"backbon.norm_eps": 1e-5}, r"did you mean model\.backbone\.norm_eps\?$"),
+        ({"xyz": 1}, r"no key model\.xyz; maskrcnn_jax/config\.py has them all$"),
+        (
+            {"backbone.norm_eps": "small"},
+            "norm_eps cannot be 'small'; expected a float such as 1e-05$",
+        ),
+        (
+            {"backbone": 3},
+            "no key model.backbone to set, but a section with model.backbone.depth, ",
+        ),
         ({"backbone.depth": 7}, "backbone.depth is 7, not 18, 34, 50, 101, 152"),
-        ({"fpn.norm": "bn"}, r"missing .* backbone\.fpn\.inner_blocks\.0\.1\.weight"),
+        (
+            {"fpn.norm": "bn"},
+            r"classes, model\.fpn\.norm=bn: (.|\n)* missing .* backbone\.fpn\.inner_blocks\.0\.1",
+        ),
     ],
 )
 def test_overrides_that_do_not_go(file, overrides, message):
@@ -188,9 +220,23 @@ def test_overrides_that_do_not_go(file, overrides, message):
 def test_class_names(weights):
     named = convert.with_classes(weights, ["cat", " dog"])
     assert (named.class_names, named.category_ids) == (("cat", "dog"), (1, 2))
-    for names in (["cat"], ["cat", "dog", "bird"], ["cat", "cat"], ["cat", ""]):
+    for names in (["cat"], ["cat", "dog", "bird"]):
         with pytest.raises(ValueError, match=r"narrow\.safetensors has 2 classes"):
             convert.with_classes(weights, names)
+    for names in (["cat", "cat"], ["cat", "dog", "cat"]):
+        with pytest.raises(ValueError, match="given twice among the class names: cat; give 2"):
+            convert.with_classes(weights, names)
+    with pytest.raises(ValueError, match="class name 2 of 3 is empty"):
+        convert.with_classes(weights, ["cat", "", "dog"])
+
+
+def test_the_epsilon_that_a_file_cannot_tell(tmp_path, file, weights):
+    (note,) = weights.notes
+    assert "--set model.backbone.norm_eps=1e-5" in note
+    assert summary(weights).splitlines()[-1] == f"note: {note}"
+    assert convert.load(file, {"backbone.norm_eps": 1e-5}).notes == ()
+    other = write(tmp_path / "v2.safetensors", random_state(narrow_model("v2")))
+    assert convert.load(other).notes == ()
 
 
 def test_checkpoint(weights, tmp_path):
@@ -209,6 +255,7 @@ def test_checkpoint(weights, tmp_path):
     }
     config = metadata["config"]
     assert config["model"]["backbone"]["norm_eps"] == 0.0
+    assert config["eval"]["batch_size"] == 2
     assert config["data"]["val"] == {
         "root": "coco",
         "images": "val2017",
@@ -226,6 +273,14 @@ def test_a_folder_with_checkpoints_is_left_alone(weights, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         convert.write_checkpoint(weights, tmp_path / "file")
+    with pytest.raises(OSError, match=r"--out=.*file/run cannot be made: .*file is a file"):
+        convert.write_checkpoint(weights, tmp_path / "file" / "run")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_it_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(out_folder.os, "access", lambda path, mode: False)  # root may do anything
+    with pytest.raises(OSError, match=f"--out={tmp_path}/a/b cannot be made: {tmp_path} cannot be"):
+        out_folder.check_new(tmp_path / "a" / "b")
 
 
 @pytest.mark.parametrize("fault", [OSError("disk full"), KeyboardInterrupt()])
@@ -279,3 +334,4 @@ def test_classes_of_coco(tmp_path, num_classes, names, ids):
     assert {k: weights.class_names[k - 1] for k in names} == names
     assert weights.category_ids[: len(ids)] == ids
     assert weights.category_ids[-1] == 90
+    assert bool(weights.notes) == (num_classes != 90)  # torchvision's own have no doubt

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -147,6 +148,27 @@ def test_a_file_without_a_digest_is_not_downloaded(publish, server):
     with pytest.raises(ValueError, match=r"Download http://.*/weights\.bin yourself"):
         fetch("x")
     assert server.requests == []
+
+
+@pytest.mark.parametrize("ending", ["pth", "h5", "safetensors"])
+def test_the_package_that_reads_a_file_is_missed_before_the_download(
+    publish, server, monkeypatch, ending
+):
+    package = {"pth": "torch", "h5": "h5py"}.get(ending, ending)
+    monkeypatch.setitem(sys.modules, package, None)
+    publish(("sha256", SHA256), path=f"/files/weights.{ending}")
+    with pytest.raises(ValueError, match=rf"weights\.{ending} .*pip install {package}`"):
+        fetch("x")
+    assert server.requests == []
+
+
+def test_what_to_say_of_a_source_that_is_nowhere():
+    near = downloads.nowhere("coco_torchvision_V1")
+    assert near.endswith("did you mean coco_torchvision_v1 or coco_torchvision_v2?")
+    assert downloads.nowhere("zzz").endswith(f"known are {', '.join(downloads.NAMES)}")
+    for path in ("runs/zzz", "coco_torchvision_v1.pth"):
+        said = f"there is no file or folder {path!r}; check the path"
+        assert downloads.nowhere(path) == said
 
 
 def test_unknown_name():

@@ -88,7 +88,7 @@ def test_faults_are_listed():
     weights = narrow_weights()
     del weights["bn4c_branch2b/moving_mean"], weights["res3a_branch1/bias"]
     weights["mrcnn_class_conv1/kernel"] = np.zeros((5, 5, 16, 20), np.float32)
-    with pytest.raises(ValueError, match="do not fit") as error:
+    with pytest.raises(ValueError, match="are not those of such a model") as error:
         imported(weights, config_model(**WIDTHS))
     message = str(error.value)
     assert "missing (2): res3a_branch1/bias, bn4c_branch2b/moving_mean" in message

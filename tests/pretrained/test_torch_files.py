@@ -69,8 +69,15 @@ def test_prefix_of_parallel_training(save, model):
     assert_state(read(save({"model_ema": {"n_averaged": torch.tensor(4), **state}})), model)
 
 
-def test_module_of_that_name_keeps_its_prefix(save):
-    state = {"module.weight": torch.zeros(2), "head.weight": torch.ones(2)}
+@pytest.mark.parametrize("prefix", ["model.", "module.model."])
+def test_prefix_of_lightning(save, model, prefix):
+    state = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    assert_state(read(save({"state_dict": state, "epoch": 3})), model)
+
+
+@pytest.mark.parametrize("name", ["module", "model"])
+def test_module_of_that_name_keeps_its_prefix(save, name):
+    state = {f"{name}.weight": torch.zeros(2), "head.weight": torch.ones(2)}
     assert set(read(save(state))) == set(state)
 
 

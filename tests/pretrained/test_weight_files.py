@@ -195,9 +195,16 @@ def test_what_is_no_weight_file(tmp_path):
     path.touch()
     with pytest.raises(ValueError, match=r"a\.pth is empty"):
         read_weights(path)
-    for content in (b"<!DOCTYPE html>", b"version https://git-lfs", b"\x89PNG\r\n", b"c"):
+    for content, seen in (
+        (b"<!DOCTYPE html>\n<html>", "begins with '<!DOCTYPE html>'"),
+        (b"version https://git-lfs", "begins with 'version https://git-lfs'"),
+        (b"c", "begins with 'c'"),
+        (b"\x89PNG\r\n", "is an image"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "is an image"),
+        (b"\0\1\2", "is of no kind of file that is known here"),
+    ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.pth begins with .*expected weights of PyTorch"):
+        with pytest.raises(ValueError, match=rf"a\.pth {seen}; expected weights of PyTorch"):
             read_weights(path)
 
 
