@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_data, left_out
-from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.pretrained.sources import belonging
@@ -50,6 +50,7 @@ def run(config_arguments: list[str]) -> str:
     check_settings(config, dataset)
     # As many of the devices as can have equal shares of a batch.
     devices = math.gcd(config.eval.batch_size, jax.device_count())
+    config.eval.batch_size = batch_size(config.eval, len(dataset.records), devices)
     mesh = sharding.make_mesh(ConfigDict({"data": devices}))
     variables = jax.device_put(variables, sharding.state_sharding(mesh))
     out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")

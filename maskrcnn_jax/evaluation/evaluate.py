@@ -1,6 +1,7 @@
 """One evaluation from images to metrics: predict, measure, write."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,22 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
             f"model.detections.mask_paste is {config.model.detections.mask_paste!r}; expected one "
             f"of {', '.join(paste.RULES)}"
         )
+
+
+def batch_size(settings: ConfigDict, num_images: int, num_devices: int) -> int:
+    """Returns how many images go at once: no more than there are, but equal shares for devices.
+
+    The last batch is filled up, and empty slots take as long as images.
+
+    Args:
+        settings: `config.eval`; its `batch_size` is a multiple of `num_devices`.
+        num_images: in the data set.
+        num_devices: that share a batch.
+    """
+    if settings.max_images:
+        num_images = min(num_images, settings.max_images)
+    needed = math.ceil(max(num_images, 1) / num_devices) * num_devices
+    return min(settings.batch_size, needed)
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from maskrcnn_jax.data import datasets, pipeline
-from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.detections import Detections
@@ -165,3 +165,19 @@ def test_settings_of_the_evaluation_are_checked_before_it(config, dataset, key, 
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=message):
         check_settings(config, dataset)
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "devices", "most", "expected"),
+    [
+        (16, 100, 1, 0, 16),
+        (16, 2, 1, 0, 2),
+        (16, 2, 8, 0, 8),  # each device gets one
+        (16, 100, 1, 3, 3),
+        (16, 10, 4, 11, 12),
+        (4, 3, 4, 0, 4),
+    ],
+)
+def test_batches_are_no_larger_than_the_data_set(config, asked, images, devices, most, expected):
+    config.eval.batch_size, config.eval.max_images = asked, most
+    assert batch_size(config.eval, images, devices) == expected
