@@ -32,6 +32,11 @@ def _data() -> ConfigDict:
     data.format = ""
     data.train = ConfigDict()  # keyword arguments of the format's reader, for training images
     data.val = ConfigDict()  # the same for the images that are evaluated on
+    # The next five concern training alone; docs/sampling.md.
+    data.empty_images = "keep"  # keep | drop, those that show no object, or only crowd regions
+    data.images_per_class = 0  # as few images as give each class so many; 0: all images
+    data.subset_seed = 0  # which of them; it does not depend on the run's seed
+    data.boxes = "annotation"  # annotation | masks: measured on the masks, as matterport does
     # Share of the images below which a class is repeated, as LVIS does (0.001 there); 0: none is.
     data.repeat_threshold = 0.0
     data.max_instances = 100  # G: ground-truth slots per image; more are cut, and counted

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from maskrcnn_jax.data import (
     coco,
@@ -16,7 +17,9 @@ from maskrcnn_jax.data import (
     yolo,
 )
 from maskrcnn_jax.data.images import MAX_PIXELS
+from maskrcnn_jax.data.mask_boxes import with_boxes_of_masks
 from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.data.selection import select
 from maskrcnn_jax.data.union import union
 
 
@@ -24,18 +27,40 @@ def load(config_data: Mapping, split: str) -> Dataset:
     """Returns the dataset of one split.
 
     Args:
-        config_data: `config.data`: the format, the reader's arguments for each split, and
-            `on_error` and `max_pixels`, which hold for both.
+        config_data: `config.data`: the format, the reader's arguments for each split, `on_error`
+            and `max_pixels`, which hold for both, and what `_for_training` takes.
         split: "train" or "val".
 
     Raises:
-        ValueError: unknown format or split, missing or unknown arguments, or what the reader finds.
+        ValueError: unknown format or split, missing or unknown arguments, what the reader finds, or
+            a value of a key of `_for_training` that makes no sense.
     """
     if split not in ("train", "val"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
     common = {name: config_data[name] for name in ("on_error", "max_pixels")}
     form = config_data["format"]
-    return _read(form, dict(config_data[split]), common, "data.format", f"data.{split}")
+    dataset = _read(form, dict(config_data[split]), common, "data.format", f"data.{split}")
+    return _for_training(dataset, config_data) if split == "train" else dataset
+
+
+def _for_training(dataset: Dataset, config_data: Mapping) -> Dataset:
+    """Returns the dataset with the images and the boxes that training is to see.
+
+    What is evaluated on stays as the annotations have it: results are compared with those of
+    others.
+
+    Args:
+        dataset: as its reader gives it.
+        config_data: `config.data`: `empty_images`, `images_per_class` and `subset_seed` (see
+            `select`), and `boxes`.
+    """
+    boxes = config_data["boxes"]
+    if boxes not in ("annotation", "masks"):
+        raise ValueError(f"data.boxes is {boxes!r}; choose 'annotation' or 'masks'")
+    records = select(dataset.records, config_data)
+    if boxes == "masks":
+        records = [with_boxes_of_masks(record) for record in records]
+    return replace(dataset, records=records)
 
 
 def _read(form: str, options: dict, common: dict, form_key: str, key: str) -> Dataset:

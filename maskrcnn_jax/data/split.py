@@ -28,7 +28,7 @@ def of_split(names: Iterable[str], split: str, val_fraction: float, seed: int) -
         return names
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; expected a number between 0 and 1")
-    wanted = [n for n in names if (_position(n, seed) < val_fraction) == (split == "val")]
+    wanted = [n for n in names if (position(n, seed) < val_fraction) == (split == "val")]
     if not wanted:
         raise ValueError(
             f"split {split!r} has none of the {len(names)} images at val_fraction={val_fraction} "
@@ -37,8 +37,13 @@ def of_split(names: Iterable[str], split: str, val_fraction: float, seed: int) -
     return wanted
 
 
-def _position(name: str, seed: int) -> float:
-    """Returns where in [0, 1) a name falls."""
+def position(name: str, seed: int) -> float:
+    """Returns where in [0, 1) a name falls: its hash, the same on every machine.
+
+    Args:
+        name: of an image; where it has folders, relative to the dataset's.
+        seed: another one gives another place.
+    """
     # One form of separators and accents: macOS writes the latter apart from their letters.
     name = unicodedata.normalize("NFC", name.replace("\\", "/"))
     digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()

@@ -64,3 +64,21 @@ def test_every_format_is_named_where_users_look():
         options = inspect.signature(reader).parameters
         missing = [name for name in options if f"`{name}`" not in page]
         assert set(missing) <= {"on_error", "max_pixels"}
+
+
+def test_boxes_of_masks_and_fewer_images_are_for_training_alone(config_data, write_coco):
+    config_data.format = "coco"
+    images = [dict(id=i, file_name=f"{i}.png", height=40, width=60) for i in (7, 8)]
+    paths = write_coco([dict(bbox=[8, 4, 25, 22])], images)
+    for split in ("train", "val"):
+        config_data[split] = ConfigDict({key: str(path) for key, path in paths.items()})
+    assert len(datasets.load(config_data, "train").records) == 2
+    config_data.empty_images, config_data.boxes = "drop", "masks"
+    train, val = (datasets.load(config_data, split) for split in ("train", "val"))
+    assert [record.image_id for record in train.records] == [7]
+    assert train.records[0].boxes.tolist() == [[10, 5, 30, 25]]
+    assert [record.image_id for record in val.records] == [7, 8]
+    assert val.records[0].boxes.tolist() == [[8, 4, 33, 26]]
+    config_data.boxes = "mask"
+    with pytest.raises(ValueError, match=r"data.boxes is 'mask'; choose 'annotation' or 'masks'"):
+        datasets.load(config_data, "train")
