@@ -50,8 +50,11 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     out = Path(out).expanduser().absolute()
     check_new(out)
     is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out, prefix=".import-"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out, prefix=".import-"))
+    except OSError as error:
+        raise OSError(f"--out={out} cannot be made: {error}") from error
     try:
         yield temporary / LAST
         (temporary / LAST).rename(out / LAST)

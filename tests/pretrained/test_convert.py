@@ -283,6 +283,15 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_it_is_tried(tmp_path,
         out_folder.check_new(tmp_path / "a" / "b")
 
 
+def test_a_folder_that_is_made_in_vain_is_named(weights, tmp_path, monkeypatch):
+    def full(self, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(out_folder.Path, "mkdir", full)
+    with pytest.raises(OSError, match=f"--out={tmp_path}/a cannot be made: disk full"):
+        convert.write_checkpoint(weights, tmp_path / "a")
+
+
 @pytest.mark.parametrize("fault", [OSError("disk full"), KeyboardInterrupt()])
 def test_nothing_is_left_half_written(weights, tmp_path, monkeypatch, fault):
     save = checkpoint_format.save_weights

@@ -76,7 +76,7 @@ def test_every_fault_is_listed(config):
     del state["rpn.head.cls_logits.weight"], state["backbone.body.bn1.running_var"]
     state["backbone.fc.weight"] = np.zeros((10, 4))
     state["roi_heads.box_predictor.cls_score.bias"] = np.zeros(91)
-    with pytest.raises(ValueError, match="do not fit") as error:
+    with pytest.raises(ValueError, match="are not those of such a model") as error:
         torchvision.import_state(state, config, num_classes=2)
     message = str(error.value)
     assert "missing (2): " in message
