@@ -1,6 +1,9 @@
 """Image files: sizes from headers alone, pixels as RGB, masks as 0 and 1 or as numbers.
 
-Pillow decodes because it refuses a truncated file, which OpenCV fills with grey and returns.
+Pillow decodes because it refuses a truncated JPEG, which OpenCV's `imread` fills with grey and
+returns. Speed is no reason against it: OpenCV's `imdecode` refuses such files too, gives the same
+pixels and saves a tenth of what a training image costs (0.5 of 5.5 ms of CPU time at 640x480), but
+knows fewer kinds of files. Both leave Python's lock to other threads meanwhile.
 """
 
 import io

@@ -39,6 +39,27 @@ def test_grey_of_8_and_16_bits(tmp_path, picture):
         read_image(save(tmp_path / "c.tif", grey.astype(np.float32)))
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_inks_become_light(tmp_path, name):
+    inks = np.repeat(
+        np.uint8([[[0, 255, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0], [255, 0, 0, 0]]]), 16, axis=1
+    )
+    path = tmp_path / name
+    Image.fromarray(np.repeat(inks, 16, axis=0), "CMYK").save(path)
+    colours = read_image(path)[8, 8::16]
+    np.testing.assert_allclose(
+        colours, [[255, 0, 0], [0, 0, 0], [255, 255, 255], [0, 255, 255]], atol=3
+    )
+
+
+@pytest.mark.parametrize("options", [{"subsampling": "4:2:0"}, {"progressive": True}], ids=str)
+def test_jpeg_is_near_what_was_saved(tmp_path, options):
+    ramp = np.linspace(0, 255, 64).round().astype(np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), axis=-1)
+    path = save(tmp_path / "a.jpg", picture, quality=98, **options)
+    assert np.abs(read_image(path).astype(int) - picture).max() <= 8
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_followed_unless_annotations_are_of_the_stored_size(
     tmp_path, picture, orientation
