@@ -17,8 +17,8 @@ _NOTHING = 0  # the class of images without objects
 def select(records: Sequence[Record], data: Mapping) -> list[Record]:
     """Returns the records that are trained on, in their order.
 
-    An image that shows only crowd regions counts as one without objects, as it does in Detectron2
-    and torchvision: there is nothing in it to find.
+    An image that shows only crowd regions counts as one without objects, as it does in Detectron2:
+    there is nothing in it to find.
 
     Args:
         records: of a dataset.
