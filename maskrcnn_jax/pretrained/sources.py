@@ -242,8 +242,8 @@ SOURCES = (
     # What differs: their image lies in the middle of the square, ours at the top left. They enlarge
     # it to a short side of 800 but never reduce it to that (no image of COCO is so large). They do
     # not limit dw and dh. They fill up fewer than 1000 proposals with empty boxes, of which
-    # detections of one pixel may come. At the end they round boxes to whole pixels and stretch
-    # masks over those; ours stay where they are.
+    # detections of one pixel may come. At the end they scale boxes by sizes less one pixel, round
+    # them to whole pixels and stretch masks over those; ours stay where they are.
     Source(
         name="matterport",
         part="detector",
