@@ -19,7 +19,9 @@ FORBIDDEN = {
     "inference": _HOST_ONLY,
     "data": ("jax", "flax", "maskrcnn_jax.models", "maskrcnn_jax.training"),
 }
-# The only module with TensorFlow, which itself imports JAX where that is installed.
+# The only module with TensorFlow, which itself imports JAX where that is installed. The modules of
+# prepared datasets have tensorflow-datasets, which imports neither to read ArrayRecord files, and
+# TensorFlow only to write more than fits into memory.
 PIPELINE = PACKAGE / "data" / "pipeline.py"
 
 
@@ -67,3 +69,16 @@ def test_nothing_across_the_rings_is_loaded(package):
 def test_only_the_pipeline_imports_tensorflow():
     importers = {path for path in PACKAGE.rglob("*.py") if "tensorflow" in _imports(path)}
     assert importers == {PIPELINE}
+
+
+def test_only_prepared_datasets_import_tensorflow_datasets():
+    importers = {path for path in PACKAGE.rglob("*.py") if "tensorflow_datasets" in _imports(path)}
+    assert importers == {PACKAGE / "data" / name for name in ("tfds_builder.py", "tfds_reader.py")}
+
+
+def test_formats_are_listed_without_tensorflow():
+    """Whose packages take seconds to import, and are needed for batches and prepared datasets."""
+    script = "import sys, maskrcnn_jax.data.datasets; print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "tensorflow_datasets"} & set(process.stdout.split())
