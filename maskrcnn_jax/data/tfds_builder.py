@@ -206,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in (fault for dataset in splits.values() for fault in dataset.faults):
             print(fault, file=sys.stderr)
         print(prepare(splits, options.out, options.num_shards))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (ValueError, OSError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
