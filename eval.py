@@ -26,7 +26,7 @@ from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_data, lef
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.pretrained.sources import belonging
+from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.training import config_json, sharding
 from maskrcnn_jax.training.checkpoint import load_for_inference
 from maskrcnn_jax.training.checkpoint_format import check_structure

@@ -28,7 +28,7 @@ from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.audit import as_json, audit
 from maskrcnn_jax.data.augmentation import check_settings
 from maskrcnn_jax.data.browse import browse
-from maskrcnn_jax.data.command_line import Target, target
+from maskrcnn_jax.data.command_line import Target, add_arguments, target
 from maskrcnn_jax.data.convert import convert
 from maskrcnn_jax.data.fault_kinds import kind_of
 from maskrcnn_jax.data.statistics import statistics
@@ -105,12 +105,8 @@ def _command(commands, name: str, run, default_split: str, help_text: str):
         epilog="and --config.KEY=VALUE, and with --format the arguments of its reader",
         allow_abbrev=False,
     )
-    command.add_argument("--config", metavar="FILE", help="a recipe")
-    command.add_argument("--format", metavar="NAME", help=", ".join(sorted(datasets.READERS)))
-    command.add_argument(
-        "--split",
-        choices=("train", "val", "both"),
-        help=f"of a recipe: {default_split} unless given; with --format: all unless given",
+    add_arguments(
+        command, f"of a recipe: {default_split} unless given; with --format: all unless given"
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(run=run, default_split=default_split)

@@ -25,6 +25,18 @@ class Target(NamedTuple):
     splits: tuple[str, ...]
 
 
+def add_arguments(parser: argparse.ArgumentParser, split_help: str) -> None:
+    """Adds the arguments of which `target` takes the values.
+
+    Args:
+        parser: of the command.
+        split_help: what is meant where `--split` is not given.
+    """
+    parser.add_argument("--config", metavar="FILE", help="a recipe")
+    parser.add_argument("--format", metavar="NAME", help=", ".join(sorted(datasets.READERS)))
+    parser.add_argument("--split", choices=(*SPLITS, "both"), help=split_help)
+
+
 def target(options: argparse.Namespace, others: Sequence[str], default_split: str) -> Target:
     """Returns what the command line names.
 

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.command_line import target
+from maskrcnn_jax.data.command_line import add_arguments, target
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.segmentation import Polygons, to_rle
 from maskrcnn_jax.data.tfds_reader import NAME, VERSION, WITHOUT_IMAGES, check_array_record
@@ -190,12 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="a recipe")
-    parser.add_argument("--format", metavar="NAME", help=", ".join(sorted(datasets.READERS)))
-    parser.add_argument(
-        "--split",
-        choices=("train", "val", "both"),
-        help="of a recipe: both unless given; with --format: all, as train, unless given",
+    add_arguments(
+        parser, "of a recipe: both unless given; with --format: all, as train, unless given"
     )
     parser.add_argument("--out", required=True, help="the folder to write into")
     parser.add_argument("--num_shards", type=int, metavar="N", help="files of each split")

@@ -18,10 +18,11 @@ from ml_collections import ConfigDict
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.resnet import BLOCKS
 from maskrcnn_jax.pretrained import overrides as overridden
+from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.pretrained.coco_classes import CATEGORIES, class_list
 from maskrcnn_jax.pretrained.mapping import Entry, Imported, import_arrays
 from maskrcnn_jax.pretrained.out_folder import new_folder
-from maskrcnn_jax.pretrained.sources import Source, State, belonging, recognised
+from maskrcnn_jax.pretrained.sources import Source, State, recognised
 from maskrcnn_jax.pretrained.weight_files import read_weights, sha256
 from maskrcnn_jax.training import checkpoint_format, config_json
 from maskrcnn_jax.training.state import abstract_variables, make_model

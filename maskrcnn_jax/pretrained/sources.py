@@ -19,30 +19,6 @@ from maskrcnn_jax.pretrained.mapping import Entry
 
 State = Mapping[str, np.ndarray]
 
-# What of `config.model` belongs to the weights. The rest (sizes of anchors, numbers of proposals,
-# thresholds) is the user's to choose when a model is trained further.
-BELONGS_TO_BACKBONE = ("pixel", "backbone")
-BELONGS_TO_DETECTOR = (
-    *BELONGS_TO_BACKBONE,
-    "corners",
-    "fpn",
-    "anchors.aspect_ratios",
-    "anchors.rounded",
-    "anchors.strides",
-    "rpn.channels",
-    "rpn.convs",
-    "rpn.nms",
-    "rpn.clip",
-    "rpn.coder_weights",
-    "rpn.box_loss_beta",
-    "roi.sampling_ratio",
-    "roi.aligned",
-    "roi.pooling",
-    "roi.canonical_level",
-    "box_head",
-    "mask_head",
-)
-
 
 @dataclass(frozen=True)
 class Source:
@@ -57,7 +33,8 @@ class Source:
         num_classes: K, read from the state dict; None for a backbone.
         todays_names: the state dict under the names that the table uses.
         ignored: patterns of names that may be left behind.
-        model: keys of `config.model` under `BELONGS_TO_...` that differ from the default.
+        model: keys of `config.model` that belong to the weights (`belonging.py`), where they differ
+            from the default.
         settings: further keys of `config.model`: how the published model is run.
         data: keys of `config.data` likewise.
     """
@@ -109,6 +86,11 @@ def depth_by_blocks(state: State, pattern: str) -> int:
     return found[0]
 
 
+def _classes_of_torch(state: State) -> int:
+    """K of torchvision's and Detectron2's box predictors, which count the background too."""
+    return len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
+
+
 _TORCHVISION = dict(
     todays_names=torchvision.todays_names,
     depth=lambda state: depth_by_blocks(
@@ -148,7 +130,7 @@ SOURCES = (
         part="detector",
         marks=("backbone.body.conv1.weight", "roi_heads.box_head.fc6.weight"),
         table=torchvision.table,
-        num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        num_classes=_classes_of_torch,
         ignored=torchvision.IGNORED,
         model=torchvision.MODEL_OVERRIDES["v1"],
         **_TORCHVISION,
@@ -159,7 +141,7 @@ SOURCES = (
         part="detector",
         marks=("backbone.body.conv1.weight", "roi_heads.box_head.5.weight"),
         table=torchvision.table,
-        num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        num_classes=_classes_of_torch,
         ignored=torchvision.IGNORED,
         model=torchvision.MODEL_OVERRIDES["v2"],
         **_TORCHVISION,
@@ -190,7 +172,7 @@ SOURCES = (
         marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.fc1.weight"),
         table=detectron2.table,
         todays_names=detectron2.checked_pixels,
-        num_classes=lambda state: len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        num_classes=_classes_of_torch,
         ignored=detectron2.IGNORED,
         model={
             **_MSRA,
@@ -341,23 +323,3 @@ def recognised(state: State, where: str) -> Source:
         f"{where} holds weights of no known kind; known are "
         f"{', '.join(source.name for source in SOURCES)}. Its first names are: {some}"
     )
-
-
-def belonging(config_model: ConfigDict, part: str) -> dict[str, Any]:
-    """Returns those keys of `config.model`, flattened, that belong to weights of a part.
-
-    Args:
-        config_model: `config.model`.
-        part: "detector" or "backbone".
-    """
-    names = BELONGS_TO_DETECTOR if part == "detector" else BELONGS_TO_BACKBONE
-    values = {}
-    for name in names:
-        value = config_model
-        for key in name.split("."):
-            value = value[key]
-        if isinstance(value, ConfigDict):
-            values |= {f"{name}.{key}": value[key] for key in value}
-        else:
-            values[name] = value
-    return values

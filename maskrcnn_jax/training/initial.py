@@ -24,7 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.pretrained import convert, downloads
-from maskrcnn_jax.pretrained.sources import belonging
+from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.training import config_json
 from maskrcnn_jax.training.checkpoint import LAST, load_for_inference, metadata_to_resume
 from maskrcnn_jax.training.merge import PARTS

@@ -6,6 +6,7 @@ import pytest
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.pretrained import convert, keras_resnet, mapping, matterport, sources
+from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.pretrained.coco_classes import class_list
 from maskrcnn_jax.training.state import abstract_variables, make_model
 from tests.pretrained import keras_weights
@@ -57,10 +58,10 @@ def test_recognised_by_its_names():
 
 
 def test_dialect_belongs_to_the_weights_and_settings_do_not():
-    belonging = sources.belonging(config_model(101), SOURCE.part)
-    assert belonging.items() >= SOURCE.model.items()
-    assert belonging["backbone.depth"] == 101
-    assert not belonging.keys() & SOURCE.settings.keys()
+    keys = belonging(config_model(101), SOURCE.part)
+    assert keys.items() >= SOURCE.model.items()
+    assert keys["backbone.depth"] == 101
+    assert not keys.keys() & SOURCE.settings.keys()
     get_config().data.update_from_flattened_dict(SOURCE.data)  # raises for an unknown key
 
 
