@@ -73,7 +73,8 @@ def test_only_the_pipeline_imports_tensorflow():
 
 def test_only_prepared_datasets_import_tensorflow_datasets():
     importers = {path for path in PACKAGE.rglob("*.py") if "tensorflow_datasets" in _imports(path)}
-    assert importers == {PACKAGE / "data" / name for name in ("tfds_builder.py", "tfds_reader.py")}
+    names = ("tfds_builder.py", "tfds_coco.py", "tfds_reader.py", "tfrecords.py")
+    assert importers == {PACKAGE / "data" / name for name in names}
 
 
 def test_formats_are_listed_without_tensorflow():

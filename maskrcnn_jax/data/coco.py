@@ -55,6 +55,26 @@ def read(
     """
     images = existing(os.path.join(root, images), "images", is_folder=True)
     source = existing(os.path.join(root, annotations), "annotations", is_folder=False)
+    return read_annotations(source, images, max_images, on_error, max_pixels)
+
+
+def read_annotations(
+    source: str,
+    images: str = "",
+    max_images: int = 0,
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns what one file of annotations has, whether or not its images are there.
+
+    Args:
+        source: the JSON file.
+        images: folder of the images.
+        max_images: as for `read`, and likewise the others.
+
+    Raises:
+        ValueError: as `read`.
+    """
     with _no_garbage_collection():
         return _read(images, source, max_images, on_error, max_pixels)
 

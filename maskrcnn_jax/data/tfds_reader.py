@@ -19,6 +19,7 @@ from maskrcnn_jax.data.images import MAX_PIXELS, read_image
 from maskrcnn_jax.data.paths import existing
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
+from maskrcnn_jax.data.tfrecords import values
 
 NAME = "instances"  # of the dataset, for tensorflow-datasets
 VERSION = "1.0.0"  # of its features
@@ -60,7 +61,7 @@ def read(folder: str | Path, split: str = "train", max_pixels: int = MAX_PIXELS)
     number_of = {record.image_id: number for number, record in enumerate(records)}
 
     def read_content(record: Record) -> np.ndarray:
-        (content,) = _values(examples[number_of[record.image_id]], "image")
+        (content,) = values(examples[number_of[record.image_id]], "image")
         where = f"the image in split {split!r} of {builder.data_dir}"
         return read_image(where, max_pixels, (record.height, record.width), content)
 
@@ -156,29 +157,22 @@ class _Examples:
             ) from error
 
 
-def _values(example: Any, name: str) -> Sequence:
-    """Returns the values of a feature; those of all instances, one after the other."""
-    feature = example.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    return getattr(feature, kind).value if kind else ()
-
-
 def _record(example: Any) -> Record:
     """Returns the record of an example, of which the image is not looked at."""
-    (height,), (width,) = _values(example, "height"), _values(example, "width")
-    (image_id,) = _values(example, "image_id")
-    masks, polygons = (_values(example, f"objects/{name}") for name in ("mask", "polygons"))
+    (height,), (width,) = values(example, "height"), values(example, "width")
+    (image_id,) = values(example, "image_id")
+    masks, polygons = (values(example, f"objects/{name}") for name in ("mask", "polygons"))
     return Record(
         image_id=json.loads(image_id),
         path="",
         height=height,
         width=width,
-        boxes=np.array(_values(example, "objects/box"), np.float32).reshape(-1, 4),
-        classes=np.array(_values(example, "objects/class"), np.int32),
-        crowd=np.array(_values(example, "objects/crowd"), bool),
+        boxes=np.array(values(example, "objects/box"), np.float32).reshape(-1, 4),
+        classes=np.array(values(example, "objects/class"), np.int32),
+        crowd=np.array(values(example, "objects/crowd"), bool),
         segmentations=_segmentations(masks, polygons, (height, width)),
-        annotation_ids=np.array(_values(example, "objects/annotation_id"), np.int64),
-        areas=np.array(_values(example, "objects/area"), np.float32),
+        annotation_ids=np.array(values(example, "objects/annotation_id"), np.int64),
+        areas=np.array(values(example, "objects/area"), np.float32),
     )
 
 
