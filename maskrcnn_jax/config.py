@@ -206,6 +206,9 @@ def _model() -> ConfigDict:
 def _train() -> ConfigDict:
     train = ConfigDict()
     train.batch_size = 16  # images per step over all devices and hosts
+    train.accumulate = 1  # parts that a step's batch passes through in, one after the other
+    # none | backbone | all: where the way back computes anew what it would else have kept.
+    train.remat = "none"
     train.steps = 90_000
     # What is trained: heads (all but the backbone) | 5+ (and C5) | 4+ | 3+ | 2+ | all (and the
     # stem); or in stages, each until a step, the last to the end: "heads:2000, 4+:6000, all".
@@ -225,6 +228,7 @@ def _train() -> ConfigDict:
     train.decay_steps = (60_000, 80_000)  # for schedule "steps"
     train.decay_factor = 0.1
     train.clip_norm = 0.0  # of the whole gradient; 0: none
+    train.ema_decay = 0.0  # of the moving average that is evaluated; 0: none; else 0.999 or so
     return train
 
 

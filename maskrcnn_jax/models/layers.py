@@ -3,6 +3,7 @@
 Parameters and statistics are float32; `dtype` is what convolutions and dense layers compute in.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maskrcnn_jax.ops import partition
 from maskrcnn_jax.ops.conv import conv2d
 
 Initializer = Callable[..., jax.Array]
@@ -44,15 +46,21 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns [..., H, W, Cout] for x [..., H, W, Cin]; leading axes are one batch."""
-        size = self.kernel_size
+        """Returns [..., H, W, Cout] for x [B, H, W, Cin], or [B, N, S, S, Cin] of RoIs."""
+        size, is_rois = self.kernel_size, x.ndim == 5
         kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
-        flat = x.reshape((-1, *x.shape[-3:]))  # [B, N, S, S, C] of RoIs is [B * N, S, S, C]
-        y = conv2d(flat.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        kernel = partition.whole(kernel.astype(self.dtype))
+        if is_rois:
+            flat = partition.flat_rois(x)
+        else:
+            rows = -(-x.shape[1] // self.stride)
+            flat = partition.rows(x, fewest=rows)
+        y = conv2d(flat.astype(self.dtype), kernel, self.stride)
+        y = partition.unflat_rois(y, x.shape[0]) if is_rois else partition.rows(y)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(self.dtype)
-        return y.reshape((*x.shape[:-3], *y.shape[-3:]))
+        return y
 
 
 class Norm(nn.Module):
@@ -167,7 +175,7 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns [..., features] for x [..., in]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = x.astype(self.dtype) @ partition.whole(kernel.astype(self.dtype))
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y
@@ -193,13 +201,23 @@ class Upsample(nn.Module):
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=0, out_axis=3)
         kernel = self.param("kernel", init, (x.shape[-1], 2, 2, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        blocks = jnp.einsum(
-            "...hwi,iabo->...hawbo", x.astype(self.dtype), kernel.astype(self.dtype)
-        )
+        kernel = partition.whole(kernel.astype(self.dtype))
+        blocks = jnp.einsum("...hwi,iabo->...hawbo", x.astype(self.dtype), kernel)
         *leading, height, width, _ = x.shape
         return blocks.reshape((*leading, 2 * height, 2 * width, self.features)) + bias.astype(
             self.dtype
         )
+
+
+def rematerialised(kind: type[nn.Module]) -> type[nn.Module]:
+    """Returns a kind of module that keeps its inputs alone, and on the way back starts from these.
+
+    Whatever was computed inside is then computed once more. Names and values are the same. Chen et
+    al. 2016, "Training Deep Nets with Sublinear Memory Cost".
+    """
+    arguments = list(inspect.signature(kind.__call__).parameters)
+    static = tuple(i for i, name in enumerate(arguments) if name == "batch_statistics")  # a bool
+    return nn.remat(kind, static_argnums=static)
 
 
 def _group_normalised(x: jax.Array, epsilon: float) -> jax.Array:

@@ -17,6 +17,7 @@ from ml_collections import FrozenConfigDict
 from maskrcnn_jax.models.box_head import BoxHead
 from maskrcnn_jax.models.detections import Detections, detect
 from maskrcnn_jax.models.fpn import FPN
+from maskrcnn_jax.models.layers import rematerialised
 from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
 from maskrcnn_jax.models.mask_head import MaskHead
 from maskrcnn_jax.models.options import check_options
@@ -40,28 +41,34 @@ class MaskRCNN(nn.Module):
     Attributes:
         config: `model` of the configuration (maskrcnn_jax/config.py), frozen.
         num_classes: K, foreground classes.
+        remat: none | backbone (each of its blocks) | all (and FPN, RPN and heads): what is computed
+            again on the way back instead of being kept. It costs time, and changes no value.
     """
 
     config: FrozenConfigDict
     num_classes: int
+    remat: str = "none"
 
     def setup(self):
         config = self.config
         check_options(config)
+        if self.remat not in ("none", "backbone", "all"):
+            raise ValueError(f"train.remat is {self.remat!r}; it must be none, backbone or all")
+        part = rematerialised if self.remat == "all" else lambda kind: kind
         dtype = jnp.dtype(config.dtype)
         # What x2 and y2 lose on their way into the network, and get back on their way out.
         self.corner = np.float32([0, 0, 1, 1]) * (config.corners == "inclusive")
-        self.backbone = ResNet(**config.backbone, dtype=dtype)
-        self.fpn = FPN(**config.fpn, dtype=dtype)
+        self.backbone = ResNet(**config.backbone, dtype=dtype, remat=self.remat != "none")
+        self.fpn = part(FPN)(**config.fpn, dtype=dtype)
         anchors_per_cell = len(config.anchors.aspect_ratios)
         rpn_channels = config.rpn.channels or config.fpn.channels
-        self.rpn = RPNHead(rpn_channels, anchors_per_cell, config.rpn.convs, dtype)
+        self.rpn = part(RPNHead)(rpn_channels, anchors_per_cell, config.rpn.convs, dtype)
         box, mask = config.box_head, config.mask_head
-        self.box_head = BoxHead(
+        self.box_head = part(BoxHead)(
             self.num_classes, box.convs, box.conv_channels, box.dense_channels,
             box.dense_norm, box.norm, box.norm_eps, dtype,
         )  # fmt: skip
-        self.mask_head = MaskHead(
+        self.mask_head = part(MaskHead)(
             self.num_classes, mask.convs, mask.channels, mask.norm, mask.norm_eps, dtype
         )
 
@@ -83,12 +90,12 @@ class MaskRCNN(nn.Module):
         pyramid, stages = self._features(image, image_size)
         proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
-        class_logits, box_deltas = self.box_head(box_features)
+        class_logits, box_deltas = self.box_head(box_features, False)
         boxes, scores, classes, valid = jax.vmap(lambda *args: detect(*args, config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
         mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, classes)
+        mask_logits = self.mask_head(mask_features, classes, False)
         masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= rpn_stages
@@ -166,9 +173,9 @@ class MaskRCNN(nn.Module):
         pyramid, _ = self._features(image, size)
         self.rpn(pyramid)
         box = jnp.zeros((image.shape[0], 1, 4))
-        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size))
+        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size), False)
         mask_features = self._pool(pyramid, box, self.config.mask_head.pool_size)
-        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32))
+        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), False)
 
     def _features(self, image, image_size, batch_statistics=False, image_valid=None):
         """Image -> pyramid p2..p6, and the stages so far."""

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.layers import ConvNorm
+from maskrcnn_jax.models.layers import ConvNorm, rematerialised
+from maskrcnn_jax.ops import partition
 
 # Blocks in each of the four residual stages; from 50 layers on they are bottlenecks.
 BLOCKS = {
@@ -97,6 +98,7 @@ class ResNet(nn.Module):
         stride_in_1x1: as of Bottleneck.
         pool_padding: symmetric | same, as of `max_pool`.
         dtype: of the convolutions.
+        remat: whether the way back computes each block once more instead of keeping what is inside.
     """
 
     depth: int = 50
@@ -106,6 +108,7 @@ class ResNet(nn.Module):
     stride_in_1x1: bool = False
     pool_padding: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     def setup(self):
         if self.depth not in BLOCKS:
@@ -126,9 +129,10 @@ class ResNet(nn.Module):
             norm_epsilon=self.norm_eps,
             dtype=self.dtype,
         )
-        if self.depth < 50:
-            return BasicBlock(**arguments)
-        return Bottleneck(stride_in_1x1=self.stride_in_1x1, **arguments)
+        kind = BasicBlock
+        if self.depth >= 50:
+            kind, arguments = Bottleneck, arguments | dict(stride_in_1x1=self.stride_in_1x1)
+        return (rematerialised(kind) if self.remat else kind)(**arguments)
 
     def __call__(
         self, image: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
@@ -164,4 +168,6 @@ def max_pool(x: jax.Array, padding: str) -> jax.Array:
     Returns:
         [B, ceil(H / 2), ceil(W / 2), C].
     """
-    return nn.max_pool(x, (3, 3), (2, 2), "SAME" if padding == "same" else ((1, 1), (1, 1)))
+    pads = "SAME" if padding == "same" else ((1, 1), (1, 1))
+    x = partition.rows(x, fewest=-(-x.shape[1] // 2))
+    return partition.rows(nn.max_pool(x, (3, 3), (2, 2), pads))

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from maskrcnn_jax.training import checkpoint_format, config_json
+from maskrcnn_jax.training.ema import first_average, with_average
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 
 LAST, BEST = "checkpoints", "best"
@@ -114,7 +115,8 @@ class Checkpoints:
 
         Args:
             target: its shapes, dtypes and shardings (`sharding.abstract`); the mesh may be another
-                than the one it was saved from.
+                than the one it was saved from. A moving average that it has, and the checkpoint
+                has not, begins with the checkpoint's variables.
 
         Raises:
             FileNotFoundError: where there is no checkpoint.
@@ -123,8 +125,10 @@ class Checkpoints:
         step = self.latest_step()
         if step is None:
             raise FileNotFoundError(f"no checkpoint in {self.workdir / LAST}")
-        items = checkpoint_format.items(target)
         saved = self._last.item_metadata(step)
+        items = checkpoint_format.items(target)
+        if "ema" not in saved.keys():  # noqa: SIM118 (it is no dict)
+            items.pop("ema", None)
         for name, item in items.items():
             checkpoint_format.check_structure(
                 saved[name].tree, item, f"{self._last.directory / str(step)} ({name})"
@@ -135,9 +139,13 @@ class Checkpoints:
                 **{name: ocp.args.StandardRestore(item) for name, item in items.items()}
             ),
         )
+        ema = restored.ema if "ema" in items else None
+        if ema is None and target.ema is not None:
+            ema = first_average(restored.variables, target.ema["params"])
         return TrainState(
             step=restored.optimizer["step"],
             opt_state=restored.optimizer["opt_state"],
+            ema=ema,
             **restored.variables,
         )
 
@@ -191,13 +199,14 @@ class Checkpoints:
 
 
 def load_for_inference(
-    path: str | Path, which: str | int = "last"
+    path: str | Path, which: str | int = "last", averaged: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads a run's weights, without the optimiser's state, onto the first local device.
 
     Args:
         path: the run's folder (WORKDIR).
         which: `last`, `best`, or the number of a step.
+        averaged: take the moving average of the weights where the run had one.
 
     Returns:
         The variables `{'params', 'batch_stats'}` and the metadata: `config` (a plain dict, its
@@ -212,20 +221,26 @@ def load_for_inference(
         metadata = checkpoint_format.read_metadata(manager, step)
         model = make_model(metadata["config"]["model"], len(metadata["class_names"]))
         wanted = abstract_variables(model)
-        checkpoint_format.check_structure(
-            manager.item_metadata(step)["variables"].tree,
-            wanted,
-            f"{manager.directory / str(step)} (variables)",
-        )
-        # Our own shardings: those it was saved with may name devices that are not here.
-        device = SingleDeviceSharding(jax.local_devices()[0])
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), wanted
-        )
-        restored = manager.restore(
-            step, args=ocp.args.Composite(variables=ocp.args.StandardRestore(target))
-        )
-    return restored.variables, metadata
+        saved, where = manager.item_metadata(step), manager.directory / str(step)
+        checkpoint_format.check_structure(saved["variables"].tree, wanted, f"{where} (variables)")
+        targets = {"variables": wanted}
+        if averaged and "ema" in saved.keys():  # noqa: SIM118 (it is no dict)
+            targets["ema"] = saved["ema"].tree
+        arguments = {
+            name: ocp.args.StandardRestore(_on_first_device(tree)) for name, tree in targets.items()
+        }
+        restored = manager.restore(step, args=ocp.args.Composite(**arguments))
+    if "ema" not in targets:
+        return restored.variables, metadata
+    return with_average(restored.variables, restored.ema), metadata
+
+
+def _on_first_device(tree: Any) -> Any:
+    """Returns shapes and dtypes with shardings of our own; those saved may name other devices."""
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
+    )
 
 
 def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:

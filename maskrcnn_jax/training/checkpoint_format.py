@@ -2,6 +2,7 @@
 
 STEP/variables/   params and batch_stats: all that inference needs
      optimizer/   step and optimiser state; absent where weights were imported
+     ema/         the moving average of what is trained; absent without one
      metadata/    JSON: config, class names, category ids, versions, step, metrics, and the source
                   of imported weights
 """
@@ -42,17 +43,19 @@ def make_manager(folder: Path, keep: int | None, read_only: bool = False) -> ocp
         item_handlers={
             "variables": ocp.StandardCheckpointHandler(),
             "optimizer": ocp.StandardCheckpointHandler(),
+            "ema": ocp.StandardCheckpointHandler(),
             "metadata": ocp.JsonCheckpointHandler(),
         },
     )
 
 
 def items(state: TrainState) -> dict[str, Any]:
-    """Returns the two trees of a state (of arrays or of their shapes) that are saved apart."""
-    return {
+    """Returns the trees of a state (of arrays or of their shapes) that are saved apart."""
+    trees = {
         "variables": state.variables,
         "optimizer": {"step": state.step, "opt_state": state.opt_state},
     }
+    return trees if state.ema is None else trees | {"ema": state.ema}
 
 
 def save_weights(folder: Path, variables: dict[str, Any], metadata: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -13,13 +12,14 @@ from maskrcnn_jax.training import config_json, sharding
 from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
 from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.merge import PARTS, classes_line, merged
+from maskrcnn_jax.training.stages import Stage
 from maskrcnn_jax.training.state import TrainState, create
 from maskrcnn_jax.training.summary import say
 
 
 def new(
     model: MaskRCNN,
-    optimizer: optax.GradientTransformation,
+    stage: Stage,
     seed: int,
     start: Start,
     class_names: Sequence[str],
@@ -29,7 +29,7 @@ def new(
 
     Args:
         model: the detector.
-        optimizer: of the first step.
+        stage: the first one.
         seed: `config.seed`, of the new parameters.
         start: the weights among them, which fit (`merge.check_fit`).
         class_names: K names.
@@ -49,7 +49,7 @@ def new(
         )
         say(_words(start, seed, class_names))
     return jax.jit(
-        lambda variables: create(variables, optimizer),
+        lambda variables: create(variables, stage.optimizer, stage.averaged),
         out_shardings=sharding.state_sharding(mesh),
     )(variables)
 
@@ -106,6 +106,9 @@ def restored(
             f"training images: {saved['num_images']} -> {data['num_images']} (their order is "
             f"another)"
         )
+    if bool(config.train.ema_decay) != bool(saved["config"]["train"]["ema_decay"]):
+        average = "starts from the weights" if config.train.ema_decay else "is dropped"
+        changes.append(f"the moving average {average}")
     state = checkpoints.restore(sharding.abstract(expected, mesh))
     say(f"going on from step {step}, restored from {where / str(step)}")
     for change in changes:

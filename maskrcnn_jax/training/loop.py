@@ -14,17 +14,21 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.training import config_json, first_state, sharding
-from maskrcnn_jax.training.checkpoint import BEST, LAST, Checkpoints
+from maskrcnn_jax.training import agreement, config_json, distributed, first_state, sharding
+from maskrcnn_jax.training.cadence import check_cadence, due
+from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
 from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
 from maskrcnn_jax.training.merge import check_fit
 from maskrcnn_jax.training.metrics_log import MetricsLog
-from maskrcnn_jax.training.progress import Progress
+from maskrcnn_jax.training.progress import COUNTS, Progress
 from maskrcnn_jax.training.stages import Stage, entered, make_stages, stage_at, stage_of_state
 from maskrcnn_jax.training.state import TrainState, abstract_variables, create, make_model
-from maskrcnn_jax.training.summary import describe, parameter_table, say
+from maskrcnn_jax.training.summary import describe, farewell, parameter_table, say, say_of_all
 from maskrcnn_jax.training.train_step import TrainStep
+
+# For what is left to do after an error, such as the end of a checkpoint's writing.
+_SECONDS_TO_CLEAN_UP = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ class TrainingData:
         num_images: in the training set.
         batches: gives, from a step on, this process's `(batch, info)` without end, as
             `data.pipeline.train_batches` does.
-        evaluate: gives the metrics of variables, as `evaluation.evaluate` does.
+        evaluate: gives the metrics of variables, as `evaluation.evaluate` does; the second
+            argument is to be called before each batch, equally often in all processes.
     """
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     num_images: int
     batches: Callable[[int], Iterator[tuple[dict, dict]]]
-    evaluate: Callable[[dict[str, Any]], dict[str, float]]
+    evaluate: Callable[[dict[str, Any], Callable[[], None]], dict[str, float]]
 
 
 def train(
@@ -67,13 +72,13 @@ def train(
         Interrupted: after SIGTERM or Ctrl-C; the state is saved.
     """
     workdir, start = Path(workdir), start or Start()
-    _check_cadence(config)
+    check_cadence(config)
     mesh = sharding.make_mesh(config.mesh)
     local_batch = sharding.local_batch_size(
         config.train.batch_size, mesh, "config.train.batch_size"
     )
     sharding.local_batch_size(config.eval.batch_size, mesh, "config.eval.batch_size")
-    model = make_model(config.model, len(data.class_names))
+    model = make_model(config.model, len(data.class_names), config.train.remat)
     variables = abstract_variables(model)
     if start.weights is not None:
         check_fit(variables, start.weights.variables, start.parts, start.weights.file)
@@ -88,22 +93,27 @@ def train(
     for line in start.lines:
         say(line)
 
+    agreement.check_shared(workdir)
+    distributed.name_checkpoint_in(workdir / LAST)
     facts = {key: getattr(data, key) for key in ("class_names", "category_ids", "num_images")}
     metadata = {"config": config, "init": start.record, **facts}
     with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
         step = checkpoints.latest_step() or 0
-        optimizer = stage_of_state(stages, step).optimizer
+        agreement.check_same(_in_common(config, facts, checkpoints))
+        stage = stage_of_state(stages, step)
         if checkpoints.latest_step() is None:
             say(f"no checkpoint in {checkpoints.workdir / LAST}")
-            state = first_state.new(model, optimizer, config.seed, start, data.class_names, mesh)
+            state = first_state.new(model, stage, config.seed, start, data.class_names, mesh)
         else:
-            expected = jax.eval_shape(lambda tree: create(tree, optimizer), variables)
+            expected = jax.eval_shape(
+                lambda tree: create(tree, stage.optimizer, stage.averaged), variables
+            )
             state = first_state.restored(checkpoints, config, expected, mesh, facts)
         if jax.process_index() == 0:
             text = json.dumps(config_json.to_json(config), indent=2)
             write_atomically(workdir / "config.json", text + "\n")
         metrics = _run(config, data, checkpoints, stages, state, step, mesh)
-    say(_farewell(workdir, metrics))
+    say(farewell(workdir, metrics))
     return metrics
 
 
@@ -124,12 +134,14 @@ def _run(
         MetricsLog(checkpoints.workdir, step, active=jax.process_index() == 0) as log,
         Interrupts() as interrupts,
         closing(data.batches(step)) as batches,
+        distributed.ends_in_time(_SECONDS_TO_CLEAN_UP),
     ):
+        evaluated_step = int(agreement.of_first({"step": log.evaluated_step})["step"])
         while True:
-            stop = interrupts.received  # read once: a signal may come between the lines below
+            stop = interrupts.agreed()  # once: a signal may come between the lines below
             is_last = step == settings.steps
-            is_evaluated = is_last or _due(step, settings.eval_every, after=log.evaluated_step)
-            is_saved = is_evaluated or _due(step, settings.checkpoint_every)
+            is_evaluated = is_last or due(step, settings.eval_every, after=evaluated_step)
+            is_saved = is_evaluated or due(step, settings.checkpoint_every)
             if is_saved or stop:
                 progress.fetch()  # a state whose loss is not finite is never saved
                 checkpoints.save(state, step, progress.latest)
@@ -138,25 +150,27 @@ def _run(
             if is_evaluated:
                 with progress.pause():
                     metrics = _evaluate(data, checkpoints, state, step, settings, interrupts)
-                if step > log.evaluated_step:  # else a finished run, evaluated once more
+                if step > evaluated_step:  # else a finished run, evaluated once more
                     log.write("eval", step, metrics)
             if is_last:
                 return metrics
 
-            if stage is not (due := stage_at(stages, step)):
+            if stage is not (next_stage := stage_at(stages, step)):
                 with progress.pause():
-                    stage, state, buckets = due, entered(due, state, mesh), set()
+                    state, buckets = entered(next_stage, state, mesh), set()
+                    stage = next_stage
                 say(f"step {step}: what is trained changes to {stage.layers}")
             with progress.waiting():
                 batch, info = next(batches)
             for fault in info["skipped"]:
-                say(f"skipped {fault}")
+                say_of_all(f"skipped {fault}")
             state, step_metrics = _step(stage.train_step, state, batch, mesh, buckets, progress)
             step += 1
             progress.add(step, step_metrics, info)
-            if _due(step, settings.log_every) or step == settings.steps:
+            if due(step, settings.log_every) or step == settings.steps:
                 progress.fetch()
                 row = progress.row(step, info["epoch"])
+                row |= agreement.total({key: row[key] for key in COUNTS})
                 log.write("train", step, row)
                 say(progress.line(step, row))
 
@@ -193,8 +207,8 @@ def _evaluate(
 ) -> dict[str, float]:
     """Evaluates, and keeps the state if it is the best so far."""
     try:
-        with interrupts.at_once():
-            metrics = data.evaluate(state.variables)
+        with interrupts.at_once() as check:
+            metrics = agreement.of_first(data.evaluate(state.eval_variables, check))
     except Interrupted as interrupted:
         raise _stopped(interrupted.signal_number, checkpoints, step) from None
     is_best = checkpoints.save_best(state, step, metrics, settings.best_metric)
@@ -215,31 +229,14 @@ def _stopped(signal_number: int, checkpoints: Checkpoints, step: int) -> Interru
     )
 
 
-def _check_cadence(config: ConfigDict) -> None:
-    for key, lowest in (
-        ("steps", 1),
-        ("log_every", 1),
-        ("checkpoint_every", 1),
-        ("eval_every", 0),
-    ):
-        if config.train[key] < lowest:
-            raise ValueError(f"config.train.{key} is {config.train[key]}; at least {lowest}")
-
-
-def _due(step: int, every: int, after: int = 0) -> bool:
-    return every > 0 and step > after and step % every == 0
-
-
-def _farewell(workdir: Path, metrics: dict[str, float]) -> str:
-    """Returns the metrics, where the checkpoints are, and what to type next."""
-    shown = {k: v for k, v in metrics.items() if k.startswith(("bbox/", "segm/"))}
-    lines = [f"{key:<24} {value:.4f}" for key, value in shown.items()]
-    lines += [
-        f"last checkpoint: {workdir / LAST}",
-        f"best checkpoint: {workdir / BEST}",
-        "next:",
-        f"  python eval.py --workdir={workdir} --checkpoint=best",
-        f"  python predict.py --workdir={workdir} IMAGE...",
-        f"  tensorboard --logdir={workdir / 'tensorboard'}",
-    ]
-    return "\n".join(lines)
+def _in_common(
+    config: ConfigDict, facts: dict[str, Any], checkpoints: Checkpoints
+) -> dict[str, Any]:
+    """Returns what must be the same for all processes; where the data lie may differ."""
+    own = ("data.train.", "data.val.", "data.workers")
+    keys = config_json.flat(config)
+    return {
+        "the configuration": {k: v for k, v in keys.items() if not k.startswith(own)},
+        "classes and number of training images": facts,
+        "the newest and the best checkpoint": (checkpoints.latest_step(), checkpoints.best()[0]),
+    }

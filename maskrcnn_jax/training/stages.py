@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.models.trainable import LAYERS, trainable_mask
 from maskrcnn_jax.training import sharding
+from maskrcnn_jax.training.ema import averaged_parameters
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.state import TrainState
 from maskrcnn_jax.training.train_step import TrainStep, make_train_step
@@ -34,6 +35,8 @@ class Stage:
         start: steps done before it.
         trainable: pytree of bool like the parameters.
         optimizer: of these.
+        averaged: what has a moving average, in this stage and all others, as
+            `ema.averaged_parameters` returns it; None without one.
         train_step: compiled when it is first called.
     """
 
@@ -41,6 +44,7 @@ class Stage:
     start: int
     trainable: Any
     optimizer: optax.GradientTransformation
+    averaged: dict[str, Any] | None
     train_step: TrainStep
 
 
@@ -57,12 +61,23 @@ def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -
         ValueError: where the configuration makes no stages, no optimiser or no schedule.
     """
     schedule = make_schedule(config.train)
+    parts = parse(config.train.layers)
+    masks = [trainable_mask(params, config.model, layers) for layers, _ in parts]
+    averaged = averaged_parameters(masks) if config.train.ema_decay else None
     stages = []
-    for layers, start in parse(config.train.layers):
-        trainable = trainable_mask(params, config.model, layers)
+    for (layers, start), trainable in zip(parts, masks, strict=True):
         optimizer = make_optimizer(config.train, _after(start, schedule), trainable)
-        step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
-        stages.append(Stage(layers, start, trainable, optimizer, step))
+        step = make_train_step(
+            model,
+            optimizer,
+            schedule,
+            trainable,
+            config.seed,
+            mesh,
+            accumulate=config.train.accumulate,
+            ema_decay=config.train.ema_decay,
+        )
+        stages.append(Stage(layers, start, trainable, optimizer, averaged, step))
     return tuple(stages)
 
 

@@ -10,6 +10,7 @@ from flax import struct
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
+from maskrcnn_jax.training.ema import first_average, with_average
 
 
 @struct.dataclass
@@ -21,25 +22,37 @@ class TrainState:
         params: the model's parameters, trainable and frozen.
         batch_stats: running means and variances of the normalisation layers.
         opt_state: the optimiser's state; it has none for frozen parameters.
+        ema: the moving average of the variables (`ema.py`); None without one.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    ema: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
         """`{'params', 'batch_stats'}`, as Flax's `apply` takes them."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
+    @property
+    def eval_variables(self) -> dict[str, Any]:
+        """The variables to evaluate: with the average in their place, where there is one."""
+        return self.variables if self.ema is None else with_average(self.variables, self.ema)
 
-def create(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+
+def create(
+    variables: dict[str, Any],
+    optimizer: optax.GradientTransformation,
+    averaged: dict[str, Any] | None = None,
+) -> TrainState:
     """Returns the state before the first step.
 
     Args:
         variables: `{'params', 'batch_stats'}`; the statistics may be absent.
         optimizer: as `optimizer.make_optimizer` makes it.
+        averaged: as `ema.averaged_parameters` returns it; None: no moving average.
     """
     params = variables["params"]
     return TrainState(
@@ -47,17 +60,19 @@ def create(variables: dict[str, Any], optimizer: optax.GradientTransformation) -
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
+        ema=None if averaged is None else first_average(variables, averaged),
     )
 
 
-def make_model(config_model: Mapping[str, Any], num_classes: int) -> MaskRCNN:
+def make_model(config_model: Mapping[str, Any], num_classes: int, remat: str = "none") -> MaskRCNN:
     """Returns the detector of a configuration.
 
     Args:
         config_model: `config.model`, a ConfigDict or a plain dict.
         num_classes: K, foreground classes.
+        remat: `config.train.remat`; it matters to gradients alone.
     """
-    return MaskRCNN(FrozenConfigDict(config_model), num_classes)
+    return MaskRCNN(FrozenConfigDict(config_model), num_classes, remat)
 
 
 def abstract_variables(model: MaskRCNN) -> dict[str, Any]:

@@ -10,9 +10,14 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from maskrcnn_jax.training import sharding
+from maskrcnn_jax.training.ema import updated_average
 from maskrcnn_jax.training.state import TrainState
 
-TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+# (params, batch_stats, batch, key) -> gradient, new batch_stats, metrics
+Gradient = Callable[[Any, Any, Batch, jax.Array], tuple[Any, Any, Metrics]]
 
 
 def make_train_step(
@@ -22,6 +27,9 @@ def make_train_step(
     trainable: Any,
     seed: int,
     mesh: Mesh,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
 ) -> TrainStep:
     """Returns the compiled step `(state, batch) -> (state, metrics)`.
 
@@ -36,41 +44,24 @@ def make_train_step(
         trainable: pytree of bool like the parameters.
         seed: `config.seed`.
         mesh: as `sharding.make_mesh` returns it.
+        accumulate: parts of the batch that are worked on one after the other (`accumulated`).
+        ema_decay: of the moving average, where the state has one.
 
     Returns:
         The step. Its metrics are `[] float32`: the model's losses, `learning_rate`, `grad_norm`
         (of the trainable parameters, before clipping), and how many anchors and RoIs an image
         had on average.
     """
+    gradient_of = accumulated(_gradient(model, trainable), accumulate)
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]):
+    def train_step(state: TrainState, batch: Batch):
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-
-        def loss_of(params):
-            # Nothing flows back into what is frozen, so none of it is computed.
-            params = jax.tree.map(
-                lambda p, t: p if t else jax.lax.stop_gradient(p), params, trainable
-            )
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            (losses, stages), updated = model.apply(
-                variables, batch, rng, method="losses", mutable=["batch_stats"]
-            )
-            return losses["loss_total"], (losses, _counts(stages), updated)
-
-        gradient, (losses, counts, updated) = jax.grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        metrics = {
-            **losses,
+        gradient, batch_stats, metrics = gradient_of(state.params, state.batch_stats, batch, rng)
+        metrics |= {
             "learning_rate": schedule(state.step),
             "grad_norm": optax.global_norm(gradient),
-            **counts,
         }
-        new_state = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=updated.get("batch_stats", state.batch_stats),
-            opt_state=opt_state,
-        )
+        new_state = _updated(state, gradient, batch_stats, optimizer, ema_decay)
         return new_state, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
 
     replicated = sharding.state_sharding(mesh)
@@ -82,7 +73,85 @@ def make_train_step(
     )
 
 
-def _counts(stages: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _gradient(model: nn.Module, trainable: Any) -> Gradient:
+    """Returns the function that gives the gradient of a batch's total loss."""
+
+    def loss_of(params, batch_stats, batch, rng):
+        # Nothing flows back into what is frozen, so none of it is computed.
+        params = jax.tree.map(lambda p, t: p if t else jax.lax.stop_gradient(p), params, trainable)
+        variables = {"params": params, "batch_stats": batch_stats}
+        (losses, stages), updated = model.apply(
+            variables, batch, rng, method="losses", mutable=["batch_stats"]
+        )
+        batch_stats = updated.get("batch_stats", batch_stats)
+        return losses["loss_total"], (batch_stats, losses | _counts(stages))
+
+    def gradient_of(*arguments):
+        gradient, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(*arguments)
+        return gradient, batch_stats, metrics
+
+    return gradient_of
+
+
+def accumulated(gradient_of: Gradient, parts: int) -> Gradient:
+    """Returns a function that takes a batch in parts, of which only one is in memory at a time.
+
+    The images i, i + parts, i + 2 parts, ... are part i, so that each device works on images that
+    it has, and what is computed does not depend on how many devices there are. Gradient and metrics
+    are means over the parts. So every loss has the normalisers of its own part, as where each of
+    several devices has its own. Running statistics pass from part to part. The key of part i
+    is `fold_in(key, i)`, except where there is one part alone, which has the key itself.
+
+    Args:
+        gradient_of: what is done with a part.
+        parts: how many; they divide the images.
+    """
+    if parts == 1:
+        return gradient_of
+
+    def gradient_of_parts(params, batch_stats, batch, rng):
+        batch = jax.tree.map(
+            lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), dict(batch)
+        )
+
+        def add_part(carry, part):
+            index, batch = part
+            total, batch_stats = carry
+            key = jax.random.fold_in(rng, index)
+            gradient, batch_stats, metrics = gradient_of(params, batch_stats, batch, key)
+            return (jax.tree.map(jnp.add, total, gradient), batch_stats), metrics
+
+        zero = jax.tree.map(jnp.zeros_like, params)
+        (total, batch_stats), metrics = jax.lax.scan(
+            add_part, (zero, batch_stats), (jnp.arange(parts), batch)
+        )
+        gradient = jax.tree.map(lambda x: x / parts, total)
+        return gradient, batch_stats, jax.tree.map(lambda x: x.mean(0), metrics)
+
+    return gradient_of_parts
+
+
+def _updated(
+    state: TrainState,
+    gradient: Any,
+    batch_stats: Any,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+) -> TrainState:
+    """Returns the state after the optimiser's step, and its average with the new variables."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    new = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    if state.ema is None:
+        return new
+    return new.replace(ema=updated_average(state.ema, new.variables, state.step, ema_decay))
+
+
+def _counts(stages: dict[str, jax.Array]) -> Metrics:
     """Returns means over the images of what was matched and sampled."""
     anchors = stages["anchor_counts"].mean(axis=0, dtype=jnp.float32)
     rois = stages["roi_counts"].mean(axis=0, dtype=jnp.float32)
