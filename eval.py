@@ -26,6 +26,7 @@ from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_data, lef
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.pixels import check_channels
 from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.training import config_json, sharding
 from maskrcnn_jax.training.checkpoint import load_for_inference
@@ -43,6 +44,7 @@ def run(config_arguments: list[str]) -> str:
     """Evaluates as the flags say; returns the report."""
     variables, metadata = load_for_inference(_WORKDIR.value, _CHECKPOINT.value)
     config = configuration(metadata["config"], config_arguments)
+    check_channels(config)
     dataset = check.checked(datasets.load(config.data, "val"), config.data)
     table = class_table(metadata["class_names"], dataset.class_names)
     model = make_model(config.model, len(metadata["class_names"]))

@@ -18,7 +18,6 @@ import numpy as np
 from absl import app, flags, logging
 
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.data.images import read_image
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.inference.predictor import Predictor, load
@@ -35,7 +34,7 @@ _STAGES = flags.DEFINE_bool("stages", False, "Also draw every stage of the netwo
 _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or off.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy"}
 
 
 def find_images(paths: Iterable[str]) -> Iterator[Path]:
@@ -68,7 +67,7 @@ def run(predictor: Predictor, paths: list[Path], out: Path) -> list[str]:
     try:
         for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), 1):
             try:
-                image = read_image(path, predictor.config.data.max_pixels)
+                image = predictor.read(path)
             except (ValueError, OSError) as error:
                 unreadable.append(str(error))
                 print(f"skipped: {error}", file=sys.stderr)

@@ -23,6 +23,7 @@ from maskrcnn_jax.training.interrupts import Interrupted
 from maskrcnn_jax.training.progress import NonFiniteLoss
 from maskrcnn_jax.training.state import make_model
 
+from maskrcnn_jax.pixels import check_channels
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for checkpoints and logs; by default runs/<config.name>."
@@ -39,6 +40,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             datasets.load(config.data, split), config.data, workdir / f"faults_{split}.txt"
         )
         for split in ("train", "val")
+    check_channels(config)
     )
     check.check_same_classes(train_set, val_set)
     config, start = initial.begin(config, workdir)

@@ -39,6 +39,9 @@ def _data() -> ConfigDict:
     data.boxes = "annotation"  # annotation | masks: measured on the masks, as matterport does
     # Share of the images below which a class is repeated, as LVIS does (0.001 there); 0: none is.
     data.repeat_threshold = 0.0
+    # Of the images; docs/formats/channels.md. model.pixel has one mean and std for each channel.
+    data.channels = 3  # 1: grey | 3: RGB | another number: as many as the file has, in its order
+    data.depth = 8  # bits of a value: 8 | 16
     data.max_instances = 100  # G: ground-truth slots per image; more are cut, and counted
     data.mask_size = 112  # M: side of the grid on which each true mask is kept, inside its box
     data.resize = "short_side"  # short_side | square (long side to the bucket's, then padding)
@@ -63,7 +66,8 @@ def _augment() -> ConfigDict:
             vertical_flip=0.0,  # probability of mirroring top to bottom
             quarter_turns=0.0,  # probability of a turn by 90, 180 or 270 degrees
             rotate=0.0,  # degrees: rotated by up to so many either way
-            fill=(124, 116, 104),  # RGB of the corners that a rotation leaves empty
+            # Of the corners that a rotation leaves empty: a value a channel, or one for all.
+            fill=(124, 116, 104),
             crop=0.0,  # probability of using a part of the image only
             crop_range=(0.5, 1.0),  # share of each side that the part has
             # One of three ways to draw the size; empty: data.resize alone decides.
@@ -80,7 +84,7 @@ def _augment() -> ConfigDict:
             grey=0.0,  # probability of losing all colour
             blur=0.0,  # probability of a Gaussian blur
             blur_range=(0.1, 2.0),  # its sigma, pixels of the network's input
-            noise=0.0,  # grey levels: Gaussian noise of up to this standard deviation
+            noise=0.0,  # levels of the image: Gaussian noise of up to this standard deviation
             copy_paste=0.0,  # probability of objects of another image in front
             tile=0,  # pixels: side of the tiles that images are cut into; 0: none
             tile_overlap=0,  # pixels that neighbouring tiles have in common, at least
@@ -96,8 +100,8 @@ def _model() -> ConfigDict:
     model.corners = "continuous"
     model.pixel = ConfigDict(
         dict(
-            order="rgb",  # rgb | bgr
-            mean=(123.675, 116.28, 103.53),  # in that order, on the 0-255 scale
+            order="rgb",  # rgb | bgr, of three channels
+            mean=(123.675, 116.28, 103.53),  # in that order, 0 to 255, or 65535 (data.depth = 16)
             std=(58.395, 57.12, 57.375),
             padding="mean",  # around an image: mean | black (pixels of value 0, as matterport)
         )

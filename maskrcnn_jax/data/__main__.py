@@ -34,6 +34,7 @@ from maskrcnn_jax.data.fault_kinds import kind_of
 from maskrcnn_jax.data.statistics import statistics
 from maskrcnn_jax.data.statistics_report import as_picture, as_text
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.pixels import pixel_format
 from maskrcnn_jax.visualization.drawing import encode_png
 
 
@@ -118,7 +119,7 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     data = target.config.data
     data.on_error = "skip"  # all are wanted, not the first
     loaded = {split: datasets.load(data, split) for split in target.splits}
-    faults = audit(loaded, data.max_pixels, options.decode)
+    faults = audit(loaded, data.max_pixels, options.decode, pixel_format(data))
     for split, dataset in loaded.items():
         print(check.report(dataset, faults[split], len(faults[split])))
     found = [fault for split in faults.values() for fault in split]

@@ -19,12 +19,16 @@ from maskrcnn_jax.data.fault_kinds import kind_of
 from maskrcnn_jax.data.progress import counted
 from maskrcnn_jax.data.records import Dataset, Fault, Record
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation, to_rle
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 _ROWS = 512  # edges that are compared with all others at a time
 
 
 def audit(
-    datasets: Mapping[str, Dataset], max_pixels: int, decode: bool = True
+    datasets: Mapping[str, Dataset],
+    max_pixels: int,
+    decode: bool = True,
+    wanted: PixelFormat = RGB8,
 ) -> dict[str, list[Fault]]:
     """Returns everything that is wrong with the splits of a dataset, alone and beside each other.
 
@@ -32,13 +36,14 @@ def audit(
         datasets: the splits, by their names; training images first.
         max_pixels: an image of more pixels is a fault.
         decode: whether to decode the images, which alone finds truncated files.
+        wanted: channels and depth; an image that cannot give these is a fault.
 
     Returns:
         The faults of each split.
     """
     twins = twin_images(datasets)
     faults = {
-        split: check(dataset, decode=decode, max_pixels=max_pixels)
+        split: check(dataset, decode=decode, max_pixels=max_pixels, wanted=wanted)
         + list(_faults_of_objects(dataset))
         + twins[split]
         for split, dataset in datasets.items()

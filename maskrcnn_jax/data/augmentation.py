@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from maskrcnn_jax.data.geometry import Geometry, Window
 from maskrcnn_jax.data.streams import Streams
 from maskrcnn_jax.data.transforms import Size, largest_size_inside, resized_size, short_side_size
+from maskrcnn_jax.pixels import checked_format, pixel_format
 
 _SHARES = (
     "flip",
@@ -27,7 +28,7 @@ _SHARES = (
     "blur",
     "copy_paste",
 )
-_LIMITS = {**dict.fromkeys(_SHARES, 1), "rotate": 180, "hue": 0.5, "noise": 255}
+_LIMITS = {**dict.fromkeys(_SHARES, 1), "rotate": 180, "hue": 0.5}
 # Low and high that a range may have, and whether it may be empty: ().
 _RANGES = {
     "short_side_range": (1, 100_000, True),
@@ -46,16 +47,22 @@ def check_settings(data: ConfigDict) -> None:
     Raises:
         ValueError: naming the first key whose value makes no sense, alone or beside others.
     """
-    augment = data.augment
-    for key, most in _LIMITS.items():
+    augment, pixels = data.augment, checked_format(data)
+    brightest = int(np.iinfo(pixels.dtype).max)
+    for key, most in {**_LIMITS, "noise": brightest}.items():
         _check(f"data.augment.{key}", augment[key], 0 <= augment[key] <= most, f"0 to {most}")
     for key, (least, most, may_be_empty) in _RANGES.items():
         wanted = f"two numbers, (low, high), from {least} to {most}"
         is_range = _numbers(augment[key], 2, least, most) and augment[key][0] <= augment[key][1]
         is_right = is_range or (may_be_empty and len(augment[key]) == 0)
         _check(f"data.augment.{key}", augment[key], is_right, wanted + ", or ()" * may_be_empty)
-    is_colour = _numbers(augment.fill, 3, 0, 255)
-    _check("data.augment.fill", augment.fill, is_colour, "red, green and blue, 0 to 255")
+    for key in ("saturation", "hue", "grey"):
+        if augment[key] and pixels.channels != 3:
+            raise ValueError(
+                f"data.augment.{key} is {augment[key]}, of red, green and blue, but data.channels "
+                f"is {pixels.channels}; set it to 0"
+            )
+    _check_fill(data, pixels.channels, brightest)
     sides = _numbers(augment.short_sides, len(augment.short_sides), 1, 100_000)
     _check("data.augment.short_sides", augment.short_sides, sides, "lengths in pixels")
     _check_sizes(data)
@@ -63,6 +70,25 @@ def check_settings(data: ConfigDict) -> None:
     fits = 0 <= augment.tile_overlap < max(augment.tile, 1)
     wanted = f"from 0 to less than data.augment.tile = {augment.tile}"
     _check("data.augment.tile_overlap", augment.tile_overlap, fits, wanted)
+
+
+def _check_fill(data: ConfigDict, channels: int, brightest: int) -> None:
+    """Checks the colour of what a rotation leaves empty; without one it is not used."""
+    fill, wanted = data.augment.fill, f"one number, 0 to {brightest}"
+    if channels > 1:
+        wanted = f"{channels} numbers, one for each channel, 0 to {brightest}; or one for all"
+    is_colour = any(_numbers(fill, count, 0, brightest) for count in (1, channels))
+    _check("data.augment.fill", fill, is_colour or not data.augment.rotate, wanted)
+
+
+def fill_values(data: ConfigDict) -> tuple[float, ...]:
+    """Returns the value of each channel where an image does not reach: `data.augment.fill`.
+
+    Only a rotation leaves such places in sight. Without one, numbers that are not the channels' are
+    no fault, and black is as good.
+    """
+    fill, channels = tuple(data.augment.fill), pixel_format(data).channels
+    return fill if len(fill) in (1, channels) else (0,)
 
 
 def _check_sizes(data: ConfigDict) -> None:

@@ -20,6 +20,7 @@ from maskrcnn_jax.data.progress import counted
 from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.pixels import RGB8, PixelFormat, pixel_format
 
 _MOST_SHOWN = 20  # faults in the report
 _THREADS = 16  # they wait for the disk, or the network behind it
@@ -38,7 +39,8 @@ def checked(
 
     Args:
         dataset: what a reader gave.
-        config_data: `config.data`, of which `on_error` and `max_pixels` are used.
+        config_data: `config.data`, of which `on_error`, `max_pixels`, `channels` and `depth` are
+            used.
         listing: a file for the whole list of faults, where they are more than the report shows.
         log: takes the report, a few lines of text.
 
@@ -46,7 +48,8 @@ def checked(
         ValueError: there are faults of severity "error" and `on_error` is "raise"; or no image is
             left.
     """
-    faults = check(dataset, max_pixels=config_data["max_pixels"])
+    wanted = pixel_format(config_data)
+    faults = check(dataset, max_pixels=config_data["max_pixels"], wanted=wanted)
     text = report(dataset, faults)
     if listing and len(faults) > _MOST_SHOWN:
         write_atomically(listing, report(dataset, faults, len(faults)) + "\n")
@@ -83,7 +86,11 @@ def _shown(names: tuple[str, ...]) -> str:
 
 
 def check(
-    dataset: Dataset, limit: int = 0, decode: bool = False, max_pixels: int = MAX_PIXELS
+    dataset: Dataset,
+    limit: int = 0,
+    decode: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    wanted: PixelFormat = RGB8,
 ) -> list[Fault]:
     """Returns what the reader found wrong with a dataset and what its records and files show.
 
@@ -93,12 +100,13 @@ def check(
         decode: also decode each image, which finds truncated files and takes a hundred times as
             long as reading headers.
         max_pixels: an image of more pixels is a fault.
+        wanted: channels and depth; an image that cannot give these is a fault.
     """
     records = dataset.records
     faults = [f for r in records for f in _check_instances(r, len(dataset.class_names))]
     if limit and limit < len(records):
         records = [records[round(i)] for i in np.linspace(0, len(records) - 1, limit)]
-    check_file = partial(_check_file, dataset, decode=decode, max_pixels=max_pixels)
+    check_file = partial(_check_file, dataset, decode=decode, max_pixels=max_pixels, wanted=wanted)
     results = each_in_threads(check_file, records, "images checked")
     faults += [fault for found in results for fault in found]
     return dataset.faults + faults + _check_whole(dataset)
@@ -156,15 +164,18 @@ def report(dataset: Dataset, faults: list[Fault], most: int = _MOST_SHOWN) -> st
     return "\n".join(lines)
 
 
-def _check_file(dataset: Dataset, record: Record, decode: bool, max_pixels: int) -> list[Fault]:
-    """Checks that the image is there, readable, and of the size its annotations are for."""
+def _check_file(
+    dataset: Dataset, record: Record, decode: bool, max_pixels: int, wanted: PixelFormat
+) -> list[Fault]:
+    """Checks that the image is there, readable, as wanted, and of the size its annotations say."""
     expected = (record.height, record.width)
     try:
         if not record.path:  # generated, or part of an annotation file that the reader has read
-            if decode:
+            # The first of these tells whether they are as wanted.
+            if decode or (wanted != RGB8 and record is dataset.records[0]):
                 dataset.read_image(record)
             return []
-        size = image_size(record.path, max_pixels, expected)
+        size = image_size(record.path, max_pixels, expected, wanted=wanted)
         if size != expected:
             raise ValueError(
                 f"the image is {size[0]} x {size[1]} (height x width); its annotations are for "

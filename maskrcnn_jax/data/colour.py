@@ -1,13 +1,15 @@
 """Random changes of an image's colours; boxes and masks know nothing of them.
 
 Brightness, contrast, saturation, hue and grey are each an affine map of (red, green, blue), so all
-of them together are one: applied once, rounded once, clipped once.
+of them together are one: applied once, rounded once, clipped once. Images of other channels have
+the first two alone, and each channel its own mean for the contrast.
 """
 
 import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.data.channels import in_fours
 from maskrcnn_jax.data.streams import Streams
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in brightness, ITU-R BT.601
@@ -20,11 +22,11 @@ def change_colours(streams: Streams, image: np.ndarray, augment: ConfigDict) -> 
 
     Args:
         streams: the image's random numbers.
-        image: [h, w, 3] uint8, RGB; it is not changed.
+        image: [h, w, C] uint8 or uint16; it is not changed.
         augment: the configuration's `data.augment` section.
 
     Returns:
-        [h, w, 3] uint8; the image itself where nothing is switched on.
+        [h, w, C] of the same dtype; the image itself where nothing is switched on.
     """
 
     def factor(kind: str) -> float:
@@ -38,7 +40,8 @@ def change_colours(streams: Streams, image: np.ndarray, augment: ConfigDict) -> 
     image = map_colours(image, factor("brightness"), factor("contrast"), saturation, turn)
     rng = streams.of("blur")
     if rng.random() < augment.blur:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(*augment.blur_range)))
+        sigma = float(rng.uniform(*augment.blur_range))
+        image = in_fours(lambda part: cv2.GaussianBlur(part, (0, 0), sigma), image)
     if augment.noise:
         image = add_noise(streams.of("noise"), image, augment.noise)
     return image
@@ -54,18 +57,21 @@ def map_colours(
     """Returns an image with other colours.
 
     Args:
-        image: [h, w, 3] uint8, RGB.
+        image: [h, w, C] uint8 or uint16; the last two changes are of RGB alone.
         brightness: factor of all values.
-        contrast: factor of their distance from the image's mean grey.
+        contrast: factor of their distance from the image's mean grey, or the channel's mean.
         saturation: factor of their distance from the grey of the same brightness; 0: grey.
         turn: of the hues, from red over yellow to green, as a share of the circle; brightness
             stays.
 
     Returns:
-        [h, w, 3] uint8; the image itself where it is to stay as it is.
+        [h, w, C] of the same dtype; the image itself where it is to stay as it is.
     """
     if (brightness, contrast, saturation, turn) == (1, 1, 1, 0):
         return image
+    if image.shape[2] != 3:
+        factor, shifts = contrast * brightness, (1 - contrast) * brightness * image.mean((0, 1))
+        return in_fours(lambda part, shift: _scaled(part, factor, shift), image, shifts)
     grey = np.tile(_LUMA, (3, 1))
     cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
     turned = np.linalg.inv(_YIQ) @ [[1, 0, 0], [0, cos, sin], [0, -sin, cos]] @ _YIQ
@@ -75,14 +81,20 @@ def map_colours(
     return cv2.transform(image, np.column_stack([matrix, np.full(3, shift)]))
 
 
+def _scaled(image: np.ndarray, factor: float, shift: np.ndarray) -> np.ndarray:
+    """Returns an image times a factor, shifted by [C], rounded and clipped."""
+    return cv2.transform(image, np.column_stack([factor * np.eye(len(shift)), shift]))
+
+
 def add_noise(rng: np.random.Generator, image: np.ndarray, most: float) -> np.ndarray:
     """Returns an image with Gaussian noise, independent for each value.
 
     Args:
         rng: source of the noise.
-        image: [h, w, 3] uint8.
-        most: its standard deviation is drawn from 0 to this, in grey levels.
+        image: [h, w, C] uint8 or uint16.
+        most: its standard deviation is drawn from 0 to this, in levels of the image.
     """
     deviation = np.float32(rng.uniform(0, most))
     noise = rng.standard_normal(image.shape, np.float32) * deviation
-    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    most_level = np.iinfo(image.dtype).max
+    return np.clip(np.rint(image + noise), 0, most_level).astype(image.dtype)

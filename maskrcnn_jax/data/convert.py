@@ -5,12 +5,12 @@ import os
 import re
 from pathlib import Path
 
+from maskrcnn_jax.data.array_files import to_file
 from maskrcnn_jax.data.paths import path_in
 from maskrcnn_jax.data.progress import counted
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.segmentation import Polygons, to_rle
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.visualization.drawing import encode_png
 
 
 def convert(dataset: Dataset, out: str | Path, images_root: str | Path | None = None) -> str:
@@ -50,7 +50,7 @@ def _root(dataset: Dataset, images_root: str | Path | None) -> str:
     if without:
         raise ValueError(
             f"{len(without)} images, such as {without[0]}, are no files of their own; give "
-            "--images-root=FOLDER, where they are to be written as PNG"
+            "--images-root=FOLDER, where they are to be written as PNG, or as .npy"
         )
     return os.path.commonpath([os.path.dirname(os.path.abspath(r.path)) for r in dataset.records])
 
@@ -61,10 +61,10 @@ def _file_names(dataset: Dataset, root: str) -> list[str]:
     records = counted(dataset.records, len(dataset.records), "images converted")
     for number, record in enumerate(records, 1):
         if not record.path:
-            names.append(
-                f"{number:06d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', str(record.image_id))}.png"
-            )
-            write_atomically(Path(root, names[-1]), encode_png(dataset.read_image(record)))
+            content, suffix = to_file(dataset.read_image(record))
+            name = re.sub(r"[^A-Za-z0-9.-]+", "_", str(record.image_id))
+            names.append(f"{number:06d}_{name}{suffix}")
+            write_atomically(Path(root, names[-1]), content)
             continue
         name = os.path.relpath(os.path.abspath(record.path), root).replace(os.sep, "/")
         try:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from maskrcnn_jax.data import (
     coco,
@@ -23,14 +24,16 @@ from maskrcnn_jax.data.mask_boxes import with_boxes_of_masks
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.selection import select
 from maskrcnn_jax.data.union import union
+from maskrcnn_jax.pixels import RGB8, checked_format
 
 
 def load(config_data: Mapping, split: str) -> Dataset:
     """Returns the dataset of one split.
 
     Args:
-        config_data: `config.data`: the format, the reader's arguments for each split, `on_error`
-            and `max_pixels`, which hold for both, and what `_for_training` takes.
+        config_data: `config.data`: the format, the reader's arguments for each split, `on_error`,
+            `max_pixels`, `channels` and `depth`, which hold for both, and what `_for_training`
+            takes.
         split: "train" or "val".
 
     Raises:
@@ -41,7 +44,10 @@ def load(config_data: Mapping, split: str) -> Dataset:
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
     common = {name: config_data[name] for name in ("on_error", "max_pixels")}
     form = config_data["format"]
+    wanted = checked_format(config_data)
     dataset = _read(form, dict(config_data[split]), common, "data.format", f"data.{split}")
+    if wanted != RGB8:
+        dataset = replace(dataset, read_image=partial(dataset.read_image, wanted=wanted))
     return _for_training(dataset, config_data) if split == "train" else dataset
 
 
@@ -81,7 +87,11 @@ def _read(form: str, options: dict, common: dict, form_key: str, key: str) -> Da
             + (f"; unknown: {unknown}" if unknown else "")
             + f". Expected {needed}, and if wanted {[n for n in parameters if n not in needed]}"
         )
-    return reader(**{name: common[name] for name in common if name in parameters} | options)
+    given = {name: common[name] for name in common if name in parameters} | options
+    try:
+        return reader(**given)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def read_union(

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.data import transforms
-from maskrcnn_jax.data.augmentation import draw_geometry, plain_geometry
+from maskrcnn_jax.data.augmentation import draw_geometry, fill_values, plain_geometry
 from maskrcnn_jax.data.colour import change_colours
 from maskrcnn_jax.data.copy_paste import chosen, paste
 from maskrcnn_jax.data.geometry import Geometry, Window, map_pixels
@@ -17,6 +17,7 @@ from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.streams import Streams
 from maskrcnn_jax.data.tiles import Sample
 from maskrcnn_jax.data.transforms import Example
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 _PASTED = 0.5  # probability of each object of the image that is pasted from
 
@@ -89,7 +90,7 @@ def _view(record: Record, dataset: Dataset, data: ConfigDict, geometry: Geometry
     x1, y1, x2, y2 = geometry.window
     objects = place_objects(record, geometry, data)
     example = Example(
-        image=map_pixels(image[y1:y2, x1:x2], geometry, data.augment.fill),
+        image=map_pixels(image[y1:y2, x1:x2], geometry, fill_values(data)),
         boxes=objects.boxes,
         classes=record.classes[objects.index],
         crowd=record.crowd[objects.index],
@@ -136,7 +137,8 @@ def pad_example(
 ) -> dict[str, np.ndarray]:
     """Pads image and objects to the static shapes of a batch."""
     count = len(example.boxes)
-    padded = empty_example(bucket, max_instances, example.masks.shape[-1])
+    pixels = PixelFormat(example.image.shape[2], 8 * example.image.itemsize)
+    padded = empty_example(bucket, max_instances, example.masks.shape[-1], pixels)
     height, width = example.image.shape[:2]
     padded["image"][:height, :width] = example.image
     padded["image_size"][:] = height, width
@@ -150,7 +152,7 @@ def pad_example(
 
 
 def empty_example(
-    bucket: transforms.Size, max_instances: int, mask_size: int
+    bucket: transforms.Size, max_instances: int, mask_size: int, pixels: PixelFormat = RGB8
 ) -> dict[str, np.ndarray]:
     """Returns a slot that holds no image: black, without objects, `image_valid` false.
 
@@ -158,14 +160,17 @@ def empty_example(
     """
     example = {
         name: np.zeros(shape, dtype)
-        for name, (shape, dtype) in example_spec(bucket, max_instances, mask_size).items()
+        for name, (shape, dtype) in example_spec(bucket, max_instances, mask_size, pixels).items()
     }
     example["image_size"][:] = bucket
     return example
 
 
 def example_spec(
-    bucket: tuple[int | None, int | None], max_instances: int, mask_size: int
+    bucket: tuple[int | None, int | None],
+    max_instances: int,
+    mask_size: int,
+    pixels: PixelFormat = RGB8,
 ) -> dict[str, tuple[tuple[int | None, ...], type]]:
     """Returns shape and dtype of every array of an example; a batch has one axis more in front.
 
@@ -173,10 +178,11 @@ def example_spec(
         bucket: height and width of the padded image.
         max_instances: G, ground-truth slots.
         mask_size: M, side of the grid of a mask.
+        pixels: channels and depth of the image.
     """
     slots = max_instances
     return {
-        "image": ((*bucket, 3), np.uint8),
+        "image": ((*bucket, pixels.channels), pixels.dtype),
         "image_size": ((2,), np.float32),
         "gt_boxes": ((slots, 4), np.float32),
         "gt_classes": ((slots,), np.int32),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from maskrcnn_jax.data.channels import in_fours
 from maskrcnn_jax.data.segmentation import clip_polygon
 from maskrcnn_jax.data.transforms import Size, resize_boxes, resize_image
 
@@ -97,25 +98,24 @@ def map_points(points: np.ndarray, geometry: Geometry) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def map_pixels(
-    pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...] = (0, 0, 0)
-) -> np.ndarray:
+def map_pixels(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...] = (0,)) -> np.ndarray:
     """Returns what the frame shows of an image, or of a mask.
 
     Args:
-        pixels: [h, w, 3] or [h, w] uint8, of the window alone.
+        pixels: [h, w, C] or [h, w], uint8 or uint16, of the window alone.
         geometry: from the image to the frame.
-        fill: colour of what lies outside the window.
+        fill: of what lies outside the window: a value for each channel, or one for all.
 
     Returns:
-        [*frame, 3] or [*frame] uint8, interpolated bilinearly once.
+        [*frame, C] or [*frame], of the same dtype, interpolated bilinearly once.
     """
     if geometry.angle:
         return _rotate(pixels, geometry, fill)
     if geometry.transpose:
-        pixels = cv2.transpose(pixels)
+        pixels = in_fours(cv2.transpose, pixels)
     if geometry.flip_x or geometry.flip_y:
-        pixels = cv2.flip(pixels, _FLIP_CODES[geometry.flip_x, geometry.flip_y])
+        code = _FLIP_CODES[geometry.flip_x, geometry.flip_y]
+        pixels = in_fours(lambda part: cv2.flip(part, code), pixels)
     return _frame(resize_image(pixels, geometry.size), geometry, fill)
 
 
@@ -125,9 +125,14 @@ def _rotate(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...]) -> np
     centre = np.add(geometry.window[:2], 0.5)
     matrix[:, 2] += matrix[:, :2] @ centre - 0.5
     height, width = geometry.frame
-    return cv2.warpAffine(
-        pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=tuple(fill)
-    )
+
+    def rotated(part: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        return cv2.warpAffine(
+            part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=fill.tolist()
+        )
+
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    return in_fours(rotated, pixels, np.broadcast_to(np.float64(fill), channels))
 
 
 def _frame(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...]) -> np.ndarray:
@@ -136,7 +141,7 @@ def _frame(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...]) -> np.
     if (x, y) == (0, 0) and pixels.shape[:2] == (height, width):
         return pixels
     seen = pixels[max(y, 0) : y + height, max(x, 0) : x + width]
-    framed = np.empty((height, width, *pixels.shape[2:]), np.uint8)
+    framed = np.empty((height, width, *pixels.shape[2:]), pixels.dtype)
     framed[...] = fill if pixels.ndim == 3 else 0
     framed[max(-y, 0) :, max(-x, 0) :][: seen.shape[0], : seen.shape[1]] = seen
     return framed

@@ -18,6 +18,7 @@ from maskrcnn_jax.data.labelme_shapes import part
 from maskrcnn_jax.data.paths import existing, files_in, path_in
 from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
 from maskrcnn_jax.data.split import of_split
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 IGNORED = ("__ignore__", "_background_")  # labelme's own names for what is no object
 
@@ -78,17 +79,18 @@ def read(
     files = {name.removesuffix(".json"): name for name in files_in(folder, ".json")}
     if not files:
         raise ValueError(f"{folder} has no JSON file; expected one of labelme's for each image")
-    wanted = set(of_split(files, split, val_fraction, split_seed))
     found: dict[str, _Annotated] = {}
-    faults: list[Fault] = []
+    unusable: dict[str, Fault] = {}
     for name, file in files.items():
         try:
             found[name] = _load(folder, file, images, ignore, max_pixels)
         except (ValueError, OSError) as error:
-            if name in wanted:
-                faults.append(Fault(f"{folder}/{file}", str(error), image_id=name))
+            unusable[name] = Fault(f"{folder}/{file}", str(error), image_id=name)
     if not found:
-        raise ValueError(f"{folder} has no usable JSON file; {faults[0].where}: {faults[0].reason}")
+        first = next(iter(unusable.values()))
+        raise ValueError(f"{folder} has no usable JSON file; {first.where}: {first.reason}")
+    wanted = set(of_split(files, split, val_fraction, split_seed))
+    faults = [fault for name, fault in unusable.items() if name in wanted]
     labels = (shape.get("label") for entry in found.values() for shape in entry.shapes.values())
     numbers = class_numbers(class_names, (n for n in labels if isinstance(n, str) and n))
     used = {name: entry for name, entry in found.items() if name in wanted}
@@ -100,12 +102,12 @@ def read(
     contained = {name: entry.source for name, entry in used.items() if not entry.image}
     read_file = dataset.read_image
 
-    def read_either(record: Record) -> np.ndarray:
+    def read_either(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         source = contained.get(record.image_id)
         if source is None:
-            return read_file(record)
+            return read_file(record, wanted=wanted)
         content = _contained_image(read_json(source, "an image's labels"))
-        return read_image(source, max_pixels, (record.height, record.width), content)
+        return read_image(source, max_pixels, (record.height, record.width), content, wanted)
 
     dataset.read_image = read_either
     return dataset

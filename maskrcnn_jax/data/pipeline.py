@@ -30,6 +30,7 @@ from maskrcnn_jax.data.repeat_factor import repeat_factors
 from maskrcnn_jax.data.sampler import PADDING, EvalSampler, TrainSampler
 from maskrcnn_jax.data.streams import Streams
 from maskrcnn_jax.data.tiles import Sample, objects_shown, training_samples, whole_images
+from maskrcnn_jax.pixels import pixel_format
 
 tf.config.set_visible_devices([], "GPU")
 
@@ -73,9 +74,10 @@ def train_batches(
             `process_index * batch_size / process_count` on.
 
     Yields:
-        The batch, read-only arrays: image [B, H, W, 3] uint8, image_size [B, 2] float32,
-        gt_boxes [B, G, 4] float32, gt_classes [B, G] int32, gt_masks [B, G, M, M] uint8,
-        gt_crowd, gt_valid [B, G] bool, image_valid [B] bool, where B is this process's share.
+        The batch, read-only arrays: image [B, H, W, C] uint8, or uint16 with `data.depth` = 16,
+        image_size [B, 2] float32, gt_boxes [B, G, 4] float32, gt_classes [B, G] int32,
+        gt_masks [B, G, M, M] uint8, gt_crowd, gt_valid [B, G] bool, image_valid [B] bool, where B
+        is this process's share.
         And what concerns the host alone: step, epoch, bucket (height, width), indices [B] int64
         of the samples, image_ids (list), original_size [B, 2] float32, num_cut (objects above
         `data.max_instances`), skipped (a message for each image that could not be read; its slot
@@ -227,7 +229,7 @@ def _batches(
 ) -> Iterator[tuple[Batch, dict]]:
     """Prepares the slots at the positions in parallel and joins each batch with its step's info."""
     data = config.data
-    spec = example_spec((None, None), data.max_instances, data.mask_size)
+    spec = example_spec((None, None), data.max_instances, data.mask_size, pixel_format(data))
     # Beside the arrays travel the number of objects cut and the reason why an image has failed.
     dtypes = [tf.as_dtype(dtype) for _, dtype in spec.values()] + [tf.int64, tf.string]
     shapes = [shape for shape, _ in spec.values()] + [(), ()]
@@ -269,7 +271,8 @@ def _prepare_slot(
         except (ValueError, OSError, cv2.error) as error:
             named = "" if record.path in str(error) else f" ({record.path})"
             fault = f"image {record.image_id}{named}: {error}"
-    return empty_example(data.buckets[bucket], data.max_instances, data.mask_size), 0, fault
+    shape = data.buckets[bucket], data.max_instances, data.mask_size, pixel_format(data)
+    return empty_example(*shape), 0, fault
 
 
 def _joined(

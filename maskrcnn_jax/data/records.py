@@ -9,6 +9,7 @@ import numpy as np
 
 from maskrcnn_jax.data.images import MAX_PIXELS, read_image
 from maskrcnn_jax.data.segmentation import Segmentation
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ class Dataset:
         class_names: K names; class c of a record is `class_names[c - 1]`.
         category_ids: K ids written in results, in the same order.
         records: one an image.
-        read_image: gives a record's image, [height, width, 3] uint8 RGB; raises ValueError or
-            OSError naming the file where that fails.
+        read_image: gives a record's image, [height, width, 3] uint8 RGB, or with `wanted=` as that
+            PixelFormat says; raises ValueError or OSError naming the file where that fails.
         faults: what the reader found and left out, or used with a warning.
     """
 
@@ -78,7 +79,7 @@ class Dataset:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     records: list[Record]
-    read_image: Callable[[Record], np.ndarray]
+    read_image: Callable[..., np.ndarray]
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -149,17 +150,20 @@ def make_dataset(
     )
 
 
-def read_image_file(record: Record, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Returns the pixels of a record's image file, [height, width, 3] uint8 RGB.
+def read_image_file(
+    record: Record, max_pixels: int = MAX_PIXELS, wanted: PixelFormat = RGB8
+) -> np.ndarray:
+    """Returns the pixels of a record's image file.
 
     Args:
         record: its height and width say which way up the image is wanted (see `read_image`).
         max_pixels: an image of more pixels is refused before it is decoded.
+        wanted: channels and depth.
 
     Raises:
         ValueError, OSError: as `read_image`.
     """
-    return read_image(record.path, max_pixels, (record.height, record.width))
+    return read_image(record.path, max_pixels, (record.height, record.width), wanted=wanted)
 
 
 def raise_errors(faults: list[Fault], on_error: str) -> None:

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.data.channels import Kind, check_kind, fitted
 from maskrcnn_jax.data.records import Dataset, Record, make_record
 from maskrcnn_jax.data.segmentation import RLE
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 CLASS_NAMES = ("circle", "rectangle", "triangle")
 _MIN_SHARE_SEEN = 0.6  # of each shape; one that would hide more of another is not placed
@@ -48,9 +50,10 @@ def read(count: int, seed: int, size: int = 128, max_objects: int = 6) -> Datase
         if not low <= value <= high:
             raise ValueError(f"shapes: {name} is {value}; expected {low} to {high}")
 
-    def draw(record: Record) -> np.ndarray:
+    def draw(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
+        check_kind(Kind(channels=3, colours=3, depth=8), wanted, "a generated image")
         rng = _rng(seed, record.image_id)
-        return _paint(_place_shapes(rng, size, max_objects), rng)
+        return fitted(_paint(_place_shapes(rng, size, max_objects), rng), 3, wanted)
 
     return Dataset(
         name=f"shapes-{seed}",

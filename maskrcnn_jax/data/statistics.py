@@ -60,8 +60,9 @@ def statistics(
         dataset, images, samples, classes (name, objects and images of each), objects (counts),
         levels (by the pyramid level that a box is pooled from: objects, percentiles of the box's
         side, the root of its area, and of its height / width), anchor_recall (by level and by
-        COCO's three sizes: mean best IoU, share of objects at or above thresholds), pixels (RGB
-        mean and std, 0 to 255), buckets (configured, suggested, choices) and histograms.
+        COCO's three sizes: mean best IoU, share of objects at or above thresholds), pixels (mean
+        and std of each channel, on the scale of `model.pixel`), buckets (configured, suggested,
+        choices) and histograms.
 
     Raises:
         ValueError: the configuration does not fit.
@@ -198,32 +199,39 @@ def _recall(best: np.ndarray, level: np.ndarray, areas: np.ndarray) -> dict[str,
 
 
 def pixel_statistics(dataset: Dataset, most_images: int) -> dict[str, object]:
-    """Returns mean and standard deviation of each channel over the pixels of images, 0 to 255.
+    """Returns mean and standard deviation of each channel over the pixels of images.
 
     Args:
         dataset: the images, as they are stored; those that cannot be read are left out.
         most_images: of how many, evenly spread; 0: all.
+
+    Returns:
+        images; mean and std, on the scale of the values, 0 to 255 or 65535; and bits, 8 or 16.
     """
     records = dataset.records
     last, count = len(records) - 1, min(most_images or len(records), len(records))
     chosen = np.unique(np.linspace(0, last, count).round().astype(int))
 
-    def sums(index: int) -> np.ndarray | None:
+    def sums(index: int) -> tuple[np.ndarray, int] | None:
         try:
-            pixels = dataset.read_image(records[index]).reshape(-1, 3)
+            image = dataset.read_image(records[index])
         except (ValueError, OSError):
             return None
-        values = np.arange(256, dtype=np.float64)
-        histograms = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
-        return np.stack([histograms.sum(1), histograms @ values, histograms @ values**2])
+        bits = 8 * image.itemsize
+        values = np.arange(2**bits, dtype=np.float64)
+        pixels = image.reshape(-1, image.shape[2])
+        histograms = [np.bincount(channel, minlength=2**bits) for channel in pixels.T]
+        found = [(h.sum(), h @ values, h @ values**2) for h in histograms]
+        return np.transpose(found), bits
 
     read = [s for s in each_in_threads(sums, chosen.tolist(), "images read") if s is not None]
     if not read:
         return {"images": 0}
-    pixels, total, squares = np.sum(read, 0)
+    pixels, total, squares = np.sum([found for found, _ in read], 0)
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
-    return {"images": len(read), "mean": mean.tolist(), "std": std.tolist()}
+    bits = read[0][1]
+    return {"images": len(read), "mean": mean.tolist(), "std": std.tolist(), "bits": bits}
 
 
 def histogram(values: Sequence[float], edges: Sequence[float]) -> dict[str, list]:

@@ -92,7 +92,10 @@ def _pixels(pixels: Mapping) -> list[str]:
     if not pixels["images"]:
         return ["pixels: no image could be read"]
     mean, std = (", ".join(f"{v:.2f}" for v in pixels[key]) for key in ("mean", "std"))
-    return [f"pixels of {pixels['images']:,} images, RGB: mean ({mean}), std ({std})"]
+    channels = len(pixels["mean"])
+    names = "RGB" if channels == 3 else f"{channels} channels" if channels > 1 else "grey"
+    scale = "" if pixels["bits"] == 8 else f", {pixels['bits']} bits"
+    return [f"pixels of {pixels['images']:,} images, {names}{scale}: mean ({mean}), std ({std})"]
 
 
 def _buckets(buckets: Mapping) -> list[str]:

@@ -19,11 +19,11 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from maskrcnn_jax.data import datasets
+from maskrcnn_jax.data.array_files import to_file
 from maskrcnn_jax.data.command_line import add_arguments, target
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.segmentation import Polygons, to_rle
 from maskrcnn_jax.data.tfds_reader import NAME, VERSION, WITHOUT_IMAGES, check_array_record
-from maskrcnn_jax.visualization.drawing import encode_png
 
 _KEYS = 2**128  # of tensorflow-datasets, which has keys of 128 bits
 
@@ -31,7 +31,8 @@ _KEYS = 2**128  # of tensorflow-datasets, which has keys of 128 bits
 def prepare(splits: Mapping[str, Dataset], out: str | Path, num_shards: int | None = None) -> str:
     """Writes datasets as the splits of one, in the order of their records.
 
-    An image is stored as the bytes of its file, or as PNG where it is not a file of its own.
+    An image is stored as the bytes of its file. Where it is not a file of its own, it becomes PNG,
+    or with other channels than RGB of 8 bits numpy's `.npy`.
 
     Args:
         splits: the datasets, of the same classes, by the names of their splits.
@@ -153,7 +154,7 @@ def _content(record: Record, dataset: Dataset) -> bytes:
     """Returns an image as a file holds it."""
     if record.path:
         return Path(record.path).read_bytes()
-    return encode_png(dataset.read_image(record))
+    return to_file(dataset.read_image(record))[0]
 
 
 def _example(record: Record, content: bytes) -> dict[str, Any]:

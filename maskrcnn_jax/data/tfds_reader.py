@@ -20,6 +20,7 @@ from maskrcnn_jax.data.paths import existing
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.data.tfrecords import values
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 NAME = "instances"  # of the dataset, for tensorflow-datasets
 VERSION = "1.0.0"  # of its features
@@ -60,10 +61,10 @@ def read(folder: str | Path, split: str = "train", max_pixels: int = MAX_PIXELS)
     examples.check_shards(builder.info.splits[split].shard_lengths)
     number_of = {record.image_id: number for number, record in enumerate(records)}
 
-    def read_content(record: Record) -> np.ndarray:
+    def read_content(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         (content,) = values(examples[number_of[record.image_id]], "image")
         where = f"the image in split {split!r} of {builder.data_dir}"
-        return read_image(where, max_pixels, (record.height, record.width), content)
+        return read_image(where, max_pixels, (record.height, record.width), content, wanted)
 
     return Dataset(
         name=metadata["names"][split],

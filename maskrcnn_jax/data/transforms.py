@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.data.channels import in_fours
+
 Size = tuple[int, int]  # height, width
 
 
@@ -17,7 +19,7 @@ Size = tuple[int, int]  # height, width
 class Example:
     """One image with its n objects, in pixels of `image`.
 
-    image: [h, w, 3] uint8, RGB.
+    image: [h, w, C] uint8 or uint16.
     boxes: [n, 4] float32, xyxy.
     classes: [n] int32, 1..K.
     crowd: [n] bool.
@@ -122,20 +124,21 @@ def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     """Resizes bilinearly with half-pixel centres and no antialiasing, as torchvision 0.28.
 
     Args:
-        image: [h, w, 3] uint8.
+        image: [h, w, C] or [h, w], uint8 or uint16.
         size: height and width wanted, pixels.
 
     Returns:
-        [height, width, 3] uint8, rounded.
+        [height, width, C] or [height, width], of the same dtype, rounded.
     """
     if image.shape[:2] == tuple(size):
         return image
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    shape = size[1], size[0]
+    return in_fours(lambda part: cv2.resize(part, shape, interpolation=cv2.INTER_LINEAR), image)
 
 
 def pad_image(image: np.ndarray, size: Size) -> np.ndarray:
-    """Returns [height, width, 3] uint8 with the image at the top left and zeros elsewhere."""
-    padded = np.zeros((*size, 3), np.uint8)
+    """Returns [height, width, C] with the image at the top left and zeros elsewhere."""
+    padded = np.zeros((*size, image.shape[2]), image.dtype)
     padded[: image.shape[0], : image.shape[1]] = image
     return padded
 
@@ -144,12 +147,12 @@ def prepare_image(image: np.ndarray, data: ConfigDict) -> tuple[np.ndarray, np.n
     """Resizes an image and pads it to its bucket: all that inference does before the network.
 
     Args:
-        image: [h, w, 3] uint8, RGB.
+        image: [h, w, C] uint8 or uint16.
         data: the configuration's `data` section.
 
     Returns:
-        The network input [H, W, 3] uint8, and its valid height and width [2] float32. Boxes of
-        the network times `original_size / valid_size` are boxes of the original image.
+        The network input [H, W, C], of the same dtype, and its valid height and width [2] float32.
+        Boxes of the network times `original_size / valid_size` are boxes of the original image.
     """
     size = resized_size(*image.shape[:2], data)
     bucket = tuple(data.buckets[choose_bucket(*size, data.buckets)])

@@ -7,6 +7,7 @@ import numpy as np
 
 from maskrcnn_jax.data.instances import class_numbers
 from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 
 def union(
@@ -48,9 +49,9 @@ def union(
             originals[record.image_id] = dataset, original
             records.append(record)
 
-    def read_image(record: Record) -> np.ndarray:
+    def read_image(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         dataset, original = originals[record.image_id]
-        return dataset.read_image(original)
+        return dataset.read_image(original, wanted=wanted)
 
     return Dataset(
         name="+".join(dataset.name for dataset in parts.values()),

@@ -19,7 +19,7 @@ def comparison(
     """Draws an image's detections and, to their right, its annotations.
 
     Args:
-        image: `[h, w, 3]` uint8, RGB.
+        image: `[h, w, C]` uint8 or uint16 (see `drawing.as_rgb`).
         record: the image's annotations.
         result: the image's detections, of which those with a score of 0.5 or more are drawn.
         class_names: K names.

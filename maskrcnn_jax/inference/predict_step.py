@@ -24,9 +24,9 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
             the device where the variables are.
 
     Returns:
-        The step. `image` is `[B, H, W, 3] uint8` and `image_size` `[B, 2] float32`; with a mesh,
-        B is this process's part of the global batch, and so are the detections that come back;
-        it raises ValueError where the devices cannot have equal shares of a batch.
+        The step. `image` is `[B, H, W, C]`, uint8 or uint16, and `image_size` `[B, 2] float32`;
+        with a mesh, B is this process's part of the global batch, and so are the detections that
+        come back; it raises ValueError where the devices cannot have equal shares of a batch.
     """
 
     def predict(variables, image, image_size):

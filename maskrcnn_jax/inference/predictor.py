@@ -13,6 +13,7 @@ from maskrcnn_jax.data.images import read_image
 from maskrcnn_jax.data.transforms import prepare_image
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
+from maskrcnn_jax.pixels import PixelFormat, pixel_format
 from maskrcnn_jax.training.checkpoint import load_for_inference
 from maskrcnn_jax.training.state import make_model
 
@@ -65,7 +66,8 @@ class Predictor:
         """Detects the objects of one image or of several.
 
         Args:
-            images: an image, `[h, w, 3]` uint8 RGB, or the path of an image file; or a list.
+            images: an image, `[h, w, 3]` uint8 RGB, or as `config.data.channels` and `depth` say
+                (uint16), or the path of an image file; or a list.
             min_score: objects with a lower score are left out, besides those below the model's
                 own `detections.score_threshold`.
 
@@ -87,6 +89,20 @@ class Predictor:
                 )
         return [results[index] for index in sorted(results)]
 
+    def read(self, image: ImageLike) -> np.ndarray:
+        """Returns an image as the model takes it, `[h, w, C]` uint8 or uint16.
+
+        Args:
+            image: as for a call.
+
+        Raises:
+            ValueError, OSError: as for a call.
+        """
+        wanted = pixel_format(self.config.data)
+        if isinstance(image, str | Path):
+            return read_image(image, self.config.data.max_pixels, wanted=wanted)
+        return _checked(image, wanted)
+
     def stages(self, image: ImageLike, min_score: float = 0.0) -> tuple[Result, dict[str, Any]]:
         """Detects the objects of one image and shows how the network came to them.
 
@@ -96,8 +112,8 @@ class Predictor:
 
         Returns:
             The result, and every stage of `MaskRCNN.predict` as a numpy array with a leading axis
-            of 1; besides them `input` `[1, H, W, 3]` uint8 and `input_size` `[1, 2]` float32, what
-            the network was given, and `detections`, in its pixels.
+            of 1; besides them `input` `[1, H, W, C]` and `input_size` `[1, 2]` float32, what the
+            network was given, and `detections`, in its pixels.
         """
         _, padded, image_size, original_size = next(self._prepare([image]))
         arguments = padded[None], image_size[None]
@@ -126,22 +142,25 @@ class Predictor:
         )
 
     def _prepare(self, images: Iterable[ImageLike]) -> Iterator[tuple]:
-        """Yields `(index, input [H, W, 3], its valid size [2], original size [2])`."""
+        """Yields `(index, input [H, W, C], its valid size [2], original size [2])`."""
         for index, image in enumerate(images):
-            image = _as_array(image, self.config.data.max_pixels)
+            image = self.read(image)
             yield index, *prepare_image(image, self.config.data), np.array(image.shape[:2])
 
 
-def _as_array(image: ImageLike, max_pixels: int) -> np.ndarray:
-    if isinstance(image, str | Path):
-        return read_image(image, max_pixels)
-    if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3):
+def _checked(image: np.ndarray, wanted: PixelFormat) -> np.ndarray:
+    """Returns an array that is an image as wanted; raises ValueError where it is not."""
+    channels = wanted.channels
+    if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == channels):
         given = getattr(image, "shape", type(image).__name__)
-        raise ValueError(f"an image must be an array [height, width, 3] or a path; given: {given}")
-    if image.dtype != np.uint8:
         raise ValueError(
-            f"an image must be of uint8, 0..255, RGB; given: {image.dtype}. Images of 0..1 become "
-            "so by (255 * image).round().astype(np.uint8)"
+            f"an image must be an array [height, width, {channels}] or a path; given: {given}"
+        )
+    if image.dtype != wanted.dtype:
+        name, most = np.dtype(wanted.dtype).name, np.iinfo(wanted.dtype).max
+        raise ValueError(
+            f"an image must be of {name}, 0..{most}{', RGB' * (channels == 3)}; given: "
+            f"{image.dtype}. Images of 0..1 become so by ({most} * image).round().astype(np.{name})"
         )
     return image
 

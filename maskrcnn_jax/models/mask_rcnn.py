@@ -76,7 +76,8 @@ class MaskRCNN(nn.Module):
         """Detects the objects of a batch of images.
 
         Args:
-            image: [B, H, W, 3] uint8, H and W multiples of 32, the image at the top left.
+            image: [B, H, W, C] uint8 or uint16, H and W multiples of 32, the image at the top left;
+                C is the number of values of `config.pixel.mean`.
             image_size: [B, 2] float32, valid height and width in `image`; the rest is not seen.
 
         Returns:
@@ -168,7 +169,7 @@ class MaskRCNN(nn.Module):
         return losses, stages
 
     def __call__(self, image: jax.Array) -> None:
-        """Passes one RoI of a small image [B, H, W, 3] through all layers, to create parameters."""
+        """Passes one RoI of a small image [B, H, W, C] through all layers, to create parameters."""
         size = jnp.full((image.shape[0], 2), image.shape[1], jnp.float32)
         pyramid, _ = self._features(image, size)
         self.rpn(pyramid)
@@ -234,18 +235,23 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
     """Returns the image as the network takes it: (image - mean) / std, one value outside its size.
 
     Args:
-        image: [B, H, W, 3] uint8, RGB.
+        image: [B, H, W, C] uint8 or uint16; RGB where C is 3.
         image_size: [B, 2] float32, valid height and width, pixels.
         pixel: `config.model.pixel`: order, mean, std, and what the padding is: a pixel of that mean
             (zero then) or a black one.
 
     Returns:
-        [B, H, W, 3] float32, channels in `pixel.order`.
+        [B, H, W, C] float32, channels in `pixel.order`.
 
     Raises:
         ValueError: where H or W is no multiple of 32.
     """
-    height, width = image.shape[1:3]
+    height, width, channels = image.shape[1:]
+    if channels != len(pixel["mean"]):
+        raise ValueError(
+            f"the images have {channels} channels and model.pixel.mean {len(pixel['mean'])} "
+            "values; give the model the images that it was made for (config.data.channels)"
+        )
     if height % 32 or width % 32:
         raise ValueError(
             f"the image batch is {height}x{width}; height and width must be multiples of 32, which "
@@ -263,6 +269,6 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
 
 def initial_variables(model: MaskRCNN, rng: jax.Array) -> dict[str, dict]:
     """Returns freshly initialised {"params": ..., "batch_stats": ...} (the latter may be empty)."""
-    image = jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    image = jnp.zeros((1, 64, 64, len(model.config.pixel.mean)), jnp.uint8)
     variables = jax.jit(model.init)(rng, image)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

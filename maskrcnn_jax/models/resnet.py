@@ -140,7 +140,7 @@ class ResNet(nn.Module):
         """Returns the feature maps of the four residual stages.
 
         Args:
-            image: [B, H, W, 3] float32, normalised; H and W multiples of 32.
+            image: [B, H, W, C] float32, normalised; H and W multiples of 32.
             batch_statistics: as of Norm.
             mask: [B] bool, the images that enter the batch statistics.
 

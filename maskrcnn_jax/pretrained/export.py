@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.pixels import pixel_format
 from maskrcnn_jax.pretrained import torchvision
 from maskrcnn_jax.training.config_json import differences
 
@@ -106,7 +107,7 @@ def builder(config: ConfigDict, num_classes: int) -> str:
     name = _BUILDERS[_generation(config.model)]
     changes = {key: ours for key, _, ours in _changes(config.model)}
     arguments = {"weights": None, "weights_backbone": None, "num_classes": num_classes + 1}
-    arguments |= _sizes(config.data) | _pixel(config.model, changes)
+    arguments |= _sizes(config.data) | _pixel(config, changes)
     arguments |= {_ARGUMENTS[key]: value for key, value in changes.items() if key in _ARGUMENTS}
     lines = ["import torch", f"from torchvision.models.detection import {name}", ""]
     lines += [f"model = {name}("]
@@ -129,6 +130,8 @@ def _generation(model: ConfigDict) -> str:
         for key, theirs, ours in _changes(model)
         if key not in allowed
     ]
+    if len(model.pixel.mean) != 3:
+        faults.append(f"pixel.mean has {len(model.pixel.mean)} channels, there 3")
     if len(model.anchors.aspect_ratios) != 3:
         faults.append(f"anchors.aspect_ratios are {len(model.anchors.aspect_ratios)}, there 3")
     if faults:
@@ -165,10 +168,11 @@ def _sizes(data: ConfigDict) -> dict[str, Any]:
     return {} if (short, long) == (800, 1333) else {"min_size": short, "max_size": long}
 
 
-def _pixel(model: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _pixel(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Returns mean and deviation on the scale from 0 to 1."""
+    brightest = np.iinfo(pixel_format(config.data).dtype).max
     return {
-        f"image_{name}": [value / 255 for value in model.pixel[name]]
+        f"image_{name}": [value / brightest for value in config.model.pixel[name]]
         for name in ("mean", "std")
         if f"pixel.{name}" in changes
     }

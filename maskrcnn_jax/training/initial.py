@@ -23,10 +23,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.pixels import RGB8, PixelFormat, pixel_format
 from maskrcnn_jax.pretrained import convert, downloads
 from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.training import config_json
 from maskrcnn_jax.training.checkpoint import LAST, load_for_inference, metadata_to_resume
+from maskrcnn_jax.training.inflate import with_channels
 from maskrcnn_jax.training.merge import PARTS
 
 # What each section of `config.model` is needed for: it comes with the weights of these parts.
@@ -56,6 +58,7 @@ class InitialWeights:
         model: the keys of `config.model`, flattened, that belong to them.
         class_names: of their classes.
         notes: sentences on what is not known about them, and matters to their backbone.
+        pixels: channels and depth of the images that they were trained on.
     """
 
     kind: str
@@ -66,6 +69,7 @@ class InitialWeights:
     model: Mapping[str, Any]
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    pixels: PixelFormat = RGB8
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,9 @@ def _from_weights(config: ConfigDict) -> Start:
             f"config.init_parts is {tuple(config.init_parts)}, of which config.init = "
             f"{config.init!r} has nothing: it gives {', '.join(there)}"
         )
+    lines = ()
+    if "backbone" in parts and weights.pixels != pixel_format(config.data):
+        weights, lines = _for_images(weights, config)
     keys = _keys_to_take(config.model, weights.model, parts)
     record = {
         "from": config.init,
@@ -139,7 +146,34 @@ def _from_weights(config: ConfigDict) -> Start:
         "model": keys,
     }
     notes = weights.notes if "backbone" in parts else ()
-    return Start(weights, parts, record, (*notes, *_apply(config, keys)))
+    return Start(weights, parts, record, (*notes, *lines, *_apply(config, keys)))
+
+
+def _for_images(weights: InitialWeights, config: ConfigDict) -> tuple[InitialWeights, tuple]:
+    """Makes weights fit for images of other channels or depth; says what was done.
+
+    How pixels are normalised is then the configuration's choice: that of the weights is for theirs.
+    """
+    channels, bits = pixel_format(config.data)
+    theirs, their_bits = weights.pixels
+    if theirs not in (3, channels):
+        raise ValueError(
+            f"config.init = {config.init!r} is for images of {theirs} channels, data.channels is "
+            f"{channels}; give weights for as many, or for RGB"
+        )
+    lines = [
+        f"model.pixel stays as configured: the weights are for images of {theirs} channels and "
+        f"{their_bits} bits, the data have {channels} of {bits}"
+    ]
+    variables = weights.variables
+    if theirs == 3:
+        reverse = weights.model["pixel.order"] != config.model.pixel.order
+        variables = with_channels(variables, channels, weights.model["pixel.std"], reverse)
+        if channels != 3:
+            how = "summed" if channels == 1 else f"repeated in turn, times 3 / {channels}"
+            lines.append(f"first convolution: its red, green and blue are {how}")
+    model = {key: value for key, value in weights.model.items() if not key.startswith("pixel.")}
+    return replace(weights, variables=variables, model=model), tuple(lines)
 
 
 def _resumed(config: ConfigDict, saved: dict[str, Any]) -> Start:
@@ -229,6 +263,7 @@ def _own(workdir: Path, which: str) -> InitialWeights:
         variables=variables,
         model=belonging(config_model, "detector"),
         class_names=metadata["class_names"],
+        pixels=pixel_format(metadata["config"]["data"]),
     )
 
 

@@ -67,19 +67,41 @@ def draw_boxes(
     return picture
 
 
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Returns an image of any channels and depth as one to look at.
+
+    Of three or more channels the first three are red, green and blue; of fewer the first is grey.
+    16-bit channels go each from its 1st percentile, black, to its 99th, white, over the pixels that
+    are not zero throughout, as padding is.
+
+    Args:
+        image: `[h, w, C]` uint8 or uint16.
+
+    Returns:
+        `[h, w, 3]` uint8; the image itself where it is one.
+    """
+    shown = image[..., : 3 if image.shape[2] >= 3 else 1]
+    if image.dtype != np.uint8:
+        seen = shown[image.any(-1)]
+        low, high = np.percentile(seen, (1, 99), axis=0) if len(seen) else (0, 1)
+        share = (shown - low) / np.maximum(high - low, 1)
+        shown = np.uint8(np.rint(255 * np.clip(share, 0, 1)))
+    return shown if shown.shape[2] == 3 else np.repeat(shown, 3, 2)
+
+
 def enlarged(image: np.ndarray, scale: int | None = None) -> tuple[np.ndarray, int]:
     """Enlarges a small image or mask by a whole factor, so that what is drawn can be read.
 
     Args:
-        image: `[h, w]` or `[h, w, 3]`.
+        image: a mask `[h, w]`, or an image `[h, w, C]`, which `as_rgb` is applied to.
         scale: the factor; None: the least that gives a long side of 800 pixels.
 
     Returns:
-        The image of uint8 and the factor.
+        The mask `[h, w]` or the image `[h, w, 3]`, of uint8, and the factor.
     """
     if scale is None:
         scale = max(1, -(-_SMALL // max(image.shape[:2])))
-    image = np.asarray(image, np.uint8)
+    image = np.asarray(image, np.uint8) if np.ndim(image) == 2 else as_rgb(image)
     return (image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)), scale
 
 

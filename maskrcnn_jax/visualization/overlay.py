@@ -11,7 +11,7 @@ def draw_result(image: np.ndarray, result: Result, min_score: float = 0.0) -> np
     """Draws the detections of an image with their masks, boxes, names and scores.
 
     Args:
-        image: `[h, w, 3]` uint8, RGB, the image of the result.
+        image: `[h, w, C]` uint8 or uint16, the image of the result (see `as_rgb`).
         result: as a predictor returns it.
         min_score: detections with a lower score are left out.
 

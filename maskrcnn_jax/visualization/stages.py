@@ -26,7 +26,7 @@ def inference_pictures(
     """Draws the stages of a prediction.
 
     Args:
-        image: `[H, W, 3]` uint8, the network's input.
+        image: `[H, W, C]` uint8 or uint16, the network's input.
         stages: of `MaskRCNN.predict`.
         config: `config.model`.
         index: of the image in the batch.

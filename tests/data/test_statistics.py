@@ -169,10 +169,11 @@ def test_counts_and_sizes_worked_by_hand(dataset, config):
 
 def test_pixels_over_all_channels(dataset, tmp_path):
     found = pixel_statistics(dataset, 0)
-    assert found == {"images": 2, "mean": [25, 20, 142.5], "std": [15, 0, 112.5]}
+    assert found == {"images": 2, "mean": [25, 20, 142.5], "std": [15, 0, 112.5], "bits": 8}
     assert pixel_statistics(dataset, 1)["mean"] == [10, 20, 30]
     Path(dataset.records[0].path).unlink()
-    assert pixel_statistics(dataset, 0) == {"images": 1, "mean": [40, 20, 255], "std": [0, 0, 0]}
+    left = {"images": 1, "mean": [40, 20, 255], "std": [0, 0, 0], "bits": 8}
+    assert pixel_statistics(dataset, 0) == left
     Path(dataset.records[1].path).unlink()
     assert pixel_statistics(dataset, 0) == {"images": 0}
 
