@@ -53,6 +53,7 @@ def read(
         ValueError: a path does not exist, the file is not in this format, or, with
             on_error="raise", it has faults.
     """
+    root = existing(root, "root", is_folder=True) if root else root
     images = existing(os.path.join(root, images), "images", is_folder=True)
     source = existing(os.path.join(root, annotations), "annotations", is_folder=False)
     return read_annotations(source, images, max_images, on_error, max_pixels)

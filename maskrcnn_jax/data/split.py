@@ -32,9 +32,18 @@ def of_split(names: Iterable[str], split: str, val_fraction: float, seed: int) -
     if not wanted:
         raise ValueError(
             f"split {split!r} has none of the {len(names)} images at val_fraction={val_fraction} "
-            f"and split_seed={seed}; change one of these, for both splits alike"
+            f"and split_seed={seed}; {_way_out(names, val_fraction)}"
         )
     return wanted
+
+
+def _way_out(names: list[str], val_fraction: float) -> str:
+    """Returns what to change where the images are so few that a split has none."""
+    names = names[:1000]  # of so many, any sensible fraction has some
+    for seed in range(100):
+        if 0 < sum(position(name, seed) < val_fraction for name in names) < len(names):
+            return f"with split_seed={seed}, given to train and val alike, both have some"
+    return "change val_fraction, for train and val alike, or give split='' to use all for both"
 
 
 def position(name: str, seed: int) -> float:

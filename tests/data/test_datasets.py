@@ -52,6 +52,16 @@ def test_wrong_configurations_are_explained(config_data):
         datasets.load(config_data, "train")
 
 
+def test_what_a_reader_refuses_names_the_key(config_data, tmp_path):
+    config_data.format = "coco"
+    config_data.val = ConfigDict(dict(root=f"{tmp_path}/none", images="a", annotations="b"))
+    with pytest.raises(ValueError, match=r"data\.val: root is '.*none', which does not exist"):
+        datasets.load(config_data, "val")
+    config_data.val.root = str(tmp_path)
+    with pytest.raises(ValueError, match=r"data\.val: images is '.*a', which does not exist"):
+        datasets.load(config_data, "val")
+
+
 def test_every_format_is_named_where_users_look():
     root = Path(__file__).resolve().parents[2]
     lines = (root / "maskrcnn_jax" / "config.py").read_text().split('data.format = ""')[0]

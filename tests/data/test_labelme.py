@@ -322,3 +322,24 @@ def test_labelme_and_voc_readers_give_the_same_instances(datasets_dir):
 def voc_names(root) -> list[str]:
     names = (root / "voc" / "class_names.txt").read_text().split("\n")
     return [*names[1:], "__ignore__"]
+
+
+def test_a_folder_of_other_json_files_says_so_before_it_is_divided(write):
+    folder = write(name="a")
+    (folder / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(
+        ValueError, match=r"no usable JSON file; .*a\.json: it has no list 'shapes'"
+    ):
+        labelme.read(folder, split="val")
+
+
+def test_a_faulty_file_is_listed_in_its_own_split(write):
+    names = [f"image{i}" for i in range(12)]
+    for name in names:
+        folder = write({}, name=name)
+    val = [record.image_id for record in labelme.read(folder, split="val").records]
+    assert 0 < len(val) < len(names)
+    (folder / f"{val[0]}.json").write_text("{")
+    assert labelme.read(folder, split="train").faults == []
+    (fault,) = labelme.read(folder, split="val").faults
+    assert fault.image_id == val[0]

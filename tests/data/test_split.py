@@ -61,3 +61,14 @@ def test_separators_and_the_form_of_accents_do_not_matter():
 def test_what_cannot_be_divided_is_explained(arguments, reason):
     with pytest.raises(ValueError, match=reason):
         of_split(NAMES, *arguments)
+
+
+def test_few_images_are_told_a_seed_that_gives_both_splits_some():
+    names = ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"with split_seed=\d+, given to train and val") as caught:
+        of_split(names, "val", 0.05, 0)
+    seed = int(str(caught.value).split("with split_seed=")[1].split(",")[0])
+    train, val = (of_split(names, split, 0.05, seed) for split in ("train", "val"))
+    assert sorted(train + val) == names
+    with pytest.raises(ValueError, match="give split='' to use all for both"):
+        of_split(["a"], "val", 0.2, 0)

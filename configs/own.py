@@ -1,0 +1,78 @@
+"""Images of your own: a folder of labelme files, or another format that keeps all in one folder.
+
+    python -m maskrcnn_jax.data check --config=configs/own.py:photos
+    python train.py --config=configs/own.py:photos --workdir=runs/own
+    python predict.py --workdir=runs/own new.jpg
+
+`photos` is the folder. A fifth of the images, chosen by a hash of their names, is kept apart for
+evaluation. `configs/own.py:photos:small` is a small network from scratch, to try things on a CPU;
+otherwise training starts from a detector that was trained on COCO, which is what makes a hundred
+images enough, and wants a GPU. docs/own_data.md says what to change for which data.
+"""
+
+from ml_collections import ConfigDict, FieldReference
+
+from configs.small import get_config as small_config
+from maskrcnn_jax.config import get_config as base_config
+
+
+def get_config(given: str = "photos") -> ConfigDict:
+    """Returns the recipe.
+
+    Args:
+        given: what follows the file's name and a colon: the folder, and `:small` if wanted.
+
+    Raises:
+        ValueError: something else stands there than `small`.
+    """
+    folder, _, size = given.partition(":")
+    if size not in ("", "small"):
+        raise ValueError(f"configs/own.py:{given}: expected FOLDER or FOLDER:small")
+    config = _small() if size else _from_coco()
+    config.name = "own"
+    config.data.format = "labelme"
+    # One for both splits: to change it in data.train is to change it in data.val.
+    fraction, seed = FieldReference(0.2), FieldReference(0)
+    for split in ("train", "val"):
+        config.data[split] = ConfigDict(
+            dict(folder=folder, split=split, val_fraction=fraction, split_seed=seed)
+        )
+    config.data.resize = "square"  # the long side becomes the bucket's: one compilation for all
+    config.data.augment.brightness = 0.2
+    config.data.augment.contrast = 0.2
+    config.model.detections.mask_paste = "exact"
+
+    train = config.train
+    train.batch_size = 2
+    train.schedule = "cosine"
+    train.clip_norm = 10.0
+    train.checkpoint_every = 250
+    train.eval_every = 500
+    config.eval.batch_size = 2
+    return config
+
+
+def _from_coco() -> ConfigDict:
+    """Returns ResNet-50 with weights of COCO, at 768 pixels."""
+    config = base_config()
+    config.init = "coco_torchvision_v1"
+    config.data.buckets = ((768, 768),)
+    config.train.steps = 3_000
+    config.train.warmup_steps = 200
+    config.train.learning_rate = 0.0025  # 0.02 for 16 images, in proportion
+    return config
+
+
+def _small() -> ConfigDict:
+    """Returns a small ResNet-18 from scratch, at 320 pixels."""
+    config = small_config()
+    config.data.buckets = ((320, 320),)
+    model = config.model
+    model.anchors.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)
+    model.roi.canonical_size = 112.0
+    model.roi.samples_per_image = 128
+    for name in ("pre_nms_top_n", "post_nms_top_n"):
+        model.rpn[f"{name}_train"] = model.rpn[f"{name}_eval"] = 500
+    config.train.steps = 2_000
+    config.train.warmup_steps = 100
+    return config
