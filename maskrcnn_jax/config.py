@@ -222,10 +222,14 @@ def _train() -> ConfigDict:
     train.eval_every = 10_000  # 0: only at the end
     train.keep_checkpoints = 3  # the newest; the best is kept besides
     train.best_metric = "segm/AP"  # a key of metrics.json; larger is better
-    train.optimizer = "sgd"  # sgd | adamw
-    train.learning_rate = 0.02  # at the given batch size; it is not rescaled
+    train.optimizer = "sgd"  # sgd | adamw | lamb
+    train.learning_rate = 0.02  # of the given batch size, unless a rule is given:
+    # none | linear | sqrt: times batch_size / reference_batch_size, or the root of that.
+    train.learning_rate_rule = "none"
+    train.reference_batch_size = 16
     train.momentum = 0.9
     train.weight_decay = 1e-4
+    train.decay_norm_and_bias = True  # False: norms and biases have no weight decay
     train.warmup_steps = 500
     train.warmup_factor = 0.001  # the first step's share of the learning rate
     train.schedule = "steps"  # steps | cosine

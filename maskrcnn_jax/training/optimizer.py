@@ -13,7 +13,8 @@ def make_schedule(train: ConfigDict) -> optax.Schedule:
 
     A linear warm-up from `warmup_factor` to 1 over `warmup_steps` multiplies either a staircase
     (`steps`: times `decay_factor` from each of `decay_steps` on) or half a cosine (`cosine`: from
-    the end of the warm-up down to 0 at `steps`). The first step is step 0. As Detectron2 does.
+    the end of the warm-up down to 0 at `steps`). The first step is step 0. As Detectron2 does. What
+    is multiplied is `full_rate`.
 
     Args:
         train: `config.train`.
@@ -23,14 +24,41 @@ def make_schedule(train: ConfigDict) -> optax.Schedule:
     """
     _check_schedule(train)
     decay = _staircase(train) if train.schedule == "steps" else _cosine(train)
+    rate = full_rate(train)
 
     def learning_rate(step):
         step = jnp.asarray(step, jnp.float32)
         done = jnp.minimum(step / max(train.warmup_steps, 1), 1.0) if train.warmup_steps else 1.0
         warmup = train.warmup_factor + (1.0 - train.warmup_factor) * done
-        return train.learning_rate * warmup * decay(step)
+        return rate * warmup * decay(step)
 
     return learning_rate
+
+
+def full_rate(train: ConfigDict) -> float:
+    """Returns the learning rate after the warm-up and before any decay.
+
+    That is `learning_rate`, which `learning_rate_rule` scales with the batch: linear (Goyal et al.
+    2017) or by the square root (Krizhevsky 2014).
+
+    Args:
+        train: `config.train`.
+
+    Raises:
+        ValueError: for a rule or a reference that does not exist.
+    """
+    powers = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+    if train.learning_rate_rule not in powers:
+        raise ValueError(
+            f"config.train.learning_rate_rule is {train.learning_rate_rule!r}; it must be one of "
+            f"{', '.join(powers)}"
+        )
+    if train.reference_batch_size < 1:
+        raise ValueError(
+            f"config.train.reference_batch_size is {train.reference_batch_size}; at least 1"
+        )
+    ratio = train.batch_size / train.reference_batch_size
+    return train.learning_rate * ratio ** powers[train.learning_rate_rule]
 
 
 def _staircase(train: ConfigDict) -> optax.Schedule:
@@ -55,7 +83,9 @@ def make_optimizer(
 
     `sgd` is torch's: the weight decay joins the gradient before the momentum, and the learning
     rate multiplies the momentum. `adamw` is torch's with beta1 = `momentum` and beta2 = 0.999.
-    With `clip_norm` the whole gradient is first scaled down to that norm.
+    `lamb` (You et al. 2020) gives each array of Adam's update, weight decay included, the norm of
+    the array that it changes. With `clip_norm` the whole gradient is first scaled down to that
+    norm. Without `decay_norm_and_bias` only kernels have weight decay.
 
     Args:
         train: `config.train`.
@@ -66,20 +96,27 @@ def make_optimizer(
         ValueError: for an optimiser or a value that does not exist.
     """
     _check_optimizer(train)
+    decay = optax.add_decayed_weights(
+        train.weight_decay, mask=None if train.decay_norm_and_bias else _kernels
+    )
     direction = {
-        "sgd": (
-            optax.add_decayed_weights(train.weight_decay),
-            optax.trace(train.momentum) if train.momentum else optax.identity(),
-        ),
-        "adamw": (
-            optax.scale_by_adam(b1=train.momentum, b2=0.999),
-            optax.add_decayed_weights(train.weight_decay),
+        "sgd": (decay, optax.trace(train.momentum) if train.momentum else optax.identity()),
+        "adamw": (optax.scale_by_adam(b1=train.momentum, b2=0.999), decay),
+        "lamb": (
+            optax.scale_by_adam(b1=train.momentum, b2=0.999, eps=1e-6),
+            decay,
+            optax.scale_by_trust_ratio(),
         ),
     }[train.optimizer]
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity()
     update = optax.chain(clip, *direction, optax.scale_by_learning_rate(schedule))
     labels = jax.tree.map(lambda is_trainable: "train" if is_trainable else "freeze", trainable)
     return optax.partition({"train": update, "freeze": optax.set_to_zero()}, labels)
+
+
+def _kernels(params: Any) -> Any:
+    """Scales and biases have one axis."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _check_schedule(train: ConfigDict) -> None:
@@ -99,8 +136,10 @@ def _check_schedule(train: ConfigDict) -> None:
 
 
 def _check_optimizer(train: ConfigDict) -> None:
-    if train.optimizer not in ("sgd", "adamw"):
-        raise ValueError(f"config.train.optimizer is {train.optimizer!r}; it must be sgd or adamw")
+    if train.optimizer not in ("sgd", "adamw", "lamb"):
+        raise ValueError(
+            f"config.train.optimizer is {train.optimizer!r}; it must be sgd, adamw or lamb"
+        )
     if not 0 <= train.momentum < 1:
         raise ValueError(f"config.train.momentum is {train.momentum}; it must lie in [0, 1)")
     for key in ("weight_decay", "clip_norm"):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
+from maskrcnn_jax.training.optimizer import full_rate, make_optimizer, make_schedule
 
 
 def test_staircase_with_warmup(base_train):
@@ -33,6 +33,17 @@ def test_no_warmup_starts_with_the_whole_rate(base_train):
     assert float(make_schedule(base_train)(0)) == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize(
+    ("rule", "batch_size", "rate"),
+    [("none", 64, 0.02), ("linear", 64, 0.08), ("linear", 4, 0.005), ("sqrt", 64, 0.04)],
+)
+def test_the_rate_follows_the_batch_by_the_rule(base_train, rule, batch_size, rate):
+    base_train.update(batch_size=batch_size, learning_rate_rule=rule, warmup_steps=0)
+    assert base_train.learning_rate == 0.02
+    assert full_rate(base_train) == pytest.approx(rate)
+    assert float(make_schedule(base_train)(0)) == pytest.approx(rate)
+
+
 def _numpy_sgd(p, g, rates, momentum, decay):
     """torch.optim.SGD's update, step by step."""
     buffer = np.zeros_like(p)
@@ -53,8 +64,22 @@ def _numpy_adamw(p, g, rates, beta1, decay):
     return p
 
 
-@pytest.mark.parametrize(("name", "reference"), [("sgd", _numpy_sgd), ("adamw", _numpy_adamw)])
-def test_updates_equal_torch_and_leave_frozen_parameters(base_train, name, reference):
+def _numpy_lamb(p, g, rates, beta1, decay):
+    """You et al. 2020, algorithm 2, with the identity for its phi."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, rate in enumerate(rates, 1):
+        m = beta1 * m + (1 - beta1) * g
+        v = 0.999 * v + 0.001 * g**2
+        update = (m / (1 - beta1**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6) + decay * p
+        p = p - rate * np.linalg.norm(p) / np.linalg.norm(update) * update
+    return p
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [("sgd", _numpy_sgd), ("adamw", _numpy_adamw), ("lamb", _numpy_lamb)],
+)
+def test_updates_equal_numpy_and_leave_frozen_parameters(base_train, name, reference):
     base_train.update(
         optimizer=name, learning_rate=0.1, momentum=0.8, weight_decay=0.05, warmup_steps=3
     )
@@ -76,13 +101,28 @@ def test_updates_equal_torch_and_leave_frozen_parameters(base_train, name, refer
 
 def test_frozen_parameters_have_no_optimizer_state(base_train):
     params = {"free": jnp.zeros(7), "fixed": jnp.zeros(1000)}
-    for name, vectors in (("sgd", 1), ("adamw", 2)):
+    for name, vectors in (("sgd", 1), ("adamw", 2), ("lamb", 2)):
         base_train.optimizer = name
         optimizer = make_optimizer(
             base_train, optax.constant_schedule(1.0), dict(free=True, fixed=False)
         )
         sizes = [leaf.size for leaf in jax.tree.leaves(optimizer.init(params))]
         assert sum(size for size in sizes if size > 1) == 7 * vectors
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+def test_norms_and_biases_can_go_without_weight_decay(base_train, name):
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
+    moved = {}
+    for everywhere in (True, False):
+        base_train.update(optimizer=name, weight_decay=0.5, decay_norm_and_bias=everywhere)
+        optimizer = make_optimizer(
+            base_train, optax.constant_schedule(1.0), jax.tree.map(lambda _: True, params)
+        )
+        no_gradient = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = optimizer.update(no_gradient, optimizer.init(params), params)
+        moved[everywhere] = {key for key, update in updates.items() if update.any()}
+    assert moved == {True: {"kernel", "bias", "scale"}, False: {"kernel"}}
 
 
 def test_clipping_scales_the_whole_gradient_of_the_trainable_parameters(base_train):
@@ -102,7 +142,9 @@ def test_clipping_scales_the_whole_gradient_of_the_trainable_parameters(base_tra
         ("learning_rate", 0.0),
         ("warmup_steps", -1),
         ("decay_steps", (8, 6)),
-        ("optimizer", "lamb"),
+        ("optimizer", "adam"),
+        ("learning_rate_rule", "square"),
+        ("reference_batch_size", 0),
         ("momentum", 1.0),
         ("weight_decay", -1e-4),
         ("clip_norm", -1.0),
