@@ -54,7 +54,7 @@ def run(config_arguments: list[str]) -> str:
     devices = math.gcd(config.eval.batch_size, jax.device_count())
     config.eval.batch_size = batch_size(config.eval, len(dataset.records), devices)
     mesh = sharding.make_mesh(ConfigDict({"data": devices}))
-    variables = jax.device_put(variables, sharding.state_sharding(mesh))
+    variables = jax.device_put(variables, sharding.replicated(mesh))
     out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")
     predict_step = in_classes_of_data(make_predict_step(model, mesh), table)
     evaluate(predict_step, variables, dataset, config, out_dir)

@@ -65,7 +65,7 @@ def _prepare(config, variables, batch) -> tuple[measure.Side, dict]:
     mesh = sharding.make_mesh(config.mesh)
     step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
     batch = sharding.shard_batch(batch, mesh)
-    current = jax.device_put(state.create(variables, optimizer), sharding.state_sharding(mesh))
+    current = jax.device_put(state.create(variables, optimizer), sharding.replicated(mesh))
     program, facts = measure.compiled(step, current, batch)
 
     def side():

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.model = _model()
     config.train = _train()
     config.eval = _eval()
-    config.mesh = ConfigDict({"data": -1})  # devices along each mesh axis; -1: all there are
+    config.mesh = _mesh()
     return config
 
 
@@ -247,3 +247,14 @@ def _eval() -> ConfigDict:
     config.max_detections = (1, 10, 100)  # the three limits of COCO's recall; the last is for AP
     config.pictures = 8  # images drawn with their predictions after an evaluation
     return config
+
+
+def _mesh() -> ConfigDict:
+    """Devices along each axis of the mesh; docs/scaling.md says which to choose."""
+    return ConfigDict(
+        dict(
+            data=-1,  # share the images of a batch; -1: all devices that are left
+            fsdp=1,  # share these, too, and the storage of parameters and optimiser state
+            space=1,  # share the rows of each image; devices of one process
+        )
+    )

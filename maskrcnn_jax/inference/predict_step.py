@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from maskrcnn_jax.ops import partition
 from maskrcnn_jax.training import sharding
 
 PredictStep = Callable[[Any, np.ndarray, np.ndarray], Any]
@@ -30,23 +31,20 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
     """
 
     def predict(variables, image, image_size):
-        detections, _ = model.apply(variables, image, image_size, method="predict")
+        with partition.over(mesh):
+            detections, _ = model.apply(variables, image, image_size, method="predict")
         return detections
 
     if mesh is None:
         return jax.jit(predict)
-    split = sharding.batch_sharding(mesh)
-    compiled = jax.jit(
-        predict, in_shardings=(sharding.state_sharding(mesh), split, split), out_shardings=split
-    )
-
-    devices = len(mesh.local_devices)
+    compiled = jax.jit(predict, out_shardings=sharding.batch_sharding(mesh))
+    parts = sharding.local_parts(mesh)
 
     def predict_shared(variables, image, image_size):
-        if image.shape[0] % devices:
+        if image.shape[0] % parts:
             raise ValueError(
-                f"{devices} devices cannot share a batch of {image.shape[0]} images equally; make "
-                f"config.eval.batch_size a multiple of {mesh.size}"
+                f"{parts} devices cannot share a batch of {image.shape[0]} images equally; make "
+                f"config.eval.batch_size a multiple of {sharding.batch_shards(mesh)}"
             )
         batch = sharding.shard_batch({"image": image, "image_size": image_size}, mesh)
         return jax.tree.map(_local_part, compiled(variables, batch["image"], batch["image_size"]))
@@ -58,5 +56,6 @@ def _local_part(array: jax.Array) -> jax.Array | np.ndarray:
     """Returns the rows of an array, split by rows, that this process's devices hold."""
     if array.is_fully_addressable:
         return array
-    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    shards = [shard for shard in array.addressable_shards if shard.replica_id == 0]
+    shards.sort(key=lambda shard: shard.index[0].start or 0)
     return np.concatenate([np.asarray(shard.data) for shard in shards])

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import ConvNorm, he_uniform
+from maskrcnn_jax.ops import partition
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 
@@ -50,7 +51,7 @@ class FPN(nn.Module):
             lateral = self.lateral[f"c{i}"](features[f"c{i}"], batch_statistics, mask)
             merged = lateral + _doubled(merged)
             pyramid[f"p{i}"] = self.output[f"p{i}"](merged, batch_statistics, mask)
-        pyramid["p6"] = pyramid["p5"][:, ::2, ::2]  # for the RPN alone
+        pyramid["p6"] = partition.images(pyramid["p5"])[:, ::2, ::2]  # for the RPN alone
         return {level: pyramid[level] for level in LEVELS}
 
 

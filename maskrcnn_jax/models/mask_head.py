@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import ConvNorm, Upsample, small_normal
+from maskrcnn_jax.ops import partition
 
 
 class MaskHead(nn.Module):
@@ -72,6 +73,7 @@ class ClassConv(nn.Module):
         """Returns [..., H, W] for x [..., H, W, C] and channel [...] int32."""
         kernel = self.param("kernel", small_normal, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        weights = jnp.take(kernel.astype(self.dtype).T, channel, axis=0)
+        kernel = partition.whole(kernel.astype(self.dtype))
+        weights = jnp.take(kernel.T, channel, axis=0)
         y = jnp.einsum("...hwc,...c->...hw", x.astype(self.dtype), weights)
         return y + jnp.take(bias.astype(self.dtype), channel)[..., None, None]

@@ -24,6 +24,7 @@ from maskrcnn_jax.models.options import check_options
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
 from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
+from maskrcnn_jax.ops import partition
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.masks import crop_targets
 from maskrcnn_jax.ops.roi_align import (
@@ -92,7 +93,7 @@ class MaskRCNN(nn.Module):
         proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features, False)
-        boxes, scores, classes, valid = jax.vmap(lambda *args: detect(*args, config))(
+        boxes, scores, classes, valid = partition.per_image(lambda *args: detect(*args, config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
         mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
@@ -136,12 +137,14 @@ class MaskRCNN(nn.Module):
         proposals, anchors, rpn_stages = self._proposals(
             pyramid, image_size, batch["image"].shape[1:3], "train"
         )
-        targets = jax.vmap(lambda key, gt: anchor_targets(key, anchors, gt, config))(rngs[0], gt)
+        targets = partition.per_image(lambda key, gt: anchor_targets(key, anchors, gt, config))(
+            rngs[0], gt
+        )
         losses = rpn_losses(
             rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, config.rpn.box_loss_beta
         )
 
-        rois = jax.vmap(lambda *args: sample_rois(*args, config))(rngs[1], proposals, gt)
+        rois = partition.per_image(lambda *args: sample_rois(*args, config))(rngs[1], proposals, gt)
         box_features = self._pool(pyramid, rois.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features, batch_statistics, rois.valid)
         losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
@@ -152,7 +155,8 @@ class MaskRCNN(nn.Module):
         positive = first.labels > 0
         mask_features = self._pool(pyramid, first.boxes, config.mask_head.pool_size)
         mask_logits = self.mask_head(mask_features, first.labels, batch_statistics, positive)
-        mask_targets = jax.vmap(lambda *args: crop_targets(*args, mask_logits.shape[-1]))(
+        mask_size = mask_logits.shape[-1]
+        mask_targets = partition.per_image(lambda *args: crop_targets(*args, mask_size))(
             gt.masks, gt.boxes + self.corner, first.boxes + self.corner, first.matched
         )
         losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
@@ -194,7 +198,7 @@ class MaskRCNN(nn.Module):
         anchors = [level - self.corner for level in anchors]
         whole = jnp.full_like(image_size, np.float32(image_shape))
         limits = image_size if rpn.clip == "image" else whole
-        proposals: Proposals = jax.vmap(
+        proposals: Proposals = partition.per_image(
             lambda logits, deltas, limits: propose(
                 logits,
                 deltas,
@@ -220,7 +224,10 @@ class MaskRCNN(nn.Module):
     def _pool(self, pyramid, boxes, size):
         """Features [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
         roi = self.config.roi
-        levels = [pyramid[name] for name in ("p2", "p3", "p4", "p5")]
+        # A box may lie anywhere in its image: devices that share one have all features, and each
+        # has some of the boxes.
+        levels = [partition.images(pyramid[name]) for name in ("p2", "p3", "p4", "p5")]
+        boxes = partition.rois(boxes)
         level = assign_levels(boxes, len(levels), roi.canonical_level, roi.canonical_size)
         if roi.pooling == "crop_and_resize":
             image_shape = [4 * side for side in levels[0].shape[1:3]]
@@ -244,7 +251,7 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
         [B, H, W, C] float32, channels in `pixel.order`.
 
     Raises:
-        ValueError: where H or W is no multiple of 32.
+        ValueError: where H or W is no multiple of 32, or C not the number of means.
     """
     height, width, channels = image.shape[1:]
     if channels != len(pixel["mean"]):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import Conv, small_normal
 from maskrcnn_jax.ops import boxes as box_ops
+from maskrcnn_jax.ops import partition
 from maskrcnn_jax.ops.nms import nms
 
 
@@ -50,8 +51,11 @@ class RPNHead(nn.Module):
             for conv in self.conv:
                 x = nn.relu(conv(x))
             batch = x.shape[0]
-            logits.append(self.logits(x).astype(jnp.float32).reshape(batch, -1))
-            deltas.append(self.deltas(x).astype(jnp.float32).reshape(batch, -1, 4))
+            # Proposals are the best of a whole image.
+            level_logits = partition.images(self.logits(x).astype(jnp.float32))
+            level_deltas = partition.images(self.deltas(x).astype(jnp.float32))
+            logits.append(level_logits.reshape(batch, -1))
+            deltas.append(level_deltas.reshape(batch, -1, 4))
         return logits, deltas
 
 

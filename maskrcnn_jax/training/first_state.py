@@ -48,10 +48,9 @@ def new(
             start.weights.class_names,
         )
         say(_words(start, seed, class_names))
-    return jax.jit(
-        lambda variables: create(variables, stage.optimizer, stage.averaged),
-        out_shardings=sharding.state_sharding(mesh),
-    )(variables)
+    return sharding.make_state(
+        lambda variables: create(variables, stage.optimizer, stage.averaged), mesh, variables
+    )
 
 
 def _words(start: Start, seed: int, class_names: Sequence[str]) -> str:

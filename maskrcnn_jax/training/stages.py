@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -126,12 +125,12 @@ def _after(start: int, schedule: optax.Schedule) -> optax.Schedule:
 
 def entered(stage: Stage, state: TrainState, mesh: Mesh) -> TrainState:
     """Returns the state with which a later stage begins; the one given is donated."""
-    renewed = jax.jit(
+    return sharding.make_state(
         lambda state: state.replace(opt_state=stage.optimizer.init(state.params)),
-        out_shardings=sharding.state_sharding(mesh),
-        donate_argnums=0,
+        mesh,
+        state,
+        donate=True,
     )
-    return renewed(state)
 
 
 def _refuse(text: str, fault: str) -> None:

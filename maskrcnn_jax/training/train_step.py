@@ -9,6 +9,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from maskrcnn_jax.ops import partition
 from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.ema import updated_average
 from maskrcnn_jax.training.state import TrainState
@@ -56,21 +57,21 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch):
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradient, batch_stats, metrics = gradient_of(state.params, state.batch_stats, batch, rng)
+        with partition.over(mesh):
+            gradient, batch_stats, metrics = gradient_of(
+                state.params, state.batch_stats, batch, rng
+            )
+        gradient = sharding.as_state(gradient, mesh)
         metrics |= {
             "learning_rate": schedule(state.step),
             "grad_norm": optax.global_norm(gradient),
         }
         new_state = _updated(state, gradient, batch_stats, optimizer, ema_decay)
-        return new_state, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
+        metrics = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
+        return sharding.as_state(new_state, mesh), metrics
 
-    replicated = sharding.state_sharding(mesh)
-    return jax.jit(
-        train_step,
-        in_shardings=(replicated, sharding.batch_sharding(mesh)),
-        out_shardings=(replicated, replicated),
-        donate_argnums=0,
-    )
+    # State and batch come as `sharding` lays them out, and the state stays so.
+    return jax.jit(train_step, out_shardings=(None, sharding.replicated(mesh)), donate_argnums=0)
 
 
 def _gradient(model: nn.Module, trainable: Any) -> Gradient:

@@ -31,7 +31,7 @@ mesh = sharding.make_mesh(ConfigDict({"data": 2}))
 model = make_model(config.model, 3)
 variables = jax.jit(
     lambda: initial_variables(model, jax.random.key(0)),
-    out_shardings=sharding.state_sharding(mesh),
+    out_shardings=sharding.replicated(mesh),
 )()
 metrics = evaluate(
     make_predict_step(model, mesh), variables, datasets.load(config.data, "val"), config, out_dir

@@ -53,7 +53,7 @@ def _one_step(config, devices):
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
-    state = jax.device_put(create(variables, optimizer), sharding.state_sharding(mesh))
+    state = jax.device_put(create(variables, optimizer), sharding.replicated(mesh))
     step = make_train_step(model, optimizer, schedule, trainable, 0, mesh)
     batch = sharding.shard_batch(_batch(config), mesh)
     shards = [list(shard.data.shape) for shard in batch["image"].addressable_shards]

@@ -61,8 +61,7 @@ def test_the_whole_state_comes_back(checkpoints, state, one_device_mesh, tmp_pat
     restored = reader.restore(sharding.abstract(state, one_device_mesh))
     _assert_equal(restored, saved)
     assert all(
-        leaf.sharding == sharding.state_sharding(one_device_mesh)
-        for leaf in jax.tree.leaves(restored)
+        leaf.sharding == sharding.replicated(one_device_mesh) for leaf in jax.tree.leaves(restored)
     )
     metadata = reader.metadata()
     assert metadata["step"] == 3
@@ -77,7 +76,7 @@ def test_the_whole_state_comes_back(checkpoints, state, one_device_mesh, tmp_pat
 def test_a_state_may_be_donated_while_it_is_being_written(checkpoints, one_device_mesh):
     """The saved numbers are those at the call, although their memory is used again at once."""
     state = create({"params": {"w": jnp.zeros((512, 1024))}}, optax.identity())
-    state = jax.device_put(state, sharding.state_sharding(one_device_mesh))
+    state = jax.device_put(state, sharding.replicated(one_device_mesh))
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     for step in range(1, 9):
         state = overwrite(state)

@@ -22,10 +22,19 @@ def test_mesh_takes_all_devices_by_default():
     assert all(kind == jax.sharding.AxisType.Auto for kind in mesh.axis_types)
 
 
-@pytest.mark.parametrize("count", [0, -2, 1000])
-def test_impossible_device_counts_are_named(count):
-    with pytest.raises(ValueError, match=f"config.mesh.data is {count}, but there"):
-        sharding.make_mesh(ConfigDict({"data": count}))
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"data": 0}, "config.mesh.data is 0, but there .* or -1 for all that are left"),
+        ({"data": -2}, "config.mesh.data is -2, but there"),
+        ({"fsdp": -1}, "config.mesh.fsdp is -1, but there are [0-9]* devices; give a number from"),
+        ({"data": 1000}, r"asks for 1000 devices \(data 1000 x fsdp 1 x space 1\), but there are"),
+        ({"data": -1, "space": 999}, "fsdp x space is 1 x 999, which does not divide the"),
+    ],
+)
+def test_impossible_meshes_are_named(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        sharding.make_mesh(ConfigDict({"data": 1, "fsdp": 1, "space": 1} | sizes))
 
 
 def test_a_batch_reaches_the_device_unchanged(one_device_mesh):
@@ -72,7 +81,7 @@ def test_a_checkpoint_moves_between_topologies(four_devices):
 
 def test_batches_that_devices_cannot_share_are_named(one_device_mesh):
     class FourDevices:
-        shape = {"data": 4}  # noqa: RUF012
+        shape = {"data": 2, "fsdp": 2, "space": 1}  # noqa: RUF012
         local_devices = (0, 1, 2, 3)
 
     assert sharding.local_batch_size(8, FourDevices(), "config.train.batch_size") == 8

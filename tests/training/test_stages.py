@@ -92,7 +92,7 @@ def test_a_stage_begins_with_a_new_state_of_its_own_optimiser(staged, one_device
     state = state.replace(
         step=jnp.int32(3), opt_state=jax.tree.map(lambda x: x + 1, state.opt_state)
     )
-    state = jax.device_put(state, sharding.state_sharding(one_device_mesh))
+    state = jax.device_put(state, sharding.replicated(one_device_mesh))
     after = entered(second, state, one_device_mesh)
     assert int(after.step) == 3
     expected = second.optimizer.init(ones["params"])

@@ -29,7 +29,7 @@ def toy_step(toy, base_train, one_device_mesh):
     def make(seed=0):
         step = make_train_step(model, optimizer, schedule, trainable, seed, one_device_mesh)
         state = create(jax.tree.map(jnp.copy, variables), optimizer)  # it will be donated
-        return step, jax.device_put(state, sharding.state_sharding(one_device_mesh))
+        return step, jax.device_put(state, sharding.replicated(one_device_mesh))
 
     return make
 
@@ -104,7 +104,7 @@ def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh
     schedule = make_schedule(tiny_config.train)
     optimizer = make_optimizer(tiny_config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
-    state = jax.device_put(create(variables, optimizer), sharding.state_sharding(one_device_mesh))
+    state = jax.device_put(create(variables, optimizer), sharding.replicated(one_device_mesh))
     for _ in range(2):
         for bucket in ((64, 64), (64, 96)):
             batch = sharding.shard_batch(random_batch(2, bucket, tiny_config), one_device_mesh)
@@ -122,7 +122,7 @@ def test_the_detector_trains_and_keeps_its_frozen_stem(tiny_config, one_device_m
     optimizer = make_optimizer(tiny_config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
     before = jax.tree.map(np.asarray, variables["params"])
-    state = jax.device_put(create(variables, optimizer), sharding.state_sharding(one_device_mesh))
+    state = jax.device_put(create(variables, optimizer), sharding.replicated(one_device_mesh))
     batch = random_batch(2, (64, 64), tiny_config)
     totals = []
     for _ in range(12):
