@@ -221,7 +221,15 @@ def _train() -> ConfigDict:
     train.checkpoint_every = 1_000
     train.eval_every = 10_000  # 0: only at the end
     train.keep_checkpoints = 3  # the newest; the best is kept besides
-    train.best_metric = "segm/AP"  # a key of metrics.json; larger is better
+    # A key of metrics.json; larger is better, of loss_... (eval.loss = True) smaller.
+    train.best_metric = "segm/AP"
+    # The run ends after so many evaluations without a new best; 0: never before the last step.
+    train.early_stop = 0
+    # A step that takes so many times the median of those before it, and at least so many seconds,
+    # is reported with what every thread is doing; docs/monitoring.md.
+    train.watchdog_factor = 10.0
+    train.watchdog_seconds = 60.0  # 0: no step is
+    train.watchdog_abort_seconds = 0.0  # of a step, after which the process ends; 0: never
     train.optimizer = "sgd"  # sgd | adamw | lamb
     train.learning_rate = 0.02  # of the given batch size, unless a rule is given:
     # none | linear | sqrt: times batch_size / reference_batch_size, or the root of that.

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from maskrcnn_jax.training import checkpoint_format, config_json
+from maskrcnn_jax.training.early_stopping import is_better
 from maskrcnn_jax.training.ema import first_average, with_average
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 
@@ -81,7 +82,7 @@ class Checkpoints:
     def save_best(
         self, state: TrainState, step: int, metrics: dict[str, float], metric: str
     ) -> bool:
-        """Writes the state to WORKDIR/best if its metric is the highest so far.
+        """Writes the state to WORKDIR/best if its metric is the best so far (`is_better`).
 
         Args:
             state: as for `save`, which must have been called for this step before.
@@ -90,7 +91,7 @@ class Checkpoints:
             metric: which of them decides.
 
         Returns:
-            Whether it was the highest.
+            Whether it was the best.
 
         Raises:
             ValueError: where there is no such metric.
@@ -101,7 +102,7 @@ class Checkpoints:
                 f"evaluation: {', '.join(metrics)}"
             )
         best_step, best = self.best()
-        if best_step is not None and not _higher(metrics[metric], best.get(metric)):
+        if best_step is not None and not is_better(metric, metrics[metric], best.get(metric)):
             return False
         # The best is never ahead of the newest: a run that is killed here goes on from this step.
         self._last.wait_until_finished()
@@ -299,13 +300,6 @@ def _find(workdir: Path, which: str | int) -> Iterator[tuple[ocp.CheckpointManag
         yield manager, step
     finally:
         manager.close()
-
-
-def _higher(new: float, old: float | None) -> bool:
-    """Compares metrics; one that is not a number (no object of its kind) is below all others."""
-    if not math.isfinite(new):
-        return False
-    return old is None or new > old
 
 
 def _finite_or_none(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -17,6 +17,8 @@ from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.training import agreement, config_json, distributed, first_state, sharding
 from maskrcnn_jax.training.cadence import check_cadence, due
 from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
+from maskrcnn_jax.training.early_stopping import check_early_stop, reason_to_stop
+from maskrcnn_jax.training.farewell import farewell
 from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
 from maskrcnn_jax.training.merge import check_fit
@@ -73,6 +75,7 @@ def train(
     """
     workdir, start = Path(workdir), start or Start()
     check_cadence(config)
+    check_early_stop(config.train)
     mesh = sharding.make_mesh(config.mesh)
     local_batch = sharding.local_batch_size(
         config.train.batch_size, mesh, "config.train.batch_size"
@@ -137,9 +140,11 @@ def _run(
         distributed.ends_in_time(_SECONDS_TO_CLEAN_UP),
     ):
         evaluated_step = int(agreement.of_first({"step": log.evaluated_step})["step"])
+        # Where a run that has stopped early is started again.
+        reason = reason_to_stop(log.evaluations, settings) if evaluated_step == step > 0 else ""
         while True:
             stop = interrupts.agreed()  # once: a signal may come between the lines below
-            is_last = step == settings.steps
+            is_last = step == settings.steps or bool(reason)
             is_evaluated = is_last or due(step, settings.eval_every, after=evaluated_step)
             is_saved = is_evaluated or due(step, settings.checkpoint_every)
             if is_saved or stop:
@@ -152,7 +157,10 @@ def _run(
                     metrics = _evaluate(data, checkpoints, state, step, settings, interrupts)
                 if step > evaluated_step:  # else a finished run, evaluated once more
                     log.write("eval", step, metrics)
-            if is_last:
+                    reason = reason_to_stop(log.evaluations, settings)
+            if is_last or reason:
+                if step < settings.steps:
+                    say(reason)
                 return metrics
 
             if stage is not (next_stage := stage_at(stages, step)):
@@ -212,7 +220,7 @@ def _evaluate(
     except Interrupted as interrupted:
         raise _stopped(interrupted.signal_number, checkpoints, step) from None
     is_best = checkpoints.save_best(state, step, metrics, settings.best_metric)
-    shown = dict.fromkeys(("bbox/AP", "segm/AP", settings.best_metric))
+    shown = dict.fromkeys(("bbox/AP", "segm/AP", "loss_total", settings.best_metric))
     words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
     say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
     return metrics

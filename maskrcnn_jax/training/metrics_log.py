@@ -26,13 +26,13 @@ class MetricsLog:
         active: False for all processes but the first: nothing is written.
 
     Attributes:
-        evaluated_step: of the newest evaluation in the log, 0 where there is none.
+        evaluations: the rows of all evaluations so far, oldest first.
     """
 
     def __init__(self, workdir: Path, start_step: int, active: bool = True):
         self._active = active
         rows = [row for row in read(workdir) if row["step"] <= start_step]
-        self.evaluated_step = max((r["step"] for r in rows if r["kind"] == "eval"), default=0)
+        self.evaluations = [row for row in rows if row["kind"] == "eval"]
         if active:
             write_atomically(workdir / FILE, "".join(_line(row) for row in rows))
             self._lines = open(workdir / FILE, "a", encoding="utf-8")  # noqa: SIM115
@@ -46,6 +46,11 @@ class MetricsLog:
             self._lines.close()
             self._events.close()
 
+    @property
+    def evaluated_step(self) -> int:
+        """Returns the step of the newest evaluation in the log, 0 where there is none."""
+        return max((row["step"] for row in self.evaluations), default=0)
+
     def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         """Writes numbers to the two files.
 
@@ -54,9 +59,12 @@ class MetricsLog:
             step: steps done.
             metrics: the numbers; one that is not finite becomes null in `metrics.jsonl`.
         """
+        row = {"kind": kind, "step": step, **metrics}
+        if kind == "eval":
+            self.evaluations.append(row)
         if not self._active:
             return
-        self._lines.write(_line({"kind": kind, "step": step, **metrics}))
+        self._lines.write(_line(row))
         self._lines.flush()
         self._events.write(step, {f"{kind}/{key}": value for key, value in metrics.items()})
 

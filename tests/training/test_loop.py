@@ -293,3 +293,52 @@ def test_a_faulty_restore_leaves_the_checkpoint_usable(config, data, tmp_path):
     )
     assert checkpoints.latest_step() == 6
     checkpoints.close()
+
+
+def _scored(scores):
+    data = _Data()
+    data.scores = iter(scores)
+    return data
+
+
+def test_a_run_without_a_new_best_stops_early(config, tmp_path, capsys):
+    config.train.update(eval_every=1, early_stop=2)
+    data = _scored([0.1, 0.4, 0.3, 0.2])
+    assert loop.train(config, tmp_path, data.training_data())["segm/AP"] == 0.2
+    assert data.served[-1] == 3
+    assert _final(tmp_path)[0] == 4
+    said = capsys.readouterr().out
+    assert "stopped early: segm/AP was no better than 0.4000 at step 2 in 2 evaluations" in said
+    assert f"best checkpoint: {tmp_path / 'best'}" in said
+
+    again = _scored([0.2])  # evaluated once more, as any run that has ended
+    loop.train(config, tmp_path, again.training_data())
+    assert (again.served, again.evaluated) == ([], 1)
+    assert "stopped early: segm/AP was no better" in capsys.readouterr().out
+    assert [row["step"] for row in read(tmp_path) if row["kind"] == "eval"] == [1, 2, 3, 4]
+
+    config.train.early_stop = 0
+    further = _scored([0.6, 0.5])
+    loop.train(config, tmp_path, further.training_data())
+    assert further.served == [4, 5]
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["5"]
+
+
+def test_a_resumed_run_stops_early_where_one_in_one_go_does(config, tmp_path):
+    config.train.update(eval_every=1, early_stop=2)
+    loop.train(config, tmp_path / "one", _scored([0.3, 0.1, 0.2]).training_data())
+    data = _scored([0.3, 0.1])
+    data.before[1] = lambda batch: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted, match="after step 2"):
+        loop.train(config, tmp_path / "two", data.training_data())
+    loop.train(config, tmp_path / "two", _scored([0.1, 0.2]).training_data())
+    assert _final(tmp_path / "two")[0] == 3
+    _assert_same(_final(tmp_path / "one"), _final(tmp_path / "two"))
+
+
+def test_the_best_loss_is_the_lowest(config, tmp_path):
+    config.train.update(eval_every=1, best_metric="loss_total", steps=4)
+    losses = iter([3.0, 2.0, 2.5, 2.1])
+    data = _Data().training_data(evaluate=lambda *_: {"loss_total": next(losses)})
+    loop.train(config, tmp_path, data)
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["2"]

@@ -1,0 +1,71 @@
+"""Which evaluation is the best one, and when so many others have followed that the run may end."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+
+def is_better(metric: str, new: float | None, old: float | None) -> bool:
+    """Compares two values of a metric: of a loss the lower one is better, else the higher.
+
+    Args:
+        metric: its name; that of a loss begins with `loss_`.
+        new, old: the values; one that is not a number (no object of its kind) is worse than all
+            others, and so is None.
+    """
+    if new is None or not math.isfinite(new):
+        return False
+    if old is None or not math.isfinite(old):
+        return True
+    return new < old if metric.startswith("loss_") else new > old
+
+
+def check_early_stop(settings: ConfigDict) -> None:
+    """Checks `train.early_stop` before the first step.
+
+    Args:
+        settings: `config.train`.
+
+    Raises:
+        ValueError: where it is negative, or nothing is evaluated before the end.
+    """
+    if settings.early_stop < 0:
+        raise ValueError(
+            f"config.train.early_stop is {settings.early_stop}; expected a number of evaluations, "
+            f"0 for never"
+        )
+    if settings.early_stop and not settings.eval_every:
+        raise ValueError(
+            f"config.train.early_stop is {settings.early_stop} evaluations, but "
+            f"config.train.eval_every is 0, so that there is one at the end alone; set it"
+        )
+
+
+def reason_to_stop(rows: Sequence[Mapping], settings: ConfigDict) -> str:
+    """Returns why the run ends after its newest evaluation; empty where it goes on.
+
+    It depends on nothing but the logged evaluations, so a resumed run decides as one in one go.
+
+    Args:
+        rows: of `metrics.jsonl`, of the evaluations, oldest first. Those without the metric, from
+            before it was asked for, do not count.
+        settings: `config.train`; `best_metric` and `early_stop` are used.
+    """
+    metric, patience = settings.best_metric, settings.early_stop
+    best_step, best, waited = 0, None, 0
+    for row in rows:
+        if metric not in row:
+            continue
+        if is_better(metric, row[metric], best):
+            best_step, best, waited = row["step"], row[metric], 0
+        else:
+            waited += 1
+    if not patience or waited < patience:
+        return ""
+    found = "not a number" if best is None else f"no better than {best:.4f} at step {best_step}"
+    return (
+        f"stopped early: {metric} was {found} in {waited} evaluations, the last of step "
+        f"{rows[-1]['step']} (config.train.early_stop is {patience}; the same command with a "
+        f"larger one, or 0 for never, goes on)"
+    )
