@@ -19,6 +19,7 @@ from maskrcnn_jax.data.images import MAX_PIXELS, read_image
 from maskrcnn_jax.data.paths import existing
 from maskrcnn_jax.data.progress import counted
 from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
+from maskrcnn_jax.pixels import RGB8, PixelFormat
 
 NAME, VERSION = "coco/2017", "1.1.0"
 SPLITS = {"train": "train", "val": "validation"}  # their names in tensorflow-datasets
@@ -68,11 +69,11 @@ def read(
     records, places = _joined(dataset, builder, SPLITS[split], source, faults)
     raise_errors(faults, on_error)
 
-    def read_content(record: Record, **wanted: Any) -> np.ndarray:
+    def read_content(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         place = places[record.image_id]
         (content,) = tfrecords.values(tfrecords.read(place), "image")
         where = f"image {record.image_id} in {place.path}"
-        return read_image(where, max_pixels, (record.height, record.width), content, **wanted)
+        return read_image(where, max_pixels, (record.height, record.width), content, wanted)
 
     return replace(dataset, records=records, read_image=read_content, faults=faults)
 
