@@ -22,9 +22,15 @@ from ml_collections import ConfigDict, config_flags
 
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets
-from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_data, left_out
+from maskrcnn_jax.evaluation.classes import (
+    class_table,
+    in_classes_of_data,
+    in_classes_of_model,
+    left_out,
+)
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.flag_errors import unknown_key
+from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.pixels import check_channels
 from maskrcnn_jax.pretrained.belonging import belonging
@@ -57,7 +63,12 @@ def run(config_arguments: list[str]) -> str:
     variables = jax.device_put(variables, sharding.replicated(mesh))
     out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")
     predict_step = in_classes_of_data(make_predict_step(model, mesh), table)
-    evaluate(predict_step, variables, dataset, config, out_dir)
+    loss_step = None
+    if config.eval.loss:
+        loss_step = in_classes_of_model(make_loss_step(model, mesh), table)
+    evaluate(predict_step, variables, dataset, config, out_dir, loss_step=loss_step)
+    if jax.process_index() > 0:
+        return ""
     lines = [(out_dir / "report.txt").read_text()]
     if others := left_out(metadata["class_names"], table):
         lines.append(f"left out, as the data set has no such class: {', '.join(others)}")

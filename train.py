@@ -16,7 +16,8 @@ from ml_collections import ConfigDict, config_flags
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets, pipeline
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
-from maskrcnn_jax.flag_errors import unknown_key
+from maskrcnn_jax.evaluation.validation_loss import make_loss_step
+from maskrcnn_jax.flag_errors import faulty_flag, unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.training import initial, loop, sharding
 from maskrcnn_jax.training.interrupts import Interrupted
@@ -46,7 +47,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     config, start = initial.begin(config, workdir)
     check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
-    predict_step = make_predict_step(model, sharding.make_mesh(config.mesh))
+    mesh = sharding.make_mesh(config.mesh)
+    predict_step = make_predict_step(model, mesh)
+    loss_step = make_loss_step(model, mesh) if config.eval.loss else None
     data = loop.TrainingData(
         class_names=train_set.class_names,
         category_ids=train_set.category_ids,
@@ -58,8 +61,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ),
-        evaluate=lambda variables: evaluate(
-            predict_step, variables, val_set, config, workdir / "eval"
+        evaluate=lambda variables, before_batch: evaluate(
+            predict_step, variables, val_set, config, workdir / "eval", before_batch, loss_step
         ),
     )
     loop.train(config, workdir, data, start)

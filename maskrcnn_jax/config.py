@@ -257,6 +257,7 @@ def _eval() -> ConfigDict:
     return config
 
 
+    config.loss = False  # whether the five losses are evaluated, too
 def _mesh() -> ConfigDict:
     """Devices along each axis of the mesh; docs/scaling.md says which to choose."""
     return ConfigDict(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maskrcnn_jax.class_names import matching
+from maskrcnn_jax.evaluation.validation_loss import LossStep
 from maskrcnn_jax.inference.predict_step import PredictStep
 
 
@@ -55,6 +56,23 @@ def in_classes_of_data(predict_step: PredictStep, table: np.ndarray) -> PredictS
         detections = predict_step(variables, image, image_size)
         classes = jnp.take(table, detections.classes)
         return detections._replace(classes=classes, valid=detections.valid & (classes > 0))
+
+    return step
+
+
+def in_classes_of_model(loss_step: LossStep, table: np.ndarray) -> LossStep:
+    """Returns the step with the true objects, which come in the data set's classes, in the model's.
+
+    Args:
+        loss_step: as `make_loss_step` returns it.
+        table: as `class_table` returns it.
+    """
+    of_model = np.zeros(table.max() + 1, np.int32)
+    of_model[table] = np.arange(len(table))
+    of_model[0] = 0
+
+    def step(variables, batch, indices):
+        return loss_step(variables, {**batch, "gt_classes": of_model[batch["gt_classes"]]}, indices)
 
     return step
 

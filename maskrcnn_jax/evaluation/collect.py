@@ -15,6 +15,7 @@ from maskrcnn_jax.data import pipeline
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.evaluation.gather import gather
 from maskrcnn_jax.evaluation.results import coco_results
+from maskrcnn_jax.evaluation.validation_loss import LossStep, Rows
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.inference.result import Result, to_result
 
@@ -32,6 +33,7 @@ class Found:
         samples: `(index of the record, Result)` of this process's first images, to be drawn.
         seconds: from the first image read to the last mask encoded.
         compiling: seconds of these that went into compiling.
+        losses: what the loss step gave, for each batch; of all processes.
     """
 
     results: list[dict] = field(default_factory=list)
@@ -40,6 +42,7 @@ class Found:
     samples: list[tuple[int, Result]] = field(default_factory=list)
     seconds: float = 0.0
     compiling: float = 0.0
+    losses: list[Rows] = field(default_factory=list)
 
     @property
     def images_per_second(self) -> float:
@@ -48,7 +51,12 @@ class Found:
 
 
 def collect(
-    predict_step: PredictStep, variables: Any, dataset: Dataset, config: ConfigDict
+    predict_step: PredictStep,
+    variables: Any,
+    dataset: Dataset,
+    config: ConfigDict,
+    before_batch: Callable[[], None] = lambda: None,
+    loss_step: LossStep | None = None,
 ) -> Found:
     """Detects the objects of all images of a data set, with progress on stderr.
 
@@ -57,6 +65,8 @@ def collect(
         variables: of the model.
         dataset: the images.
         config: the whole configuration.
+        before_batch: called before each batch.
+        loss_step: as `make_loss_step` returns it, where the losses are wanted, too.
 
     Returns:
         What was found; with several processes, by all of them, in each of them.
@@ -65,7 +75,9 @@ def collect(
     process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     start = last_line = time.perf_counter()
     with closing(pipeline.eval_batches(dataset, config, **process)) as batches:
-        for detections, batch, info in _one_ahead(predict_step, variables, batches, found):
+        announced = _announced(batches, before_batch)
+        steps = predict_step, loss_step
+        for detections, batch, info in _one_ahead(steps, variables, announced, found):
             _add(found, detections, batch, info, dataset, config)
             found.seconds = time.perf_counter() - start
             if start + found.seconds - last_line > _SECONDS_BETWEEN_LINES:
@@ -74,12 +86,13 @@ def collect(
     found.results = gather(found.results)
     found.image_ids = gather(found.image_ids)
     found.skipped = gather(found.skipped)
+    found.losses = jax.device_get(found.losses)
     return found
 
 
 def _one_ahead(predict_step, variables, batches, found) -> Iterator[tuple[Any, dict, dict]]:
     """Yields each batch's detections while the device already works on the next batch."""
-    waiting, shapes = None, set()
+    (predict_step, loss_step), waiting, shapes = steps, None, set()
     for batch, info in batches:
         start = time.perf_counter()
         detections = predict_step(variables, batch["image"], batch["image_size"])
@@ -89,6 +102,8 @@ def _one_ahead(predict_step, variables, batches, found) -> Iterator[tuple[Any, d
         if waiting is not None:
             yield jax.device_get(waiting[0]), *waiting[1:]
         waiting = detections, batch, info
+        if loss_step is not None:
+            found.losses.append(loss_step(variables, batch, info["indices"]))
     if waiting is not None:
         yield jax.device_get(waiting[0]), *waiting[1:]
 

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.evaluation.evaluate import evaluate
+from maskrcnn_jax.evaluation.validation_loss import NAMES, make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.state import make_model
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_variables
@@ -42,13 +45,23 @@ def test_two_processes_find_what_one_finds(tmp_path):
 
     config = get_config()
     config.data.val.count = 5
-    step = make_predict_step(make_model(config.model, 3))
+    model = make_model(config.model, 3)
+    loss_step = make_loss_step(model, sharding.make_mesh(ConfigDict({"data": 1})))
     dataset = datasets.load(config.data, "val")
-    expected = evaluate(step, tiny_variables(), dataset, config, tmp_path / "one")
+    expected = evaluate(
+        make_predict_step(model),
+        tiny_variables(),
+        dataset,
+        config,
+        tmp_path / "one",
+        loss_step=loss_step,
+    )
     for i in range(2):
         metrics = json.loads((tmp_path / "two" / f"metrics-{i}.json").read_text())
         assert metrics["images"] == 5
         assert metrics["segm/AP"] == expected["segm/AP"]
+        for name in NAMES:  # compiled for other devices, which may sum in another order
+            np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, err_msg=name)
     found, wanted = _detections(tmp_path / "two"), _detections(tmp_path / "one")
     assert len(found) == len(wanted) > 0
     for key in ("image_id", "category_id"):

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict  # noqa: E402
 
 from maskrcnn_jax.data import datasets  # noqa: E402
 from maskrcnn_jax.evaluation.evaluate import evaluate  # noqa: E402
+from maskrcnn_jax.evaluation.validation_loss import make_loss_step  # noqa: E402
 from maskrcnn_jax.inference.predict_step import make_predict_step  # noqa: E402
 from maskrcnn_jax.models.mask_rcnn import initial_variables  # noqa: E402
 from maskrcnn_jax.training import sharding  # noqa: E402
@@ -34,6 +35,11 @@ variables = jax.jit(
     out_shardings=sharding.replicated(mesh),
 )()
 metrics = evaluate(
-    make_predict_step(model, mesh), variables, datasets.load(config.data, "val"), config, out_dir
+    make_predict_step(model, mesh),
+    variables,
+    datasets.load(config.data, "val"),
+    config,
+    out_dir,
+    loss_step=make_loss_step(model, mesh),
 )
 (out_dir / f"metrics-{index}.json").write_text(json.dumps(metrics))

@@ -1,0 +1,99 @@
+"""The five losses of training on images that are not trained on, the same whenever computed.
+
+Each image's losses are those of a batch of this image alone: unaugmented, normalised with stored
+statistics, its anchors and RoIs sampled with a key that follows from its place in the data set. So
+the numbers do not depend on how the images are put together in batches, nor on the run's seed.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from maskrcnn_jax.ops.partition import BATCH_AXES
+from maskrcnn_jax.training import sharding
+
+# By what an image counts in the mean of a loss: as one, or by the RoIs that are in its loss. Over
+# the data set this gives what one batch of all images would.
+WEIGHTS = {
+    "loss_objectness": "images",
+    "loss_rpn_box_reg": "images",
+    "loss_classifier": "rois",
+    "loss_box_reg": "rois",
+    "loss_mask": "positives",
+}
+NAMES = (*WEIGHTS, "loss_total")
+Rows = dict[str, np.ndarray]
+LossStep = Callable[[Any, Mapping[str, np.ndarray], np.ndarray], dict[str, jax.Array]]
+
+
+def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
+    """Returns the compiled step `(variables, batch, indices) -> rows`.
+
+    It is compiled once for each shape of batch, and returns before the device has finished.
+
+    Args:
+        model: has `losses(batch, rng, batch_statistics)` as `MaskRCNN` does.
+        mesh: devices that share the images, as `sharding.make_mesh` returns it.
+
+    Returns:
+        The step. `batch` and `indices` ([B] int64, of the images in the data set) are this
+        process's, as `eval_batches` yields them. The rows have an entry for each image of all
+        processes, [B] each: the losses, `images` (1, or 0 in empty slots), `rois` (sampled) and
+        `positives` of these, and `index`.
+    """
+
+    def rows_of_image(variables, image):
+        batch = {key: value[None] for key, value in image.items() if key != "index"}
+        rng = jax.random.fold_in(jax.random.key(0), image["index"])
+        losses, stages = model.apply(variables, batch, rng, batch_statistics=False, method="losses")
+        return {name: losses[name] for name in WEIGHTS} | {
+            "index": image["index"],
+            "images": image["image_valid"].astype(jnp.int32),
+            "rois": stages["roi_counts"][0, 0],
+            "positives": stages["roi_counts"][0, 1],
+        }
+
+    # Every device works on its images by itself, so an image gives the same in any company.
+    rows_of_batch = jax.shard_map(
+        lambda variables, batch: jax.lax.map(lambda image: rows_of_image(variables, image), batch),
+        mesh=mesh,
+        in_specs=(P(), P(BATCH_AXES)),
+        out_specs=P(BATCH_AXES),
+        check_vma=False,
+    )
+    compiled = jax.jit(rows_of_batch, out_shardings=sharding.replicated(mesh))
+
+    def step(variables, batch, indices):
+        batch = {**batch, "index": indices.astype(np.int32)}
+        return compiled(variables, sharding.shard_batch(batch, mesh))
+
+    return step
+
+
+def mean_losses(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Returns the losses over all images: `NAMES`, the total being the sum of the five.
+
+    Args:
+        batches: rows on the host, as the step returns them; they are added up in an order that
+            does not depend on the batches.
+    """
+    rows = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    valid = np.flatnonzero(rows["images"])
+    order = valid[np.argsort(rows["index"][valid])]
+    means = {
+        name: _mean(rows[name][order], rows[weight][order]) for name, weight in WEIGHTS.items()
+    }
+    return means | {"loss_total": math.fsum(means.values())}
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Returns the weighted mean in float64; 0 where nothing has a weight."""
+    products = values.astype(np.float64) * weights
+    return float(products.sum() / max(weights.sum(), 1))
