@@ -98,6 +98,9 @@ def _model() -> ConfigDict:
     model.dtype = "float32"  # of convolutions and dense layers: float32 | bfloat16
     # continuous | inclusive: x2 and y2 are one pixel less inside the network, as in matterport's.
     model.corners = "continuous"
+    # Of bn: True: statistics of the whole batch | False: of the images of each device (or of each
+    # group of devices that share images), whose means become the running ones.
+    model.sync_batch_norm = True
     model.pixel = ConfigDict(
         dict(
             order="rgb",  # rgb | bgr, of three channels
@@ -221,6 +224,7 @@ def _train() -> ConfigDict:
     train.checkpoint_every = 1_000
     train.eval_every = 10_000  # 0: only at the end
     train.keep_checkpoints = 3  # the newest; the best is kept besides
+    train.emergency_seconds = 25.0  # for the last checkpoint, after SIGTERM or Ctrl-C
     # A key of metrics.json; larger is better, of loss_... (eval.loss = True) smaller.
     train.best_metric = "segm/AP"
     # The run ends after so many evaluations without a new best; 0: never before the last step.
@@ -254,10 +258,10 @@ def _eval() -> ConfigDict:
     config.max_images = 0  # 0: all; else the first ones
     config.max_detections = (1, 10, 100)  # the three limits of COCO's recall; the last is for AP
     config.pictures = 8  # images drawn with their predictions after an evaluation
+    config.loss = False  # whether the five losses are evaluated, too
     return config
 
 
-    config.loss = False  # whether the five losses are evaluated, too
 def _mesh() -> ConfigDict:
     """Devices along each axis of the mesh; docs/scaling.md says which to choose."""
     return ConfigDict(

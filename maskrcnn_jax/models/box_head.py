@@ -47,7 +47,7 @@ class BoxHead(nn.Module):
         )
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns what each RoI is and where its object lies, for every class.
 

@@ -36,7 +36,7 @@ class FPN(nn.Module):
     def __call__(
         self,
         features: dict[str, jax.Array],
-        batch_statistics: bool = False,
+        batch_statistics: bool | int = False,
         mask: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Returns p2 to p6, [B, H / 4, W / 4, channels] to [B, ~H / 64, ~W / 64, channels].

@@ -81,14 +81,15 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns x normalised, of the same shape and dtype.
 
         Args:
             x: [..., H, W, C] or [..., C].
             batch_statistics: with kind bn, normalise with the batch's own mean and (biased)
-                variance and update the running ones, whose variance is unbiased.
+                variance and update the running ones, whose variance is unbiased. A number g: with
+                those of each of g equal parts of the batch; the running ones get their means.
             mask: bool, of x's first axes ([B], or [B, N] for RoIs); what is False does not enter
                 the statistics.
         """
@@ -97,7 +98,7 @@ class Norm(nn.Module):
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
-        x32 = x.astype(jnp.float32)
+        x32, shape = x.astype(jnp.float32), x.shape
         if self.kind == "gn":
             return (_group_normalised(x32, self.epsilon) * scale + bias).astype(x.dtype)
 
@@ -107,16 +108,19 @@ class Norm(nn.Module):
         if self.kind == "frozen_bn":
             scale, bias, mean, var = jax.lax.stop_gradient((scale, bias, mean, var))
         elif batch_statistics and not self.is_initializing():
+            mask = jnp.ones(shape[:1], bool) if mask is None else mask
+            x32, mask = (_in_parts(a, int(batch_statistics)) for a in (x32, mask))
             batch_mean, batch_var, count = _moments(x32, mask)
             # Without a single valid element the stored statistics serve, and stay as they are.
             mean = jnp.where(count > 0, batch_mean, mean)
             var = jnp.where(count > 0, batch_var, var)
             unbiased = var * count / jnp.maximum(count - 1, 1)
             share = jnp.where(count > 0, self.momentum, 0.0)
-            running_mean.value += share * (mean - running_mean.value)
-            running_var.value += share * (unbiased - running_var.value)
+            for running, of_part in ((running_mean, mean), (running_var, unbiased)):
+                change = share * (of_part - running.value)
+                running.value += change.reshape(-1, *channels).mean(0)
         scale = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x32 * scale + (bias - mean * scale)).astype(x.dtype)
+        return (x32 * scale + (bias - mean * scale)).reshape(shape).astype(x.dtype)
 
 
 class ConvNorm(nn.Module):
@@ -149,7 +153,7 @@ class ConvNorm(nn.Module):
             self.norm_layer = Norm(self.norm, self.norm_epsilon)
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns [..., H, W, features]; the arguments are Norm's."""
         x = self.conv(x)
@@ -230,12 +234,21 @@ def _group_normalised(x: jax.Array, epsilon: float) -> jax.Array:
     return ((grouped - mean) * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
 
 
-def _moments(x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean and biased variance of each channel over the masked elements, and their number."""
-    mask = jnp.ones(x.shape[:1], bool) if mask is None else mask
+def _in_parts(x: jax.Array, parts: int) -> jax.Array:
+    """[B, ...] as [parts, B / parts, ...]."""
+    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+
+
+def _moments(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean, biased variance and number of the masked elements, of each part and channel.
+
+    Of x [parts, ..., C] they are [parts, 1, ..., C]; the number is the same for all channels.
+    """
     mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
-    count = jnp.broadcast_to(mask, (*x.shape[:-1], 1)).sum().astype(jnp.float32)
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.where(mask, x, 0.0).sum(axes) / jnp.maximum(count, 1)
-    var = jnp.square(jnp.where(mask, x - mean, 0.0)).sum(axes) / jnp.maximum(count, 1)
+    axes = tuple(range(1, x.ndim - 1))
+    count = jnp.broadcast_to(mask, (*x.shape[:-1], 1)).sum(axes, keepdims=True)
+    count = count.astype(jnp.float32)
+    mean = jnp.where(mask, x, 0.0).sum(axes, keepdims=True) / jnp.maximum(count, 1)
+    deviation = jnp.where(mask, x - mean, 0.0)
+    var = jnp.square(deviation).sum(axes, keepdims=True) / jnp.maximum(count, 1)
     return mean, var, count

@@ -40,7 +40,7 @@ class MaskHead(nn.Module):
         self,
         x: jax.Array,
         classes: jax.Array,
-        batch_statistics: bool = False,
+        batch_statistics: bool | int = False,
         mask: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the mask logits of each RoI's class, [B, N, 2S, 2S] float32.

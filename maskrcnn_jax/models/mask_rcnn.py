@@ -132,6 +132,9 @@ class MaskRCNN(nn.Module):
         config, gt = self.config, ground_truth(batch, self.corner)
         image_size, num_images = batch["image_size"], batch["image"].shape[0]
         rngs = jax.random.split(rng, (2, num_images))
+        # The number of parts of the batch that have statistics of their own.
+        parts = 1 if config.sync_batch_norm else partition.batch_shards()
+        batch_statistics = parts if batch_statistics else 0
         bn = (batch_statistics, batch["image_valid"])
         pyramid, stages = self._features(batch["image"], image_size, *bn)
         proposals, anchors, rpn_stages = self._proposals(

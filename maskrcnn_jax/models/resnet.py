@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
             self.shortcut = ConvNorm(4 * self.width, 1, self.stride, *kind)
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns [B, H / stride, W / stride, 4 width] for x [B, H, W, C]."""
         y = nn.relu(self.conv1(x, batch_statistics, mask))
@@ -77,7 +77,7 @@ class BasicBlock(nn.Module):
             self.shortcut = ConvNorm(self.width, 1, self.stride, *kind)
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns [B, H / stride, W / stride, width] for x [B, H, W, C]."""
         y = nn.relu(self.conv1(x, batch_statistics, mask))
@@ -135,7 +135,7 @@ class ResNet(nn.Module):
         return (rematerialised(kind) if self.remat else kind)(**arguments)
 
     def __call__(
-        self, image: jax.Array, batch_statistics: bool = False, mask: jax.Array | None = None
+        self, image: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
     ) -> dict[str, jax.Array]:
         """Returns the feature maps of the four residual stages.
 

@@ -79,6 +79,27 @@ def test_norm_of_a_batch_without_valid_elements_uses_the_stored_statistics():
     jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
 
 
+def test_each_part_of_a_batch_has_statistics_of_its_own():
+    x, scale, bias = normal(4, 2, 3, 5), *normal(2, 5, seed=1)
+    x[2:] += 3
+    mask = np.array([True, True, False, True])
+    variables = {"params": {"scale": scale, "bias": bias}}
+    variables["batch_stats"] = {"mean": np.full(5, 0.5), "var": np.full(5, 2.0)}
+    layer = Norm("bn", momentum=0.25)
+    ours, updated = layer.apply(variables, x, 2, mask, mutable=["batch_stats"])
+    means, variances = [], []
+    for part, used in ((x[:2], x[:2]), (x[2:], x[3:])):
+        mean, var = used.mean((0, 1, 2)), used.var((0, 1, 2))
+        expected = (part - mean) / np.sqrt(var + 1e-5) * scale + bias
+        np.testing.assert_allclose(ours[: len(part)], expected, atol=1e-5)
+        ours = ours[len(part) :]
+        means.append(0.75 * 0.5 + 0.25 * mean)
+        variances.append(0.75 * 2.0 + 0.25 * used.var((0, 1, 2), ddof=1))
+    stats = updated["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], np.mean(means, 0), atol=1e-6)
+    np.testing.assert_allclose(stats["var"], np.mean(variances, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["bn", "frozen_bn"])
 def test_norm_with_stored_statistics(kind):
     x, scale, bias, mean, var = normal(2, 4, 4, 5), *normal(4, 5, seed=1)
