@@ -81,6 +81,7 @@ def train(
         config.train.batch_size, mesh, "config.train.batch_size"
     )
     sharding.local_batch_size(config.eval.batch_size, mesh, "config.eval.batch_size")
+    sharding.check_buckets(config.data.buckets, mesh)
     model = make_model(config.model, len(data.class_names), config.train.remat)
     variables = abstract_variables(model)
     if start.weights is not None:
