@@ -7,19 +7,20 @@
 The configuration is the one in the checkpoint, of which single keys can be changed, or else the
 one given, which must have the keys of the model that belong to the weights as these need them. The
 model may know more classes than the data set has: they are matched by name, and what it takes for
-any other class is left out. Writes WORKDIR/eval/ (or --out): report.txt, metrics.json,
-detections.json, pictures/.
+any other class is left out. Several processes share the images, as they do in train.py. Writes
+WORKDIR/eval/ (or --out): report.txt, metrics.json, detections.json, pictures/.
 """
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import app, flags, logging
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
+from maskrcnn_jax import command
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.evaluation.classes import (
@@ -29,15 +30,17 @@ from maskrcnn_jax.evaluation.classes import (
     left_out,
 )
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
-from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
+from maskrcnn_jax.flag_errors import unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.pixels import check_channels
 from maskrcnn_jax.pretrained.belonging import belonging
 from maskrcnn_jax.training import config_json, sharding
+from maskrcnn_jax.training.agreement import check_same
 from maskrcnn_jax.training.checkpoint import load_for_inference
 from maskrcnn_jax.training.checkpoint_format import check_structure
 from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.training.summary import say
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best or the number of a step.")
@@ -47,20 +50,21 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and 
 
 
 def run(config_arguments: list[str]) -> str:
-    """Evaluates as the flags say; returns the report."""
+    """Evaluates as the flags say; returns the report, of several processes in the first."""
     variables, metadata = load_for_inference(_WORKDIR.value, _CHECKPOINT.value)
     config = configuration(metadata["config"], config_arguments)
     check_channels(config)
-    dataset = check.checked(datasets.load(config.data, "val"), config.data)
+    dataset = check.checked(datasets.load(config.data, "val"), config.data, log=say)
     table = class_table(metadata["class_names"], dataset.class_names)
     model = make_model(config.model, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), f"{_WORKDIR.value} (variables)")
     check_settings(config, dataset)
-    # As many of the devices as can have equal shares of a batch.
-    devices = math.gcd(config.eval.batch_size, jax.device_count())
-    config.eval.batch_size = batch_size(config.eval, len(dataset.records), devices)
-    mesh = sharding.make_mesh(ConfigDict({"data": devices}))
-    variables = jax.device_put(variables, sharding.replicated(mesh))
+    check_same({"the validation images": [record.image_id for record in dataset.records]})
+    mesh = mesh_for(config)
+    parts = sharding.batch_shards(mesh)
+    config.eval.batch_size = batch_size(config.eval, len(dataset.records), parts)
+    # By way of the host: what one device has cannot be copied to another process's.
+    variables = jax.device_put(jax.device_get(variables), sharding.replicated(mesh))
     out_dir = Path(_OUT.value or Path(_WORKDIR.value) / "eval")
     predict_step = in_classes_of_data(make_predict_step(model, mesh), table)
     loss_step = None
@@ -73,6 +77,23 @@ def run(config_arguments: list[str]) -> str:
     if others := left_out(metadata["class_names"], table):
         lines.append(f"left out, as the data set has no such class: {', '.join(others)}")
     return "\n".join([*lines, f"step {metadata['step']}; written to {out_dir}"])
+
+
+def mesh_for(config: ConfigDict) -> Mesh:
+    """Returns the devices that share the images; the rows too, as far as they did in training.
+
+    One process uses as many as can have equal shares of a batch. Several use all, and make the
+    batch larger where it must be: `config.eval.batch_size` is changed.
+    """
+    space = math.gcd(config.mesh.space, jax.local_device_count())
+    parts = jax.device_count() // space
+    if jax.process_count() == 1:
+        parts = math.gcd(config.eval.batch_size, parts)
+    else:
+        config.eval.batch_size = math.ceil(config.eval.batch_size / parts) * parts
+    mesh = sharding.make_mesh(ConfigDict({"data": parts, "space": space}))
+    sharding.check_buckets(config.data.buckets, mesh)
+    return mesh
 
 
 def configuration(saved: dict[str, Any], arguments: list[str]) -> ConfigDict:
@@ -135,16 +156,7 @@ def main(arguments: list[str]) -> None:
     if not _DEBUG.value:
         logging.set_verbosity(logging.ERROR)
     use_compilation_cache(_CACHE.value)
-    try:
-        print(run(arguments[1:]))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, flags.Error) as error:
-        if _DEBUG.value:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    command.run(lambda: say(run(arguments[1:])), _DEBUG.value)
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -2,7 +2,11 @@
 
     python train.py --config=configs/shapes.py [--workdir=runs/shapes] [--config.train.steps=100]
 
-The same command goes on from the newest checkpoint in the work directory, if there is one.
+The same command goes on from the newest checkpoint in the work directory, if there is one. For
+several processes, on one host or many, each is given its part:
+
+    python train.py --config=... --coordinator=HOST:PORT --num_processes=N --process_id=I
+    srun python train.py --config=... --distributed=auto
 """
 
 import sys
@@ -13,18 +17,19 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from maskrcnn_jax import command
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data import check, datasets, pipeline
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.flag_errors import faulty_flag, unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.training import initial, loop, sharding
-from maskrcnn_jax.training.interrupts import Interrupted
-from maskrcnn_jax.training.progress import NonFiniteLoss
-from maskrcnn_jax.training.state import make_model
-
 from maskrcnn_jax.pixels import check_channels
+from maskrcnn_jax.training import initial, loop, sharding
+from maskrcnn_jax.training.agreement import check_same
+from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.training.summary import say
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for checkpoints and logs; by default runs/<config.name>."
@@ -36,14 +41,22 @@ flags.mark_flag_as_required("config")
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Loads and checks the data, loads the weights to start from, trains, evaluates."""
+    check_channels(config)
     train_set, val_set = (
         check.checked(
-            datasets.load(config.data, split), config.data, workdir / f"faults_{split}.txt"
+            datasets.load(config.data, split),
+            config.data,
+            workdir / f"faults_{split}.txt" if jax.process_index() == 0 else None,
+            say,
         )
         for split in ("train", "val")
-    check_channels(config)
     )
     check.check_same_classes(train_set, val_set)
+    images = {
+        f"the {name} images": [(record.image_id, record.height, record.width) for record in records]
+        for name, records in (("training", train_set.records), ("validation", val_set.records))
+    }
+    check_same(images)
     config, start = initial.begin(config, workdir)
     check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
@@ -75,25 +88,17 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.ERROR)
     use_compilation_cache(_CACHE.value)
     config = _CONFIG.value
-    try:
-        train(config, Path(_WORKDIR.value or Path("runs") / config.name))
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        sys.exit(128 + interrupted.signal_number)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, NonFiniteLoss) as error:
-        if _DEBUG.value:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    workdir = Path(_WORKDIR.value or Path("runs") / config.name)
+    command.run(lambda: train(config, workdir), _DEBUG.value)
 
 
 def _parse(arguments: list[str]) -> list[str]:
     """Parses the flags; a key that the configuration lacks is a mistake of the user's."""
     try:
-        return app.parse_flags_with_usage(arguments)
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        print(f"error: {faulty_flag(error)}\n--help shows the flags", file=sys.stderr)
+        sys.exit(2)
     except AttributeError as error:
         print(f"error: {unknown_key(error)}", file=sys.stderr)
         sys.exit(2)

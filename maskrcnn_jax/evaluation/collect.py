@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,20 +90,26 @@ def collect(
     return found
 
 
-def _one_ahead(predict_step, variables, batches, found) -> Iterator[tuple[Any, dict, dict]]:
+def _announced(batches: Iterator[Any], before_batch: Callable[[], None]) -> Iterator[Any]:
+    for batch in batches:
+        before_batch()
+        yield batch
+
+
+def _one_ahead(steps, variables, batches, found) -> Iterator[tuple[Any, dict, dict]]:
     """Yields each batch's detections while the device already works on the next batch."""
     (predict_step, loss_step), waiting, shapes = steps, None, set()
     for batch, info in batches:
         start = time.perf_counter()
         detections = predict_step(variables, batch["image"], batch["image_size"])
+        if loss_step is not None:
+            found.losses.append(loss_step(variables, batch, info["indices"]))
         if batch["image"].shape not in shapes:  # such a call returns when it has compiled
             shapes.add(batch["image"].shape)
             found.compiling += time.perf_counter() - start
         if waiting is not None:
             yield jax.device_get(waiting[0]), *waiting[1:]
         waiting = detections, batch, info
-        if loss_step is not None:
-            found.losses.append(loss_step(variables, batch, info["indices"]))
     if waiting is not None:
         yield jax.device_get(waiting[0]), *waiting[1:]
 

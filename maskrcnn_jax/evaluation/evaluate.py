@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.pictures import comparison
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
-from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.evaluation.validation_loss import NAMES, LossStep, mean_losses
+from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.inference import paste
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.visualization.drawing import encode_png
@@ -33,7 +34,6 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
         ValueError: naming the key of the configuration.
     """
     names = metric_names(dataset.class_names, config.eval.max_detections)
-    if config.train.best_metric not in names:
     if config.eval.loss:
         names += NAMES
     elif config.train.best_metric in NAMES:
@@ -41,6 +41,7 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
             f"train.best_metric is {config.train.best_metric!r}, which is measured where "
             f"eval.loss is True alone; set it, too"
         )
+    if config.train.best_metric not in names:
         raise ValueError(
             f"train.best_metric is {config.train.best_metric!r}; expected one of {', '.join(names)}"
         )
@@ -73,9 +74,9 @@ def evaluate(
     dataset: Dataset,
     config: ConfigDict,
     out_dir: str | Path,
-) -> dict[str, float]:
     before_batch: Callable[[], None] = lambda: None,
     loss_step: LossStep | None = None,
+) -> dict[str, float]:
     """Predicts on a data set, measures COCO's metrics and writes them down.
 
     Writes `report.txt` (a table), `metrics.json`, `detections.json` (COCO results at the original
@@ -88,9 +89,9 @@ def evaluate(
         dataset: images and annotations.
         config: the whole configuration; `eval` and `data` are used.
         out_dir: folder for the results; made where it does not exist.
-
         before_batch: called before each batch, equally often in all processes.
         loss_step: as `make_loss_step` returns it; None: no losses are measured.
+
     Returns:
         The numbers of `coco_metrics`, those of `mean_losses` where there is a loss step, and
         `images`, `images_skipped` (unreadable, and so not in the metrics) and `images_per_second`
@@ -107,9 +108,9 @@ def evaluate(
         raise ValueError(f"none of the images of {dataset.name} could be evaluated{first}")
     truth = coco_truth(dataset, found.image_ids)
     metrics = coco_metrics(truth, found.results, config.eval.max_detections)
-    metrics["images"] = float(len(found.image_ids))
     if found.losses:
         metrics |= mean_losses(found.losses)
+    metrics["images"] = float(len(found.image_ids))
     metrics["images_skipped"] = float(len(found.skipped))
     metrics["images_per_second"] = found.images_per_second
     if jax.process_index() == 0:

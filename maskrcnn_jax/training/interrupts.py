@@ -1,11 +1,18 @@
-"""SIGTERM and Ctrl-C: the step that is running is finished and saved, then the run stops."""
+"""SIGTERM and Ctrl-C: the step that is running is finished and saved, then the run stops.
+
+Where several processes train together a signal to one of them stops all, after the same step.
+"""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+import jax
+
+from maskrcnn_jax.training.agreement import Agreement
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,6 +41,7 @@ class Interrupts:
     def __init__(self):
         self.received: int | None = None
         self._raise = False
+        self._agree = Agreement()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -44,16 +52,35 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def agreed(self) -> int | None:
+        """Returns the signal that all processes know of now, or None.
+
+        To be called by all of them equally often. Where there are several, the answer is one call
+        late.
+        """
+        return self._agree(self.received or 0) or None
+
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within it a signal raises `Interrupted` at once: for work that a rerun can repeat."""
-        self._raise = True
+    def at_once(self) -> Iterator[Callable[[], None]]:
+        """Within it a signal raises `Interrupted` at once: for work that a rerun can repeat.
+
+        Where there are several processes, they all raise it together, out of the function that
+        it gives.
+
+        Yields:
+            A function for all processes to call equally often.
+        """
+        self._raise = jax.process_count() == 1
         try:
-            if self.received is not None:
+            if self._raise and self.received is not None:
                 raise Interrupted(self.received, "interrupted")
-            yield
+            yield self._raise_together
         finally:
             self._raise = False
+
+    def _raise_together(self) -> None:
+        if number := self.agreed():
+            raise Interrupted(number, f"interrupted by {signal.Signals(number).name}")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

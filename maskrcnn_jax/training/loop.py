@@ -18,16 +18,20 @@ from maskrcnn_jax.training import agreement, config_json, distributed, first_sta
 from maskrcnn_jax.training.cadence import check_cadence, due
 from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
 from maskrcnn_jax.training.early_stopping import check_early_stop, reason_to_stop
+from maskrcnn_jax.training.emergency import leaves_in_time
 from maskrcnn_jax.training.farewell import farewell
 from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
+from maskrcnn_jax.training.last_words import newest_checkpoint
 from maskrcnn_jax.training.merge import check_fit
 from maskrcnn_jax.training.metrics_log import MetricsLog
+from maskrcnn_jax.training.probe import check_writable
 from maskrcnn_jax.training.progress import COUNTS, Progress
 from maskrcnn_jax.training.stages import Stage, entered, make_stages, stage_at, stage_of_state
-from maskrcnn_jax.training.state import TrainState, abstract_variables, create, make_model
-from maskrcnn_jax.training.summary import describe, farewell, parameter_table, say, say_of_all
+from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
+from maskrcnn_jax.training.summary import describe, parameter_table, say, say_of_all
 from maskrcnn_jax.training.train_step import TrainStep
+from maskrcnn_jax.training.watchdog import Watchdog, check_watchdog
 
 # For what is left to do after an error, such as the end of a checkpoint's writing.
 _SECONDS_TO_CLEAN_UP = 60.0
@@ -76,6 +80,7 @@ def train(
     workdir, start = Path(workdir), start or Start()
     check_cadence(config)
     check_early_stop(config.train)
+    check_watchdog(config.train)
     mesh = sharding.make_mesh(config.mesh)
     local_batch = sharding.local_batch_size(
         config.train.batch_size, mesh, "config.train.batch_size"
@@ -97,22 +102,21 @@ def train(
     for line in start.lines:
         say(line)
 
+    check_writable(
+        workdir, first_state.largest(stages, variables), config.train.keep_checkpoints
+    )
     agreement.check_shared(workdir)
     distributed.name_checkpoint_in(workdir / LAST)
     facts = {key: getattr(data, key) for key in ("class_names", "category_ids", "num_images")}
     metadata = {"config": config, "init": start.record, **facts}
     with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
-        step = checkpoints.latest_step() or 0
         agreement.check_same(_in_common(config, facts, checkpoints))
-        stage = stage_of_state(stages, step)
         if checkpoints.latest_step() is None:
             say(f"no checkpoint in {checkpoints.workdir / LAST}")
-            state = first_state.new(model, stage, config.seed, start, data.class_names, mesh)
+            state = first_state.new(model, stages[0], config.seed, start, data.class_names, mesh)
+            step = 0
         else:
-            expected = jax.eval_shape(
-                lambda tree: create(tree, stage.optimizer, stage.averaged), variables
-            )
-            state = first_state.restored(checkpoints, config, expected, mesh, facts)
+            state, step = first_state.newest(checkpoints, config, stages, variables, mesh, facts)
         if jax.process_index() == 0:
             text = json.dumps(config_json.to_json(config), indent=2)
             write_atomically(workdir / "config.json", text + "\n")
@@ -139,6 +143,7 @@ def _run(
         Interrupts() as interrupts,
         closing(data.batches(step)) as batches,
         distributed.ends_in_time(_SECONDS_TO_CLEAN_UP),
+        Watchdog(progress.activity, settings, checkpoints.workdir),
     ):
         evaluated_step = int(agreement.of_first({"step": log.evaluated_step})["step"])
         # Where a run that has stopped early is started again.
@@ -148,24 +153,28 @@ def _run(
             is_last = step == settings.steps or bool(reason)
             is_evaluated = is_last or due(step, settings.eval_every, after=evaluated_step)
             is_saved = is_evaluated or due(step, settings.checkpoint_every)
-            if is_saved or stop:
-                progress.fetch()  # a state whose loss is not finite is never saved
-                checkpoints.save(state, step, progress.latest)
             if stop:
-                raise _stopped(stop, checkpoints, step)
+                raise _stopped(stop, checkpoints, state, step, progress, settings)
+            if is_saved:
+                progress.fetch()  # a state whose loss is not finite is never saved
+                with progress.activity.doing("a checkpoint"):
+                    checkpoints.save(state, step, progress.latest)
             if is_evaluated:
-                with progress.pause():
-                    metrics = _evaluate(data, checkpoints, state, step, settings, interrupts)
+                with progress.pause("an evaluation"):
+                    metrics = _evaluate(
+                        data, checkpoints, state, step, progress, settings, interrupts
+                    )
                 if step > evaluated_step:  # else a finished run, evaluated once more
                     log.write("eval", step, metrics)
                     reason = reason_to_stop(log.evaluations, settings)
             if is_last or reason:
                 if step < settings.steps:
                     say(reason)
+                checkpoints.check_complete(state, step, progress.latest)
                 return metrics
 
             if stage is not (next_stage := stage_at(stages, step)):
-                with progress.pause():
+                with progress.pause("the next stage's state"):
                     state, buckets = entered(next_stage, state, mesh), set()
                     stage = next_stage
                 say(f"step {step}: what is trained changes to {stage.layers}")
@@ -180,6 +189,7 @@ def _run(
                 progress.fetch()
                 row = progress.row(step, info["epoch"])
                 row |= agreement.total({key: row[key] for key in COUNTS})
+                row["checkpoint_failures"] = float(checkpoints.failures())
                 log.write("train", step, row)
                 say(progress.line(step, row))
 
@@ -198,7 +208,7 @@ def _step(
     if bucket in buckets:
         return train_step(state, batch)
     buckets.add(bucket)
-    with progress.pause():
+    with progress.pause("compilation"):
         began = time.monotonic()
         result = train_step(state, batch)  # returns when it has compiled
         seconds = time.monotonic() - began
@@ -211,6 +221,7 @@ def _evaluate(
     checkpoints: Checkpoints,
     state: TrainState,
     step: int,
+    progress: Progress,
     settings: ConfigDict,
     interrupts: Interrupts,
 ) -> dict[str, float]:
@@ -219,7 +230,9 @@ def _evaluate(
         with interrupts.at_once() as check:
             metrics = agreement.of_first(data.evaluate(state.eval_variables, check))
     except Interrupted as interrupted:
-        raise _stopped(interrupted.signal_number, checkpoints, step) from None
+        raise _stopped(
+            interrupted.signal_number, checkpoints, state, step, progress, settings
+        ) from None
     is_best = checkpoints.save_best(state, step, metrics, settings.best_metric)
     shown = dict.fromkeys(("bbox/AP", "segm/AP", "loss_total", settings.best_metric))
     words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
@@ -227,14 +240,31 @@ def _evaluate(
     return metrics
 
 
-def _stopped(signal_number: int, checkpoints: Checkpoints, step: int) -> Interrupted:
-    """Returns the exception that ends an interrupted run, once all is on disk."""
-    checkpoints.wait()
+def _stopped(
+    signal_number: int,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    step: int,
+    progress: Progress,
+    settings: ConfigDict,
+) -> Interrupted:
+    """Saves the state and returns the exception that ends an interrupted run, once all is on disk.
+
+    Where that takes too long, the process leaves instead.
+    """
+    folder = checkpoints.workdir / LAST
+    with leaves_in_time(settings.emergency_seconds, signal_number, folder):
+        progress.fetch()  # a state whose loss is not finite is never saved
+        checkpoints.save(state, step, progress.latest)
+        checkpoints.wait()
+    saved = f"saved in {folder}"
+    if checkpoints.latest_step() != step:
+        saved = f"NOT saved. {newest_checkpoint(folder)}"
     name = signal.Signals(signal_number).name
     return Interrupted(
         signal_number,
-        f"stopped by {name} after step {step}; saved in {checkpoints.workdir / LAST}. The same "
-        f"command goes on from there",
+        f"stopped by {name} after step {step}; {saved.removesuffix('.')}. The same command goes on "
+        f"from there",
     )
 
 

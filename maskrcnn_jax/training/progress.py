@@ -8,6 +8,10 @@ from typing import Any
 
 import jax
 
+from maskrcnn_jax.training.activity import Activity
+
+COUNTS = ("instances_cut", "images_skipped")  # of this process's images, summed over the steps
+
 
 class NonFiniteLoss(FloatingPointError):
     """A loss or the gradient became infinite or not a number."""
@@ -24,6 +28,9 @@ class Progress:
         steps: at which the run ends.
         batch_size: images per step over all processes.
         clock: gives the time in seconds.
+
+    Attributes:
+        activity: what is being done, for a thread that watches.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class Progress:
     ):
         self.start_step, self._steps, self._batch_size = start_step, steps, batch_size
         self._clock = clock
+        self.activity = Activity(start_step, clock)
         self._pending: tuple[int, dict[str, jax.Array], dict[str, Any]] | None = None
         self._total_seconds = 0.0
         self.latest: dict[str, float] = {}  # metrics of the newest step that was fetched
@@ -60,6 +68,7 @@ class Progress:
         """
         self.fetch()
         self._pending = (step, metrics, info)
+        self.activity.step_done(step)
 
     def fetch(self) -> None:
         """Waits for the newest step and takes in its metrics.
@@ -71,10 +80,12 @@ class Progress:
             return
         step, metrics, info = self._pending
         self._pending = None
-        self.latest = {key: float(value) for key, value in jax.device_get(metrics).items()}
+        with self.activity.doing("a step on the devices"):
+            metrics = jax.device_get(metrics)
+        self.latest = {key: float(value) for key, value in metrics.items()}
         check_finite(step, self.latest, info["image_ids"])
         self._fetched += 1
-        counts = {"instances_cut": info["num_cut"], "images_skipped": len(info["skipped"])}
+        counts = dict(zip(COUNTS, (info["num_cut"], len(info["skipped"])), strict=True))
         for key, value in {**self.latest, **counts}.items():
             self._sums[key] = self._sums.get(key, 0.0) + value
 
@@ -82,14 +93,16 @@ class Progress:
     def waiting(self) -> Iterator[None]:
         """What is done within it is waiting for data."""
         began = self._clock()
-        yield
+        with self.activity.doing("waiting for data"):
+            yield
         self._waited += self._clock() - began
 
     @contextmanager
-    def pause(self) -> Iterator[None]:
+    def pause(self, what: str = "a pause") -> Iterator[None]:
         """What is done within it is no training: compilation, evaluation."""
         began = self._clock()
-        yield
+        with self.activity.doing(what, is_pause=True):
+            yield
         self._paused += self._clock() - began
 
     def row(self, step: int, epoch: int) -> dict[str, float]:
@@ -101,7 +114,7 @@ class Progress:
         steps = max(self._fetched, 1)
         row = {"epoch": float(epoch), **{key: total / steps for key, total in self._sums.items()}}
         row["learning_rate"] = self.latest.get("learning_rate", math.nan)
-        for key in ("instances_cut", "images_skipped"):
+        for key in COUNTS:
             row[key] = self._sums.get(key, 0.0)
         seconds = max(self._clock() - self._began - self._paused, 1e-9)
         self._total_seconds += seconds
@@ -126,7 +139,7 @@ class Progress:
             f"data wait {100 * row['data_wait_share']:.0f} %",
             f"eta {duration(row['eta_seconds'])}",
         ]
-        for key in ("instances_cut", "images_skipped"):
+        for key in COUNTS:
             if row[key]:
                 parts.append(f"{key.replace('_', ' ')} {row[key]:.0f}")
         return "  ".join(parts)

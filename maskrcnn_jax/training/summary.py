@@ -7,6 +7,9 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.training import distributed
+from maskrcnn_jax.training.optimizer import full_rate
+
 
 def describe(config: ConfigDict, mesh: Mesh, local_batch: int, num_images: int) -> str:
     """Returns a few lines on the devices, the batches and the length of the run.
@@ -21,17 +24,31 @@ def describe(config: ConfigDict, mesh: Mesh, local_batch: int, num_images: int) 
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     epochs = config.train.steps * config.train.batch_size / max(num_images, 1)
     buckets = ", ".join(f"{height}x{width}" for height, width in config.data.buckets)
+    parts = f", in {config.train.accumulate} parts" if config.train.accumulate > 1 else ""
     lines = {
         "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
         f"{jax.process_count()} process(es); mesh {axes}",
-        "batch": f"{config.train.batch_size} images a step, {local_batch} from this process",
+        "batch": f"{config.train.batch_size} images a step, {local_batch} from this process{parts}",
         "buckets": f"{buckets} (height x width; each is compiled when it first comes)",
         "length": f"{config.train.steps} steps = {epochs:.1f} epochs of {num_images} images",
         "layers": f"{config.train.layers} (what is trained)",
-        "optimizer": f"{config.train.optimizer}, learning rate {config.train.learning_rate:g}, "
+        "optimizer": f"{config.train.optimizer}, {_learning_rate(config.train)}, "
         f"schedule {config.train.schedule}, {config.model.dtype}",
     }
+    if config.train.remat != "none":
+        lines["remat"] = f"{config.train.remat} (computed again on the way back)"
+    if config.train.ema_decay:
+        lines["average"] = f"of the weights, decay {config.train.ema_decay:g}; it is evaluated"
     return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
+
+
+def _learning_rate(train: ConfigDict) -> str:
+    text = f"learning rate {full_rate(train):g}"
+    if train.learning_rate_rule == "none":
+        return text
+    ratio = f"{train.batch_size}/{train.reference_batch_size}"
+    factor = ratio if train.learning_rate_rule == "linear" else f"sqrt({ratio})"
+    return f"{text} (= {train.learning_rate:g} x {factor})"
 
 
 def parameter_table(params: Any, trainable: Any, depth: int = 2) -> str:
@@ -64,3 +81,8 @@ def say(text: str) -> None:
     """Prints, from the first process alone."""
     if jax.process_index() == 0:
         print(text, flush=True)
+
+
+def say_of_all(text: str) -> None:
+    """Prints what each process has to say for itself, with its number where there are several."""
+    print(f"{distributed.name()}{text}", flush=True)

@@ -41,7 +41,7 @@ class _Data:
             ids = [f"image-{step}-{slot}" for slot in range(2)]
             yield batch, {"image_ids": ids, "epoch": step // 3, "num_cut": 0, "skipped": []}
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, before_batch):
         assert set(variables) == {"params", "batch_stats"}
         self.evaluated += 1
         self.on_evaluation()

@@ -1,0 +1,92 @@
+"""What a process says when it ends without being able to say anything.
+
+Where several processes train together, one can end in ways that no Python code sees: killed, out
+of memory, or aborted by JAX's runtime because another one is gone. A small child process notices
+and says what stands and what to do. It is this file, run as a program, and imports nothing else.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+
+class LastWords:
+    """A child process that speaks on stderr if this process ends while there is something to say.
+
+    Args:
+        process: who is speaking, to begin the words with.
+    """
+
+    def __init__(self, process: str):
+        # Its own session: a Ctrl-C or a signal to the group is meant for this process alone.
+        self._child = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).resolve()), process],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._words, self._checkpoints = "", None
+
+    def say_at_end(self, words: str) -> None:
+        """Sets what would be said if the process ended from now on.
+
+        Args:
+            words: a few sentences.
+        """
+        self._words = words
+        self._tell()
+
+    def name_checkpoint_in(self, folder: str | Path) -> None:
+        """Has the newest checkpoint named after the words.
+
+        Args:
+            folder: of the checkpoints; it is looked at when the words are said.
+        """
+        self._checkpoints = str(folder)
+        self._tell()
+
+    def nothing_to_say(self) -> None:
+        """The process ends well: the child leaves without a word."""
+        self._words = ""
+        self._tell()
+        self._child.stdin.close()
+        self._child.wait()
+
+    def _tell(self) -> None:
+        message = json.dumps([self._words, self._checkpoints])
+        with suppress(OSError):  # the child has been killed; the run goes on without it
+            self._child.stdin.write(message.encode() + b"\n")
+            self._child.stdin.flush()
+
+
+def newest_checkpoint(folder: str | Path) -> str:
+    """Returns a sentence on the newest complete checkpoint in a folder.
+
+    Args:
+        folder: with a folder for each checkpoint, which has the step for its name when complete.
+    """
+    try:
+        steps = [int(path.name) for path in Path(folder).iterdir() if path.name.isdecimal()]
+    except OSError:
+        return f"There is no checkpoint in {folder} that can be seen from here."
+    if not steps:
+        return f"There is no complete checkpoint in {folder} yet."
+    return f"The last complete checkpoint is of step {max(steps)}, in {folder}."
+
+
+def _main(process: str) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    words, checkpoints = "", None
+    for line in sys.stdin:  # until the process closes it, or is gone
+        words, checkpoints = json.loads(line)
+    if words:
+        rest = f" {newest_checkpoint(checkpoints)}" if checkpoints else ""
+        print(f"{process}: {words}{rest}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
