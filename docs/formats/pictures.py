@@ -82,6 +82,8 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 def _drawn(dataset: Dataset, record: Record | None = None) -> np.ndarray:
     """Returns a record's image, the first one's by default, with its annotations."""
+    if dataset.faults:
+        raise ValueError(f"not all was read: {dataset.faults[0]}")
     record = record or dataset.records[0]
     masks = (to_mask(s, record.height, record.width) for s in record.segmentations)
     names = [dataset.class_names[c - 1] for c in record.classes]
