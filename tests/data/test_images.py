@@ -1,11 +1,13 @@
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from maskrcnn_jax.data.images import image_size, read_ids, read_image, read_mask
+from maskrcnn_jax.pixels import PixelFormat
 
 
 @pytest.fixture
@@ -191,3 +193,59 @@ def test_image_may_be_part_of_another_file(tmp_path, picture):
     for read in (read_image, read_mask):
         with pytest.raises(ValueError, match=r"x\.json is not a readable image"):
             read("x.json", content=content[:100])
+
+
+def png_of_16_bits(path, pixels):
+    """Writes [h, w] or [h, w, 3 or 4] uint16; Pillow writes grey alone."""
+    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    turned = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, codes[pixels.shape[2]])
+    assert cv2.imwrite(str(path), turned)
+    return path
+
+
+def test_png_of_16_bits_is_read_without_loss(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 65536, (20, 30, 4)).astype(np.uint16)
+    colours = png_of_16_bits(tmp_path / "a.png", pixels[..., :3])
+    clear = png_of_16_bits(tmp_path / "b.png", pixels)
+    grey = png_of_16_bits(tmp_path / "c.png", pixels[..., 0])
+    for path, channels, expected in (
+        (colours, 3, pixels[..., :3]),
+        (clear, 4, pixels),
+        (clear, 3, pixels[..., :3]),
+        (grey, 1, pixels[..., :1]),
+        (grey, 3, pixels[..., [0, 0, 0]]),
+    ):
+        found = read_image(path, wanted=PixelFormat(channels, 16))
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(read_image(colours), pixels[..., :3] >> 8)
+    with pytest.raises(ValueError, match=r"a\.png has 3 channels, data\.channels is 2"):
+        image_size(colours, wanted=PixelFormat(2, 16))
+    colours.write_bytes(colours.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"a\.png is not a readable image, or is truncated"):
+        read_image(colours, wanted=PixelFormat(3, 16))
+
+
+def test_grey_is_wanted(tmp_path, picture):
+    expected = np.asarray(Image.fromarray(picture).convert("L"))
+    clear = np.dstack([picture, picture[..., 0]])
+    for name, pixels in (("a.png", picture), ("b.png", clear), ("c.png", expected)):
+        found = read_image(save(tmp_path / name, pixels), wanted=PixelFormat(1))
+        np.testing.assert_array_equal(found, expected[..., None])
+    equal = np.repeat(expected[..., None], 3, 2)  # grey saved as RGB
+    found = read_image(save(tmp_path / "d.png", equal), wanted=PixelFormat(1))
+    np.testing.assert_array_equal(found, expected[..., None])
+    palette = Image.fromarray(picture).quantize(256)
+    palette.save(tmp_path / "e.png")
+    found = read_image(tmp_path / "e.png", wanted=PixelFormat(1))
+    np.testing.assert_array_equal(found[..., 0], palette.convert("RGB").convert("L"))
+
+
+def test_as_many_channels_as_the_file_has(tmp_path, picture):
+    four = np.dstack([picture, picture[..., 0]])
+    found = read_image(save(tmp_path / "a.png", four), wanted=PixelFormat(4))
+    np.testing.assert_array_equal(found, four)
+    with pytest.raises(ValueError, match=r"b\.png has 3 channels, data\.channels is 4"):
+        read_image(save(tmp_path / "b.png", picture), wanted=PixelFormat(4))
+    with pytest.raises(ValueError, match=r"b\.png has 8 bits a value, data\.depth is 16"):
+        read_image(tmp_path / "b.png", wanted=PixelFormat(3, 16))

@@ -111,6 +111,8 @@ def test_lines_for_a_model_with_settings_of_its_own():
     assert text.count("eps") == 1
     square = configured(data__resize="square", data__buckets=((512, 512),))
     assert "    min_size=512,\n    max_size=512,\n" in export.builder(square, 2)
+    deep = configured(data__depth=16, model__pixel__mean=(13107.0, 26214.0, 39321.0))
+    assert "    image_mean=[0.2, 0.4, 0.6],\n" in export.builder(deep, 2)
 
 
 @pytest.mark.parametrize("generation", ["v1", "v2"])
@@ -150,6 +152,10 @@ def test_torchvision_takes_them(tmp_path, generation):
         ({"model__backbone__depth": 101}, "backbone.depth is 101, there 50"),
         ({"model__backbone__norm": "gn"}, "backbone.norm is 'gn', there 'bn'"),
         ({"model__pixel__order": "bgr"}, "pixel.order is 'bgr', there 'rgb'"),
+        (
+            {"model__pixel__mean": (9.0,) * 5, "model__pixel__std": (1.0,) * 5},
+            "pixel.mean has 5 channels, there 3",
+        ),
         ({"model__roi__aligned": True}, "roi.aligned is True, there False"),
         ({"model__box_head__convs": 2, "model__box_head__norm": "bn"}, "box_head.convs is 2"),
         ({"model__anchors__aspect_ratios": (1.0,)}, "anchors.aspect_ratios are 1, there 3"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.visualization.drawing import (
+    as_rgb,
     color,
     draw_detections,
     encode_png,
@@ -65,6 +66,29 @@ def test_small_images_are_enlarged_by_a_whole_factor():
     assert large.shape == (800, 800, 3)
     assert (large[:400, 400:] == image[0, 1]).all()
     assert enlarged(np.zeros((800, 20, 3), np.uint8))[1] == 1
+
+
+def test_images_of_other_channels_are_shown_as_rgb():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 5), np.uint8)
+    np.testing.assert_array_equal(as_rgb(image), image[..., :3])
+    for channels in (1, 2):
+        np.testing.assert_array_equal(as_rgb(image[..., :channels]), image[..., [0, 0, 0]])
+    rgb = image[..., :3].copy()
+    assert as_rgb(rgb).base is rgb
+    np.testing.assert_array_equal(enlarged(image, 2)[0][::2, ::2], rgb)
+
+
+def test_16_bits_are_stretched_between_percentiles():
+    ramp = np.arange(1000, 1101, dtype=np.uint16).reshape(1, 101, 1)  # percentiles 1001 and 1099
+    image = np.concatenate([ramp, 10 * ramp, ramp], 2)
+    padded = np.zeros((9, 101, 3), np.uint16)  # most of it is padding, which does not count
+    padded[:1] = image
+    shown = as_rgb(padded)
+    assert shown.dtype == np.uint8
+    assert shown[0, [0, 1, 50, 99, 100], 0].tolist() == [0, 0, 128, 255, 255]
+    np.testing.assert_array_equal(shown[0, :, 1], shown[0, :, 0])  # each channel by itself
+    assert not shown[1:].any()
+    assert not as_rgb(np.zeros((4, 4, 1), np.uint16)).any()
 
 
 def test_png_keeps_every_pixel():

@@ -1,0 +1,200 @@
+"""TIFF of many channels and numpy's arrays: every layout gives the same pixels."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+
+from maskrcnn_jax.data.images import image_size, read_image
+from maskrcnn_jax.pixels import PixelFormat
+
+FIVE = np.random.default_rng(0).integers(0, 65536, (20, 30, 5)).astype(np.uint16)
+WANTED = PixelFormat(5, 16)
+
+
+def tiff(path, array=FIVE, **options):
+    tifffile.imwrite(path, array, **{"photometric": "minisblack"} | options)
+    return path
+
+
+def npy(path, array=FIVE):
+    np.save(path, array)
+    return path
+
+
+def npy_header(shape: str, dtype: str = "|u1") -> bytes:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+PLANES = FIVE.transpose(2, 0, 1)
+LAYOUTS = {
+    "together": (FIVE, {"planarconfig": "contig"}),
+    "packed": (FIVE, {"planarconfig": "contig", "compression": "deflate", "predictor": True}),
+    "tiles": (FIVE, {"planarconfig": "contig", "tile": (16, 16), "compression": "lzma"}),
+    "rgb and two more": (FIVE, {"planarconfig": "contig", "photometric": "rgb"}),
+    "plane by plane": (PLANES, {"planarconfig": "separate"}),
+    "pages": (PLANES, {}),
+    "ImageJ": (PLANES, {"imagej": True}),
+    "OME": (PLANES, {"ome": True, "metadata": {"axes": "CYX"}}),
+    "BigTIFF": (PLANES, {"bigtiff": True}),
+    "big end first": (PLANES, {"byteorder": ">"}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_channels(tmp_path, layout):
+    array, options = LAYOUTS[layout]
+    path = tiff(tmp_path / "a.tif", array, **options)
+    found = read_image(path, wanted=WANTED)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, FIVE)
+    assert image_size(path, wanted=WANTED) == (20, 30)
+    np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(5)), FIVE >> 8)
+    with pytest.raises(ValueError, match=r"a\.tif has 5 channels, data\.channels is 3"):
+        image_size(path, wanted=PixelFormat())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
+def test_tiff_of_8_and_16_bits(tmp_path, channels):
+    array = np.random.default_rng(1).integers(0, 65536, (6, 7, channels)).astype(np.uint16)
+    for depth, pixels in ((16, array), (8, array.astype(np.uint8))):
+        stored, options = (
+            (pixels, {"planarconfig": "contig"}) if channels > 1 else (pixels[..., 0], {})
+        )
+        path = tiff(tmp_path / f"{depth}.tif", stored, **options)
+        np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(channels, depth)), pixels)
+
+
+def test_rgb_tiff_of_16_bits_is_colour(tmp_path):
+    path = tiff(tmp_path / "a.tif", FIVE[..., :3], photometric="rgb")
+    np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(3, 16)), FIVE[..., :3])
+    np.testing.assert_array_equal(read_image(path), FIVE[..., :3] >> 8)
+    weights = [0.299, 0.587, 0.114]
+    grey = read_image(path, wanted=PixelFormat(1, 16))[..., 0]
+    np.testing.assert_allclose(grey, FIVE[..., :3] @ weights, atol=1)
+    path = tiff(tmp_path / "b.tif", FIVE[..., :4], photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(3, 16)), FIVE[..., :3])
+    np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(4, 16)), FIVE[..., :4])
+
+
+def test_white_as_zero_is_turned_round(tmp_path):
+    path = tiff(tmp_path / "a.tif", FIVE[..., 0], photometric="miniswhite")
+    found = read_image(path, wanted=PixelFormat(1, 16))
+    np.testing.assert_array_equal(found[..., 0], 65535 - FIVE[..., 0])
+
+
+def test_orientation_is_followed(tmp_path):
+    tag = [(274, "H", 1, 6, True)]  # stored a quarter turn to the left
+    path = tiff(tmp_path / "a.tif", FIVE, planarconfig="contig", extratags=tag)
+    assert image_size(path) == (30, 20)
+    np.testing.assert_array_equal(read_image(path, wanted=WANTED), np.rot90(FIVE, -1))
+    np.testing.assert_array_equal(read_image(path, size=(20, 30), wanted=WANTED), FIVE)
+
+
+@pytest.mark.parametrize("array", [FIVE, FIVE.astype(np.uint8), FIVE.astype(">u2"), FIVE[..., 0]])
+def test_arrays_of_numpy(tmp_path, array):
+    path = npy(tmp_path / "a.npy", array)
+    channels = 5 if array.ndim == 3 else 1
+    found = read_image(path, wanted=PixelFormat(channels, 8 * array.itemsize))
+    np.testing.assert_array_equal(found, array.reshape(20, 30, channels))
+    assert found.dtype.isnative
+    assert image_size(path) == (20, 30)
+    content = path.read_bytes()
+    again = read_image("b.json", content=content, wanted=PixelFormat(channels, 8 * array.itemsize))
+    np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (FIVE.astype(np.float32), r"32 bits a value \(float32\), whose range is unknown; scale"),
+        (FIVE.astype(np.int16), r"16 bits a value \(int16\)"),
+    ],
+)
+@pytest.mark.parametrize("write", [tiff, npy])
+def test_other_values_are_refused(tmp_path, write, array, message):
+    path = write(tmp_path / "a.file.tif" if write is tiff else tmp_path / "a.file.npy", array)
+    for read in (read_image, image_size):
+        with pytest.raises(ValueError, match=r"a\.file\.\w+ has " + message):
+            read(path, wanted=WANTED)
+
+
+def test_pages_of_two_kinds_and_arrays_of_other_shapes_are_refused(tmp_path):
+    stack = np.zeros((4, 2, 8, 9), np.uint16)
+    path = tiff(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    with pytest.raises(ValueError, match=r"a\.tif has the axes Z: 4, C: 2, Y: 8, X: 9; expected"):
+        read_image(path, wanted=WANTED)
+    with pytest.raises(ValueError, match=r"b\.npy holds an array of shape \(4, 2, 8, 9\)"):
+        read_image(npy(tmp_path / "b.npy", stack), wanted=WANTED)
+    objects = np.array([[None]], object)
+    with pytest.raises(ValueError, match=r"c\.npy has 64 bits a value \(object\)"):
+        read_image(npy(tmp_path / "c.npy", objects), wanted=WANTED)
+
+
+@pytest.mark.parametrize("kept", [5, 100, 300, 3000, 5990])
+@pytest.mark.parametrize("form", ["npy", "plain", "packed"])
+def test_truncated_files_are_named(tmp_path, form, kept):
+    path = tmp_path / f"a.{form}"
+    options = {"compression": "deflate"} if form == "packed" else {}
+    npy(tmp_path / "b.npy").rename(path) if form == "npy" else tiff(path, PLANES, **options)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=rf"a\.{form} (is not a readable image|has \d channels)"):
+        read_image(path, wanted=WANTED)
+
+
+def test_any_change_of_a_byte_gives_an_image_or_a_named_fault(tmp_path):
+    path = tiff(tmp_path / "a.tif", PLANES[:, :6, :7], compression="deflate")
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    faults = unnamed = 0
+    for _ in range(150):
+        changed = bytearray(content)
+        changed[rng.integers(4, len(content))] ^= 1 << rng.integers(8)
+        try:
+            image = read_image("a.tif", 10_000, content=bytes(changed), wanted=WANTED)
+            assert image.shape[2] == 5
+        except ValueError as error:
+            faults += "a.tif" in str(error)
+            unnamed += "a.tif" not in str(error)
+    assert unnamed == 0
+    assert faults > 20
+
+
+def test_too_many_pixels_are_refused_by_the_header(tmp_path):
+    path = tiff(tmp_path / "a.tif", FIVE, planarconfig="contig")
+    for read in (read_image, image_size):
+        with pytest.raises(ValueError, match=r"a\.tif has 30 x 20 pixels, .* 599 .*unread"):
+            read(path, 599, wanted=WANTED)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for name in ("ImageWidth", "ImageLength"):
+            file.pages[0].tags[name].overwrite(200_000)
+    with pytest.raises(ValueError, match=r"200000 x 200000 pixels.*refused unread"):
+        read_image(path, wanted=WANTED)
+    forged = npy_header("(100000, 100000, 5)")
+    with pytest.raises(ValueError, match=r"b\.npy has 100000 x 100000 pixels.*refused unread"):
+        read_image("b.npy", content=forged, wanted=PixelFormat(5))
+    forged = npy_header("(10, 10, 1000000000000)")
+    with pytest.raises(ValueError, match=r"b\.npy has 1000000000000 channels"):
+        read_image("b.npy", content=forged, wanted=PixelFormat(5))
+
+
+def test_a_strip_that_unpacks_to_more_than_its_pixels_is_refused(tmp_path):
+    path = tiff(tmp_path / "a.tif", FIVE, planarconfig="contig", compression="deflate")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        bomb, page = zlib.compress(bytes(20_000_000)), file.pages[0]
+        end = file.filehandle.seek(0, 2)
+        file.filehandle.write(bomb)
+        for name, value in (("StripOffsets", end), ("StripByteCounts", len(bomb))):
+            page.tags[name].overwrite([value] * len(page.dataoffsets))
+    with pytest.raises(ValueError, match=r"a\.tif is not .* unpacks to more than its 6000 bytes"):
+        read_image(path, wanted=WANTED)
+
+
+def test_what_tifffile_cannot_unpack_is_told(tmp_path):
+    path = tiff(tmp_path / "a.tif", FIVE, planarconfig="contig")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["Compression"].overwrite(34887)  # LERC
+    with pytest.raises(ValueError, match=r"a\.tif (is packed .* imagecodecs|is not a readable)"):
+        read_image(path, wanted=WANTED)
