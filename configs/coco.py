@@ -1,11 +1,18 @@
-"""Mask R-CNN R50-FPN on COCO 2017, the 1x schedule.
+"""Mask R-CNN R50-FPN on COCO 2017, in the usual schedules.
 
     python train.py --config=configs/coco.py --config.data.train.root=DIR --config.data.val.root=DIR
+    python train.py --config=configs/coco.py:3x ...
 
 DIR holds `train2017/`, `val2017/` and `annotations/`. Data of your own in COCO format goes the same
-way: set `images` and `annotations` of both splits. The schedule is that of the paper's successors
-(batch 16, learning rate 0.02, 90,000 steps); it was written for 8 accelerators. For another batch
-size, scale the learning rate with it and the numbers of steps against it.
+way: set `images` and `annotations` of both splits.
+
+The schedules 1x (the default), 2x and 3x are those of Detectron2's model zoo: 90,000, 180,000 and
+270,000 steps of 16 images, 12, 24 and 37 epochs; the learning rate of 0.02 falls to a tenth twice.
+`cosine` is as long as 1x. All were written for 8 accelerators. For another batch size, give the
+learning rate the rule for it and scale the numbers of steps against it (docs/training.md):
+
+    --config.train.batch_size=8 --config.train.learning_rate_rule=linear \
+        --config.train.steps=180000 --config.train.decay_steps='(120000, 160000)'
 
 The backbone starts from ImageNet, as in every published 1x schedule: its batch norms and its first
 two stages stay as they are. Other beginnings:
@@ -21,10 +28,30 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config as base_config
 
+SCHEDULES = {
+    "1x": dict(steps=90_000, decay_steps=(60_000, 80_000)),
+    "2x": dict(steps=180_000, decay_steps=(120_000, 160_000)),
+    "3x": dict(steps=270_000, decay_steps=(210_000, 250_000)),
+    "cosine": dict(steps=90_000, schedule="cosine"),
+}
 
-def get_config() -> ConfigDict:
+
+def get_config(schedule: str = "1x") -> ConfigDict:
+    """Returns the recipe.
+
+    Args:
+        schedule: a key of `SCHEDULES`, which comes after the file's name and a colon.
+
+    Raises:
+        ValueError: for another one.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"there is no schedule {schedule!r}; give --config=configs/coco.py:NAME with one of "
+            f"{', '.join(SCHEDULES)}"
+        )
     config = base_config()
-    config.name = "coco"
+    config.name = "coco" if schedule == "1x" else f"coco_{schedule}"
     config.data.format = "coco"
     config.data.train = ConfigDict(
         dict(
@@ -42,4 +69,5 @@ def get_config() -> ConfigDict:
     )
     config.init = "imagenet_torchvision_r50"
     config.model.detections.mask_paste = "exact"
+    config.train.update(SCHEDULES[schedule])
     return config

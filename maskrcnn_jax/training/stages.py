@@ -57,8 +57,10 @@ def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -
         mesh: of the devices.
 
     Raises:
-        ValueError: where the configuration makes no stages, no optimiser or no schedule.
+        ValueError: where the configuration makes no stages, optimiser, schedule, parts of a batch
+            or average.
     """
+    _check(config.train, mesh)
     schedule = make_schedule(config.train)
     parts = parse(config.train.layers)
     masks = [trainable_mask(params, config.model, layers) for layers, _ in parts]
@@ -131,6 +133,21 @@ def entered(stage: Stage, state: TrainState, mesh: Mesh) -> TrainState:
         state,
         donate=True,
     )
+
+
+def _check(train: ConfigDict, mesh: Mesh) -> None:
+    shards = sharding.batch_shards(mesh)
+    if train.accumulate < 1 or train.batch_size % (train.accumulate * shards):
+        raise ValueError(
+            f"config.train.accumulate is {train.accumulate}, but {train.batch_size} images "
+            f"(config.train.batch_size) on {shards} device(s) do not fall into so many equal "
+            f"parts; make it a divisor of {train.batch_size // shards}"
+        )
+    if not 0 <= train.ema_decay < 1:
+        raise ValueError(
+            f"config.train.ema_decay is {train.ema_decay}; it must lie in [0, 1), such as 0.999, "
+            f"or be 0 for no average"
+        )
 
 
 def _refuse(text: str, fault: str) -> None:

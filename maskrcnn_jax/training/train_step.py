@@ -71,7 +71,22 @@ def make_train_step(
         return sharding.as_state(new_state, mesh), metrics
 
     # State and batch come as `sharding` lays them out, and the state stays so.
-    return jax.jit(train_step, out_shardings=(None, sharding.replicated(mesh)), donate_argnums=0)
+    return jax.jit(
+        train_step,
+        out_shardings=(None, sharding.replicated(mesh)),
+        donate_argnums=0,
+        compiler_options=_compiler_options(model),
+    )
+
+
+def _compiler_options(model: nn.Module) -> dict[str, str] | None:
+    """Keeps apart, on a CPU, what is computed twice where the model is rematerialised.
+
+    XLA has barriers against its being merged again. The compiler for CPUs drops them too early.
+    """
+    if getattr(model, "remat", "none") == "none" or jax.default_backend() != "cpu":
+        return None
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 def _gradient(model: nn.Module, trainable: Any) -> Gradient:

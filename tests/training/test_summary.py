@@ -26,6 +26,24 @@ def test_parameter_table_counts_by_module():
     }
 
 
+def test_describe_says_what_is_out_of_the_ordinary(tiny_config, one_device_mesh):
+    ordinary = describe(tiny_config, one_device_mesh, local_batch=2, num_images=12)
+    assert "parts" not in ordinary
+    assert "remat" not in ordinary
+    assert "average" not in ordinary
+    tiny_config.train.update(
+        batch_size=64, learning_rate_rule="sqrt", accumulate=2, remat="all", ema_decay=0.999
+    )
+    text = describe(tiny_config, one_device_mesh, local_batch=64, num_images=12)
+    for part in (
+        "64 from this process, in 2 parts",
+        "learning rate 0.01 (= 0.005 x sqrt(64/16))",
+        "remat      all",
+        "decay 0.999; it is evaluated",
+    ):
+        assert part in text
+
+
 def test_describe_says_what_will_run(tiny_config, one_device_mesh):
     text = describe(tiny_config, one_device_mesh, local_batch=2, num_images=12)
     for part in (
