@@ -2,14 +2,16 @@
 
     WORKDIR/checkpoints/STEP/    the newest ones
     WORKDIR/best/STEP/           the one with the best evaluation
+    WORKDIR/damaged/STEP/        what could not be read, moved out of the way
 
 A checkpoint gets its name only when it is complete, so a run that is killed while one is being
 written leaves the one before it as the newest. What is in a checkpoint: `checkpoint_format.py`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,36 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from maskrcnn_jax.training import checkpoint_format, config_json
+from maskrcnn_jax.training.checkpoint_folder import (
+    CheckpointFolder,
+    DamagedCheckpoint,
+    any_process,
+    first_line,
+    is_passing,
+    warn,
+)
+from maskrcnn_jax.training.checksums import checksums
 from maskrcnn_jax.training.early_stopping import is_better
 from maskrcnn_jax.training.ema import first_average, with_average
+from maskrcnn_jax.training.last_words import newest_checkpoint
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 
-LAST, BEST = "checkpoints", "best"
+LAST, BEST, DAMAGED, EARLIER = "checkpoints", "best", "damaged", "earlier"
 
 
 class Checkpoints:
     """The checkpoints of one run.
+
+    Where several processes train together all of them call each method, equally often.
 
     Args:
         workdir: the run's folder; made where it does not exist.
         keep: how many of the newest are kept.
         metadata: written with each: `config` (a ConfigDict), `class_names`, `category_ids`,
             `num_images` (in the training set), `init` (what the run began with).
+
+    Raises:
+        ValueError: where there is a best checkpoint but none to go on from.
     """
 
     def __init__(self, workdir: str | Path, keep: int, metadata: dict[str, Any]):
@@ -43,28 +60,54 @@ class Checkpoints:
             **metadata,
             "config": config_json.to_json(metadata["config"]),
             "versions": checkpoint_format.versions(),
+            "processes": jax.process_count(),
+            "devices": jax.device_count(),
         }
-        self._last = checkpoint_format.make_manager(self.workdir / LAST, keep)
-        self._best = checkpoint_format.make_manager(self.workdir / BEST, keep=1)
-        self._check_order()
+        self._last = CheckpointFolder(self.workdir / LAST, keep)
+        self._best = CheckpointFolder(self.workdir / BEST, keep=1)
+        if self._best.latest_step() is not None and self._last.latest_step() is None:
+            raise ValueError(self._only_best())
 
     def latest_step(self) -> int | None:
         """Returns the step of the newest complete checkpoint, or None."""
         return self._last.latest_step()
 
     def metadata(self) -> dict[str, Any]:
-        """Returns the metadata of the newest checkpoint, the config as a plain dict."""
-        return checkpoint_format.read_metadata(self._last, self.latest_step())
+        """Returns the metadata of the newest checkpoint, the config as a plain dict.
+
+        Raises:
+            DamagedCheckpoint: where it cannot be read.
+        """
+        step = self.latest_step()
+        return self._read(
+            self._last, step, partial(checkpoint_format.read_metadata, self._last.manager, step)
+        )
 
     def best(self) -> tuple[int | None, dict[str, Any]]:
-        """Returns step and metrics of the best checkpoint, or `(None, {})`."""
+        """Returns step and metrics of the best checkpoint, or `(None, {})`.
+
+        One that cannot be read is set aside.
+        """
         step = self._best.latest_step()
         if step is None:
             return None, {}
-        return step, checkpoint_format.read_metadata(self._best, step)["metrics"]
+        try:
+            read = partial(checkpoint_format.read_metadata, self._best.manager, step)
+            return step, self._read(self._best, step, read)["metrics"]
+        except DamagedCheckpoint as damaged:
+            place = self._best.set_aside(step, self.workdir / DAMAGED)
+            warn(f"{damaged}. It is now {place}; the next evaluation counts as the best")
+            return None, {}
+
+    def failures(self) -> int:
+        """Returns how many checkpoints could not be written so far."""
+        return self._last.failures() + self._best.failures()
 
     def save(self, state: TrainState, step: int, metrics: dict[str, float]) -> bool:
         """Starts to write a checkpoint and returns while it is being written.
+
+        Where writing fails, now or later, that is said on stderr, the older checkpoints stay, and
+        the next one is tried.
 
         Args:
             state: may be donated as soon as this returns.
@@ -75,7 +118,7 @@ class Checkpoints:
             False where this step is there already and nothing had to be written.
 
         Raises:
-            RuntimeError: where a newer checkpoint is there, or Orbax wrote nothing.
+            RuntimeError: where a newer checkpoint is there.
         """
         return self._save(self._last, state, step, metrics)
 
@@ -104,12 +147,15 @@ class Checkpoints:
         best_step, best = self.best()
         if best_step is not None and not is_better(metric, metrics[metric], best.get(metric)):
             return False
-        # The best is never ahead of the newest: a run that is killed here goes on from this step.
-        self._last.wait_until_finished()
+        # A run that is killed here goes on from this step.
+        self._last.settle()
+        if best_step is not None and best_step > step:
+            # It was ahead of the newest, and the run has since taken another way.
+            place = self._best.set_aside(best_step, self.workdir / EARLIER)
+            warn(f"the best checkpoint of an earlier course of this run is now {place}")
         saved = self._save(self._best, state, step, metrics)
         # And it is complete before the evaluation is logged, which is then not made again.
-        self._best.wait_until_finished()
-        return saved
+        return self._best.settle() and saved
 
     def restore(self, target: TrainState) -> TrainState:
         """Returns the newest state.
@@ -122,81 +168,125 @@ class Checkpoints:
         Raises:
             FileNotFoundError: where there is no checkpoint.
             ValueError: where its structure is another than the target's.
+            DamagedCheckpoint: where it cannot be read, or is not what was saved.
         """
-        step = self.latest_step()
+        step, manager = self.latest_step(), self._last.manager
         if step is None:
             raise FileNotFoundError(f"no checkpoint in {self.workdir / LAST}")
-        saved = self._last.item_metadata(step)
-        items = checkpoint_format.items(target)
-        if "ema" not in saved.keys():  # noqa: SIM118 (it is no dict)
-            items.pop("ema", None)
-        for name, item in items.items():
-            checkpoint_format.check_structure(
-                saved[name].tree, item, f"{self._last.directory / str(step)} ({name})"
-            )
-        restored = self._last.restore(
-            step,
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardRestore(item) for name, item in items.items()}
-            ),
-        )
-        ema = restored.ema if "ema" in items else None
+        sums = self.metadata().get("checksums", {})
+        read = partial(checkpoint_format.item_trees, manager, step, sums)
+        saved, where = self._read(self._last, step, read), self._last.directory / str(step)
+        wanted = checkpoint_format.items(target)
+        if "ema" not in saved:
+            wanted.pop("ema", None)
+        for name, item in wanted.items():
+            checkpoint_format.check_structure(saved[name], item, f"{where} ({name})")
+        read = partial(checkpoint_format.read_items, manager, step, wanted, sums)
+        items = self._read(self._last, step, read)
+        ema = items.get("ema")
         if ema is None and target.ema is not None:
-            ema = first_average(restored.variables, target.ema["params"])
+            ema = first_average(items["variables"], target.ema["params"])
         return TrainState(
-            step=restored.optimizer["step"],
-            opt_state=restored.optimizer["opt_state"],
+            step=items["optimizer"]["step"],
+            opt_state=items["optimizer"]["opt_state"],
             ema=ema,
-            **restored.variables,
+            **items["variables"],
         )
 
+    def set_aside(self, damaged: DamagedCheckpoint) -> None:
+        """Moves a damaged checkpoint out of the way of the one before it, and says so.
+
+        Args:
+            damaged: as `metadata` or `restore` raises it.
+
+        Raises:
+            ValueError: where there is no older one; nothing is moved then.
+        """
+        older = [step for step in self._last.steps() if step < damaged.step]
+        if not older:
+            raise ValueError(
+                f"{damaged}, and there is no older one to go on from. Put back a copy of it, or "
+                f"give another --workdir to start anew"
+            ) from damaged
+        place = self._last.set_aside(damaged.step, self.workdir / DAMAGED)
+        warn(f"{damaged}. It is now {place}; the run goes on from step {older[-1]}")
+
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
-        self._last.wait_until_finished()
-        self._best.wait_until_finished()
+        """Returns when everything that was saved is on disk, or has failed and been reported."""
+        self._last.settle()
+        self._best.settle()
+
+    def check_complete(self, state: TrainState, step: int, metrics: dict[str, float]) -> None:
+        """Returns when a step is on disk; where its writing has failed, it is tried once more.
+
+        Args:
+            state: as for `save`, which has been called for this step.
+            step: as for `save`.
+            metrics: as for `save`.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
+        self.wait()
+        self.save(state, step, metrics)
+        self.wait()
+        if self.latest_step() != step:
+            raise OSError(
+                f"the state after step {step} could not be saved (see above). "
+                f"{newest_checkpoint(self.workdir / LAST)} Mend what is wrong with "
+                f"{self.workdir}; the same command then goes on from there"
+            )
 
     def close(self) -> None:
         """Waits and frees the threads that write."""
         self._last.close()
         self._best.close()
 
-    def _check_order(self) -> None:
-        last, best = self._last.latest_step(), self._best.latest_step()
-        if best is not None and (last is None or best > last):
-            newest = "there is none" if last is None else f"the newest is of step {last}"
-            raise ValueError(
-                f"{self._best.directory} holds step {best}, but in {self._last.directory} "
-                f"{newest}: a run cannot go on from there. Move {self._best.directory} away, or "
-                f"give another --workdir"
-            )
+    def _only_best(self) -> str:
+        step, best, last = self._best.latest_step(), self._best.directory, self._last.directory
+        return (
+            f"{best} holds step {step}, but there is no checkpoint in {last}: a run would start "
+            f"anew beside it. To go on from the best, move {best / str(step)} to "
+            f"{last / str(step)}; to start anew, give another --workdir"
+        )
 
     def _save(
-        self,
-        manager: ocp.CheckpointManager,
-        state: TrainState,
-        step: int,
-        metrics: dict[str, float],
+        self, folder: CheckpointFolder, state: TrainState, step: int, metrics: dict[str, float]
     ) -> bool:
-        latest = manager.latest_step()
-        if latest == step:
+        if folder.has(step):
             return False
+        latest = folder.latest_step()
         if latest is not None and latest > step:
             raise RuntimeError(
-                f"{manager.directory} holds a checkpoint of step {latest}, newer than step {step} "
+                f"{folder.directory} holds a checkpoint of step {latest}, newer than step {step} "
                 f"that is to be saved; it belongs to another run: move it away"
             )
-        metadata = {**self._metadata, "step": step, "metrics": _finite_or_none(metrics)}
         items = checkpoint_format.items(state)
-        saved = manager.save(
-            step,
-            args=ocp.args.Composite(
-                metadata=ocp.args.JsonSave(metadata),
-                **{name: ocp.args.StandardSave(item) for name, item in items.items()},
-            ),
-        )
-        if not saved:
-            raise RuntimeError(f"Orbax did not save step {step} to {manager.directory}")
+        metadata = {
+            **self._metadata,
+            "step": step,
+            "metrics": _finite_or_none(metrics),
+            "checksums": {name: checksums(item) for name, item in items.items()},
+        }
+        arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        folder.save(step, {"metadata": ocp.args.JsonSave(metadata), **arguments})
         return True
+
+    def _read(self, folder: CheckpointFolder, step: int, read: Callable[[], Any]) -> Any:
+        """Returns what a function reads from a checkpoint, if all processes can read it."""
+        result, error = None, None
+        try:
+            result = read()
+        except Exception as failure:
+            if is_passing(failure):
+                raise
+            error = failure
+        if any_process(error is not None):
+            why = "another process cannot read it" if error is None else first_line(error)
+            raise DamagedCheckpoint(
+                step, f"the checkpoint {folder.directory / str(step)} is damaged: {why}"
+            )
+        return result
 
 
 def load_for_inference(
@@ -222,18 +312,22 @@ def load_for_inference(
         metadata = checkpoint_format.read_metadata(manager, step)
         model = make_model(metadata["config"]["model"], len(metadata["class_names"]))
         wanted = abstract_variables(model)
-        saved, where = manager.item_metadata(step), manager.directory / str(step)
-        checkpoint_format.check_structure(saved["variables"].tree, wanted, f"{where} (variables)")
+        sums, where = metadata.pop("checksums", {}), manager.directory / str(step)
+        saved = checkpoint_format.item_trees(manager, step, sums)
+        checkpoint_format.check_structure(saved["variables"], wanted, f"{where} (variables)")
         targets = {"variables": wanted}
-        if averaged and "ema" in saved.keys():  # noqa: SIM118 (it is no dict)
-            targets["ema"] = saved["ema"].tree
-        arguments = {
-            name: ocp.args.StandardRestore(_on_first_device(tree)) for name, tree in targets.items()
-        }
-        restored = manager.restore(step, args=ocp.args.Composite(**arguments))
-    if "ema" not in targets:
-        return restored.variables, metadata
-    return with_average(restored.variables, restored.ema), metadata
+        if averaged and "ema" in saved:
+            targets["ema"] = saved["ema"]
+        targets = {name: _on_first_device(tree) for name, tree in targets.items()}
+        try:
+            restored = checkpoint_format.read_items(manager, step, targets, sums)
+        except ValueError as error:
+            raise ValueError(
+                f"the weights in {where}: {first_line(error)}; take another checkpoint"
+            ) from error
+    if "ema" not in restored:
+        return restored["variables"], metadata
+    return with_average(restored["variables"], restored["ema"]), metadata
 
 
 def _on_first_device(tree: Any) -> Any:
@@ -251,24 +345,37 @@ def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:
         workdir: the run's folder, which need not exist; nothing in it is changed.
 
     Returns:
-        As of `Checkpoints.metadata`; None where there is no checkpoint.
+        As of `Checkpoints.metadata`; None where there is no checkpoint. Where that of the newest
+        cannot be read, it is that of the newest that can.
 
     Raises:
-        ValueError: where the checkpoint holds weights alone.
+        ValueError: where the checkpoint holds weights alone, or there is none that can be read.
     """
     folder = Path(workdir).absolute() / LAST
     if not folder.is_dir():
         return None
+    faults = []
     with closing(checkpoint_format.make_manager(folder, keep=None, read_only=True)) as manager:
-        step = manager.latest_step()
-        if step is None:
-            return None
-        if not (folder / str(step) / "optimizer").is_dir():
-            raise ValueError(
-                f"the checkpoint in {folder} holds weights alone, no training run to go on with; "
-                f"start from them with --config.init={workdir} and another --workdir"
-            )
-        return checkpoint_format.read_metadata(manager, step)
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                metadata = checkpoint_format.read_metadata(manager, step)
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                faults.append(f"{folder / str(step)}: {first_line(error)}")
+                continue
+            if not (folder / str(step) / "optimizer").is_dir() and "source" in metadata:
+                raise ValueError(
+                    f"the checkpoint in {folder} holds weights alone, no training run to go on "
+                    f"with; start from them with --config.init={workdir} and another --workdir"
+                )
+            return metadata
+    if faults:
+        raise ValueError(
+            f"none of the checkpoints in {folder} can be read ({'; '.join(faults)}). Put back a "
+            f"copy of one, or give another --workdir to start anew"
+        )
+    return None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.trainable import LAYERS
-from maskrcnn_jax.training import config_json
+from maskrcnn_jax.training import checksums, config_json
 from maskrcnn_jax.training.state import TrainState
 
 _PACKAGES = ("maskrcnn-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -56,6 +56,61 @@ def items(state: TrainState) -> dict[str, Any]:
         "optimizer": {"step": state.step, "opt_state": state.opt_state},
     }
     return trees if state.ema is None else trees | {"ema": state.ema}
+
+
+def item_trees(
+    manager: ocp.CheckpointManager, step: int, sums: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    """Returns the trees of shapes and dtypes in a checkpoint, by item.
+
+    Args:
+        manager: of the folder.
+        step: of the checkpoint.
+        sums: as its metadata has them; empty where it was written without.
+
+    Raises:
+        ValueError: where there are other arrays than there are sums for.
+    """
+    saved = manager.item_metadata(step)
+    trees = {
+        name: saved[name].tree
+        for name in ("variables", "optimizer", "ema")
+        if name in saved.keys()  # noqa: SIM118 (it is no dict)
+    }
+    for name, item_sums in sums.items():
+        if name not in trees or _leaves(trees[name]).keys() != item_sums.keys():
+            raise ValueError(f"its list of arrays in {name} is not the one that was saved")
+    return trees
+
+
+def read_items(
+    manager: ocp.CheckpointManager,
+    step: int,
+    targets: dict[str, Any],
+    sums: dict[str, dict[str, int]],
+) -> dict[str, Any]:
+    """Returns items of a checkpoint, compared with the sums that were saved.
+
+    Args:
+        manager: of the folder.
+        step: of the checkpoint.
+        targets: trees of shapes, dtypes and shardings, by item.
+        sums: as for `item_trees`.
+
+    Raises:
+        ValueError: naming arrays that are not what was saved.
+    """
+    arguments = {name: ocp.args.StandardRestore(tree) for name, tree in targets.items()}
+    restored = dict(manager.restore(step, args=ocp.args.Composite(**arguments)).items())
+    for name, wanted in sums.items():
+        if name in restored and (
+            wrong := checksums.differing(checksums.checksums(restored[name]), wanted)
+        ):
+            raise ValueError(
+                f"{len(wrong)} of {len(wanted)} arrays in {name} are not what was saved, such as "
+                f"{wrong[0]}"
+            )
+    return restored
 
 
 def save_weights(folder: Path, variables: dict[str, Any], metadata: dict[str, Any]) -> None:

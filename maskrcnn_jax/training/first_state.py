@@ -1,6 +1,7 @@
 """The state that a run begins with: a new one, with or without weights, or a checkpoint's."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,9 +11,10 @@ from ml_collections import ConfigDict
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
 from maskrcnn_jax.training import config_json, sharding
 from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
+from maskrcnn_jax.training.checkpoint_folder import DamagedCheckpoint
 from maskrcnn_jax.training.initial import Start
 from maskrcnn_jax.training.merge import PARTS, classes_line, merged
-from maskrcnn_jax.training.stages import Stage
+from maskrcnn_jax.training.stages import Stage, stage_of_state
 from maskrcnn_jax.training.state import TrainState, create
 from maskrcnn_jax.training.summary import say
 
@@ -48,9 +50,7 @@ def new(
             start.weights.class_names,
         )
         say(_words(start, seed, class_names))
-    return sharding.make_state(
-        lambda variables: create(variables, stage.optimizer, stage.averaged), mesh, variables
-    )
+    return sharding.make_state(partial(_create, stage), mesh, variables)
 
 
 def _words(start: Start, seed: int, class_names: Sequence[str]) -> str:
@@ -65,6 +65,44 @@ def _words(start: Start, seed: int, class_names: Sequence[str]) -> str:
     if {"box_head", "mask_head"} & set(start.parts):
         lines.append(classes_line(class_names, weights.class_names))
     return "\n  ".join(lines)
+
+
+def newest(
+    checkpoints: Checkpoints,
+    config: ConfigDict,
+    stages: Sequence[Stage],
+    variables: dict[str, Any],
+    mesh: Mesh,
+    data: dict[str, Any],
+) -> tuple[TrainState, int]:
+    """Returns the state of the newest checkpoint that can be read, and its step.
+
+    Those that cannot are set aside, each with a warning.
+
+    Args:
+        checkpoints: of the run, at least one.
+        config: the whole configuration.
+        stages: of the run.
+        variables: the model's shapes and dtypes.
+        mesh: of the devices.
+        data: `class_names`, `category_ids` and `num_images` of the training data.
+
+    Raises:
+        ValueError: where the configuration or the data do not fit the checkpoint, or none can be
+            read.
+    """
+    while True:
+        step = checkpoints.latest_step()
+        stage = stage_of_state(stages, step)
+        expected = jax.eval_shape(partial(_create, stage), variables)
+        try:
+            return restored(checkpoints, config, expected, mesh, data), step
+        except DamagedCheckpoint as damaged:
+            checkpoints.set_aside(damaged)
+
+
+def _create(stage: Stage, variables: dict[str, Any]) -> TrainState:
+    return create(variables, stage.optimizer, stage.averaged)
 
 
 def restored(
@@ -85,6 +123,7 @@ def restored(
 
     Raises:
         ValueError: where the configuration or the data do not fit the checkpoint.
+        DamagedCheckpoint: where it cannot be read.
     """
     step, saved = checkpoints.latest_step(), checkpoints.metadata()
     where = checkpoints.workdir / LAST
@@ -110,6 +149,23 @@ def restored(
         changes.append(f"the moving average {average}")
     state = checkpoints.restore(sharding.abstract(expected, mesh))
     say(f"going on from step {step}, restored from {where / str(step)}")
+    best_step, _ = checkpoints.best()
+    if best_step is not None and best_step > step:
+        say(
+            f"  the best checkpoint is of step {best_step}, ahead of this one: it stays, and is "
+            f"replaced where an evaluation is better"
+        )
     for change in changes:
         say(f"  changed since then: {change}")
     return state
+
+
+def largest(stages: Sequence[Stage], variables: dict[str, Any]) -> TrainState:
+    """Returns the shapes and dtypes of the state in that stage in which it is largest.
+
+    Args:
+        stages: of the run.
+        variables: the model's shapes and dtypes.
+    """
+    states = (jax.eval_shape(partial(_create, stage), variables) for stage in stages)
+    return max(states, key=lambda state: sum(leaf.size for leaf in jax.tree.leaves(state)))
