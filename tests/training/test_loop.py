@@ -91,7 +91,9 @@ def _arrays(folder):
     """The arrays of one checkpoint, by their paths."""
     checkpointer = StandardCheckpointer()
     leaves = {}
-    for item in ("variables", "optimizer"):
+    for item in ("variables", "optimizer", "ema"):
+        if not (folder / item).exists():  # without a moving average
+            continue
         tree = checkpointer.restore(folder / item)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             leaves[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
@@ -342,3 +344,37 @@ def test_the_best_loss_is_the_lowest(config, tmp_path):
     data = _Data().training_data(evaluate=lambda *_: {"loss_total": next(losses)})
     loop.train(config, tmp_path, data)
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["2"]
+
+
+def test_an_average_goes_on_to_the_bit_and_is_what_is_evaluated(config, tmp_path, capsys):
+    config.train.update(ema_decay=0.5, accumulate=2)
+    evaluated = {}
+
+    def train(name, steps):
+        config.train.steps = steps
+        data = _Data()
+
+        def evaluate(variables, before_batch):
+            evaluated[name, data.served[-1] + 1] = jax.device_get(variables)
+            return data.evaluate(variables, before_batch)
+
+        loop.train(config, tmp_path / name, data.training_data(evaluate=evaluate))
+        return _arrays(tmp_path / name / "checkpoints" / str(steps))
+
+    whole = train("one", 6)
+    train("two", 4)
+    resumed = train("two", 6)
+    assert any(key.startswith("ema") for key in whole)
+    _assert_same((6, whole), (6, resumed))
+    kernels = [tree["params"]["trained"]["kernel"] for tree in evaluated.values()]
+    np.testing.assert_array_equal(kernels[1], kernels[-1])  # at step 6 of both
+    np.testing.assert_array_equal(kernels[1], whole["ema['params']['trained']['kernel']"])
+    assert (kernels[1] != whole["variables['params']['trained']['kernel']"]).any()
+
+    capsys.readouterr()
+    config.train.ema_decay = 0.0
+    assert not any(key.startswith("ema") for key in train("two", 8))
+    assert "the moving average is dropped" in capsys.readouterr().out
+    config.train.ema_decay = 0.9
+    assert any(key.startswith("ema") for key in train("two", 10))
+    assert "the moving average starts from the weights" in capsys.readouterr().out
