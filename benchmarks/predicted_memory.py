@@ -1,0 +1,130 @@
+"""What a training step should need of a device's memory, worked out before anything is compiled.
+
+Arguments: the parts of state and batch that the device holds, which follow from the shapes and the
+rules of `training/sharding.py`.
+
+Temporary, when the way back begins, which is when most is held:
+
+- what the way forth has kept for the way back. JAX's own trace of the differentiated losses has
+  these arrays. Those that are constants, such as the zeros in the gradient of a ReLU, are left out;
+  XLA makes them where it needs them.
+- the gradient by the largest arrays of RoIs, those of the mask head behind its upsampling.
+- with `remat` "all", what the mask head then computes once more.
+- with `fsdp`, parameters in parts that have been gathered: a layer's on the way forth serves on
+  the way back, so at that moment all that are trained are there. Where the layers themselves are
+  computed once more, their parameters are gathered once more; then it is the largest alone.
+- with `space`, a part each of all these arrays, and the whole pyramid P2 to P5 of the images, which
+  RoIAlign reads.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.extend.core import Literal
+from jax.sharding import Mesh
+
+from maskrcnn_jax.training import sharding
+
+Tree = Any
+
+
+def argument_bytes(*trees: Tree) -> int:
+    """Returns bytes on one device of arrays given as `jax.ShapeDtypeStruct` with a sharding."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(trees)
+    )
+
+
+def temporary_bytes(
+    model: nn.Module, variables: Tree, trainable: Tree, batch: dict, mesh: Mesh
+) -> int:
+    """Returns what the top of this file adds up to.
+
+    Args:
+        model: a `MaskRCNN`.
+        variables: shapes of its variables.
+        trainable: pytree of bool like the parameters.
+        batch: shapes of the images of one part of the batch, which `space` devices share.
+        mesh: as `sharding.make_mesh` returns it.
+    """
+    config, space = model.config, mesh.shape["space"]
+    images, height, width, _ = batch["image"].shape
+    itemsize = jnp.dtype(config.dtype).itemsize
+    slots = int(config.roi.samples_per_image * config.roi.positive_fraction)
+    mask_maps = images * slots * config.mask_head.pool_size**2 * config.mask_head.channels
+    upsampled = 4 * mask_maps * itemsize
+    total = kept_bytes(model, variables, trainable, batch) + upsampled
+    if model.remat == "all":
+        total += config.mask_head.convs * mask_maps * itemsize + upsampled
+    total //= space
+    if space > 1:
+        pixels = sum(math.ceil(height / s) * math.ceil(width / s) for s in (4, 8, 16, 32))
+        total += images * pixels * config.fpn.channels * itemsize
+    return total + _gathered_bytes(model, variables["params"], trainable, mesh)
+
+
+def split_bytes(params: Tree, mesh: Mesh) -> list[int]:
+    """Returns, of each parameter in their order, its bytes if devices hold parts of it, else 0."""
+    shardings = jax.tree.leaves(sharding.state_sharding(params, mesh))
+    return [
+        0 if split.is_fully_replicated else leaf.size * leaf.dtype.itemsize
+        for leaf, split in zip(jax.tree.leaves(params), shardings, strict=True)
+    ]
+
+
+def _gathered_bytes(model: nn.Module, params: Tree, trainable: Tree, mesh: Mesh) -> int:
+    sizes = split_bytes(params, mesh)
+    if model.remat == "all":
+        return max(sizes)
+    return sum(
+        size
+        for size, is_trained in zip(sizes, jax.tree.leaves(trainable), strict=True)
+        if is_trained
+    )
+
+
+def kept_bytes(model: nn.Module, variables: Tree, trainable: Tree, batch: dict) -> int:
+    """Returns bytes of the arrays that go from the losses to their gradient, but for constants.
+
+    Args:
+        model, variables, trainable: as of `temporary_bytes`.
+        batch: shapes of images and objects.
+    """
+
+    def kept(params, batch_stats, batch, key):
+        def total(params):
+            params = jax.tree.map(
+                lambda p, t: p if t else jax.lax.stop_gradient(p), params, trainable
+            )
+            (losses, _), _ = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                batch,
+                key,
+                method="losses",
+                mutable=["batch_stats"],
+            )
+            return losses["loss_total"]
+
+        return jax.tree.leaves(jax.vjp(total, params)[1])
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    traced = jax.make_jaxpr(kept)(variables["params"], variables["batch_stats"], batch, key).jaxpr
+    arguments, made_by = set(traced.invars), {}
+    for equation in traced.eqns:
+        made_by.update(dict.fromkeys(equation.outvars, equation))
+    arrays = {x for x in traced.outvars if not isinstance(x, Literal)} - arguments
+    return sum(
+        array.aval.size * array.aval.dtype.itemsize
+        for array in arrays
+        if array not in made_by or not _is_constant(made_by[array])
+    )
+
+
+def _is_constant(equation: Any) -> bool:
+    return equation.primitive.name == "broadcast_in_dim" and all(
+        isinstance(operand, Literal) for operand in equation.invars
+    )

@@ -1,0 +1,192 @@
+"""What more devices change, told by compiled programs: `python -m benchmarks.scaling`.
+
+The training step of the default recipe (ResNet-50-FPN, float32, from C3 on), 2 images of 800x1344
+for each device, on virtual devices of this machine's CPU. Nothing is run: the compiler says what
+one device needs, does and exchanges. Two tables:
+
+- memory: MiB of one device. The predictions are those of `predicted_memory.py`. "arguments" are
+  state and batch (the new state takes the place of the old one), "temporary" all that comes and
+  goes within the step.
+- communication: GFLOP of one device, and the arrays that it exchanges with others in a step, by
+  kind: number / MiB of the results. "predicted" is what a perfect program needs: all-reduced, the
+  gradient; all-gathered, the parameters that `fsdp` has split.
+
+A mesh is data x fsdp x space. Where devices share images (space), 2 images for each device are 8 for
+four of them; with a batch of 4, two images are shared by four devices.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from benchmarks import compiled_program, detector, measure, predicted_memory
+from maskrcnn_jax.training import sharding, state
+from maskrcnn_jax.training.stages import make_stages
+
+DEVICES = 8
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program: the mesh's axes, the images of a step on all devices, and `train.remat`."""
+
+    mesh: tuple[int, int, int]
+    images: int
+    remat: str = "none"
+
+    @property
+    def name(self) -> str:
+        return f"{' x '.join(map(str, self.mesh))}, {self.images} images, remat {self.remat}"
+
+
+CASES = (
+    Case((1, 1, 1), 2),
+    Case((2, 1, 1), 4),
+    Case((4, 1, 1), 8),
+    Case((8, 1, 1), 16),
+    Case((8, 1, 1), 16, "backbone"),
+    Case((8, 1, 1), 16, "all"),
+    Case((1, 8, 1), 16),
+    Case((1, 8, 1), 16, "all"),
+    Case((2, 1, 4), 16),
+    Case((2, 1, 4), 4),
+)
+TINY_CASES = (Case((1, 1, 1), 2), Case((4, 2, 1), 16, "all"))
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+    parser = measure.argument_parser(__doc__.splitlines()[0], rounds=1)
+    arguments = measure.parse(parser, argv)
+    # Virtual devices are a thing of CPUs.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    cases = TINY_CASES if arguments.tiny else CASES
+    height, width = (128, 128) if arguments.tiny else (800, 1344)
+    lines = []
+    for case in cases:
+        for table, figures in figures_of(case, height, width, arguments.tiny).items():
+            line = {"benchmark": "scaling", "case": case.name, "side": measure.OURS, "table": table}
+            line |= {"sizes": {"image": [height, width]}, "figures": figures}
+            line |= {"machine": measure.machine(), "versions": measure.versions()}
+            print(json.dumps(line), flush=True)
+            lines.append(line)
+    return lines
+
+
+def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dict]:
+    """Compiles the step of a case; returns the row of each table."""
+    config = detector.get_config(tiny)
+    config.train.remat = case.remat
+    config.train.batch_size = case.images
+    config.mesh.data, config.mesh.fsdp, config.mesh.space = case.mesh
+    mesh = sharding.make_mesh(config.mesh)
+    model = state.make_model(config.model, detector.NUM_CLASSES, config.train.remat)
+    variables = state.abstract_variables(model)
+    stage = make_stages(config, model, variables["params"], mesh)[0]
+    begin = jax.eval_shape(lambda v: state.create(v, stage.optimizer), variables)
+    begin = sharding.abstract(begin, mesh)
+    batch = _on(mesh, batch_shapes(case.images, height, width, config.data))
+
+    part = batch_shapes(case.images // sharding.batch_shards(mesh), height, width, config.data)
+    predicted = {
+        "arguments": predicted_memory.argument_bytes(begin, batch),
+        "temporary": predicted_memory.temporary_bytes(
+            model, variables, stage.trainable, part, mesh
+        ),
+    }
+    program, facts = measure.compiled(stage.train_step, begin, batch)
+    return {
+        "memory": _memory_row(case, predicted, compiled_program.memory(program)) | facts_of(facts),
+        "communication": _communication_row(
+            case, program, variables["params"], stage.trainable, mesh
+        ),
+    }
+
+
+def facts_of(facts: dict) -> dict:
+    return {"compile, s": facts["compile_s"]}
+
+
+def batch_shapes(
+    images: int, height: int, width: int, config_data: ConfigDict
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a training batch."""
+    slots, grid = config_data.max_instances, config_data.mask_size
+    shapes = {
+        "image": ((height, width, config_data.channels), np.uint8),
+        "image_size": ((2,), np.float32),
+        "image_valid": ((), bool),
+        "gt_boxes": ((slots, 4), np.float32),
+        "gt_classes": ((slots,), np.int32),
+        "gt_masks": ((slots, grid, grid), np.uint8),
+        "gt_crowd": ((slots,), bool),
+        "gt_valid": ((slots,), bool),
+    }
+    return {
+        name: jax.ShapeDtypeStruct((images, *shape), dtype)
+        for name, (shape, dtype) in shapes.items()
+    }
+
+
+def _on(mesh: Mesh, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Gives the arrays of a batch their sharding, as `sharding.shard_batch` does."""
+    shardings = {name: sharding.batch_sharding(mesh) for name in batch}
+    shardings["image"] = sharding.image_sharding(mesh)
+    return {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=shardings[name])
+        for name, array in batch.items()
+    }
+
+
+def _memory_row(case: Case, predicted: dict[str, int], measured: dict[str, int]) -> dict:
+    row = _named(case)
+    for kind in ("arguments", "temporary"):
+        row[f"{kind}, predicted"] = round(predicted[kind] / _MIB)
+        row[kind] = round(measured[kind] / _MIB)
+    total = sum(measured.values())
+    row["total"] = round(total / _MIB)
+    row["total / predicted"] = round(total / sum(predicted.values()), 2)
+    return row
+
+
+def _communication_row(case: Case, program, params, trainable, mesh: Mesh) -> dict:
+    row = _named(case) | {"GFLOP": round(compiled_program.flops(program) / 1e9)}
+    sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)]
+    gradient = sum(s for s, t in zip(sizes, jax.tree.leaves(trainable), strict=True) if t)
+    predicted = {
+        "all-reduce": gradient if mesh.size > 1 else 0,
+        "all-gather": sum(predicted_memory.split_bytes(params, mesh)),
+    }
+    found = compiled_program.collectives(program.as_text())
+    for kind in compiled_program.KINDS:
+        if kind in predicted:
+            row[f"{kind}, predicted"] = f"{predicted[kind] / _MIB:.1f}"
+        entry = found.get(kind, {"number": 0, "bytes": 0})
+        row[kind] = f"{entry['number']} / {entry['bytes'] / _MIB:.1f}" if entry["number"] else "0"
+    row["in loops"] = sum(entry["in_loops"] for entry in found.values())
+    return row
+
+
+def _named(case: Case) -> dict:
+    return {
+        "data x fsdp x space": " x ".join(map(str, case.mesh)),
+        "images": case.images,
+        "remat": case.remat,
+    }
+
+
+def table(lines: Sequence[dict]) -> str:
+    """Returns lines of one table as Markdown."""
+    names = list(lines[0]["figures"])
+    rows = [names, ["---"] * len(names), *(line["figures"].values() for line in lines)]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
