@@ -85,10 +85,10 @@ def join(cluster: Cluster) -> None:
         forget()
         raise _explained(error, cluster) from error
     _last_words.say_at_end(
-        "ended early, by an error, by a signal, or because another process is gone: see above, "
-        "and what the others have printed. No process goes on alone; the others end within "
-        f"{cluster.heartbeat_timeout} s (--heartbeat_timeout), where they are not waiting for "
-        "a disk. The same commands, for all processes, start the run again."
+        "ended early: by an error, by a signal, or because another process is gone; see above, and "
+        "what the others have printed. None goes on alone: all end within "
+        f"{cluster.heartbeat_timeout} s (--heartbeat_timeout). The same commands start all of them "
+        "again."
     )
 
 
