@@ -6,10 +6,11 @@
 DIR holds `train2017/`, `val2017/` and `annotations/`. Data of your own in COCO format goes the same
 way: set `images` and `annotations` of both splits.
 
-The schedules 1x (the default), 2x and 3x are those of Detectron2's model zoo: 90,000, 180,000 and
-270,000 steps of 16 images, 12, 24 and 37 epochs; the learning rate of 0.02 falls to a tenth twice.
-`cosine` is as long as 1x. All were written for 8 accelerators. For another batch size, give the
-learning rate the rule for it and scale the numbers of steps against it (docs/training.md):
+The schedules are 1x (the default) and 3x, as Detectron2 has them, and 2x, as Detectron had it:
+90,000, 270,000 and 180,000 steps of 16 images, or 12, 37 and 24 epochs; the learning rate falls to
+a tenth twice. `cosine` is as long as 1x. All were written for 8 accelerators. For another batch
+size, give the learning rate the rule for it and scale the numbers of steps against it
+(docs/training.md):
 
     --config.train.batch_size=8 --config.train.learning_rate_rule=linear \
         --config.train.steps=180000 --config.train.decay_steps='(120000, 160000)'
