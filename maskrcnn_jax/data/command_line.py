@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.flag_errors import unknown_key
+from maskrcnn_jax.flag_errors import faulty_flag, unknown_key
 
 SPLITS = ("train", "val")
 # Arguments of readers that the configuration gives for both splits.
@@ -47,8 +47,8 @@ def target(options: argparse.Namespace, others: Sequence[str], default_split: st
         default_split: train, val or both, where data of a recipe are named without `split`.
 
     Raises:
-        ValueError: there is no such file, key, format or argument, or no data are named.
-        absl.flags.Error: a value is not of its key's type.
+        ValueError: there is no such file, key, format or argument, a value is not of its key's
+            type, or no data are named.
     """
     keys, rest = _config_arguments(others)
     config = _configuration(options.config, keys)
@@ -97,6 +97,8 @@ def _configuration(file: str | None, keys: list[str]) -> ConfigDict:
         values(["", *given])
     except (AttributeError, KeyError) as error:  # of the last part of the key, or an earlier one
         raise ValueError(unknown_key(error).replace("\n", " ")) from error
+    except flags.Error as error:
+        raise ValueError(faulty_flag(error)) from error
     return values.config
 
 
