@@ -75,7 +75,14 @@ def train(config: ConfigDict, workdir: Path) -> None:
             process_count=jax.process_count(),
         ),
         evaluate=lambda variables, before_batch: evaluate(
-            predict_step, variables, val_set, config, workdir / "eval", before_batch, loss_step
+            predict_step,
+            variables,
+            val_set,
+            config,
+            workdir / "eval",
+            before_batch,
+            loss_step,
+            must_write=False,
         ),
     )
     loop.train(config, workdir, data, start)
@@ -85,7 +92,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     if not _DEBUG.value:
-        logging.set_verbosity(logging.ERROR)
+        logging.set_verbosity(logging.FATAL)  # what has gone wrong is said in a line of our own
     use_compilation_cache(_CACHE.value)
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value or Path("runs") / config.name)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,7 @@ def evaluate(
     out_dir: str | Path,
     before_batch: Callable[[], None] = lambda: None,
     loss_step: LossStep | None = None,
+    must_write: bool = True,
 ) -> dict[str, float]:
     """Predicts on a data set, measures COCO's metrics and writes them down.
 
@@ -91,6 +93,7 @@ def evaluate(
         out_dir: folder for the results; made where it does not exist.
         before_batch: called before each batch, equally often in all processes.
         loss_step: as `make_loss_step` returns it; None: no losses are measured.
+        must_write: False: a file that cannot be written is only told of on stderr.
 
     Returns:
         The numbers of `coco_metrics`, those of `mean_losses` where there is a loss step, and
@@ -99,6 +102,7 @@ def evaluate(
 
     Raises:
         ValueError: no image could be evaluated.
+        OSError: the results cannot be written.
     """
     if config.eval.max_images:
         dataset = replace(dataset, records=dataset.records[: config.eval.max_images])
@@ -114,7 +118,13 @@ def evaluate(
     metrics["images_skipped"] = float(len(found.skipped))
     metrics["images_per_second"] = found.images_per_second
     if jax.process_index() == 0:
-        _write(Path(out_dir), metrics, found, dataset, config)
+        try:
+            _write(Path(out_dir), metrics, found, dataset, config)
+        except OSError as error:
+            if must_write:
+                raise
+            warning = f"the results of the evaluation cannot be written to {out_dir}: {error}"
+            print(f"\nWARNING: {warning}\n", file=sys.stderr, flush=True)
     return metrics
 
 

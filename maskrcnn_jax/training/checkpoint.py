@@ -26,13 +26,13 @@ from maskrcnn_jax.training.checkpoint_folder import (
     any_process,
     first_line,
     is_passing,
-    warn,
 )
 from maskrcnn_jax.training.checksums import checksums
 from maskrcnn_jax.training.early_stopping import is_better
 from maskrcnn_jax.training.ema import first_average, with_average
 from maskrcnn_jax.training.last_words import newest_checkpoint
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
+from maskrcnn_jax.training.summary import warn
 
 LAST, BEST, DAMAGED, EARLIER = "checkpoints", "best", "damaged", "earlier"
 

@@ -9,7 +9,6 @@ there.
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from maskrcnn_jax.training import checkpoint_format
+from maskrcnn_jax.training.summary import warn
 
 _REASONS = ("No space left on device", "Permission denied", "Read-only file system", "Quota")
 # Not the files are at fault then, and another attempt may succeed.
@@ -221,8 +221,3 @@ def _reason(error: Exception | None, directory: Path) -> str:
         free = shutil.disk_usage(directory).free
         return f"{known.lower()} ({free / 2**20:,.0f} MiB free; make room)"
     return known.lower() if known else first_line(error)
-
-
-def warn(text: str) -> None:
-    """Prints to stderr what has gone wrong without ending the run."""
-    print(f"\nWARNING: {text}\n", file=sys.stderr, flush=True)

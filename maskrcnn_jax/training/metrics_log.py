@@ -11,6 +11,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.training.summary import warn
 
 FILE = "metrics.jsonl"
 
@@ -35,8 +36,10 @@ class MetricsLog:
         self.evaluations = [row for row in rows if row["kind"] == "eval"]
         if active:
             write_atomically(workdir / FILE, "".join(_line(row) for row in rows))
-            self._lines = open(workdir / FILE, "a", encoding="utf-8")  # noqa: SIM115
-            self._events = _Events(workdir / "tensorboard", start_step)
+            self._lines = _Lines(workdir / FILE)
+            self._folder = workdir / "tensorboard"
+            self._events: _Events | None = _Events(self._folder, start_step)
+            self._fails = False
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -44,7 +47,8 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         if self._active:
             self._lines.close()
-            self._events.close()
+            if self._events is not None:
+                self._events.close()
 
     @property
     def evaluated_step(self) -> int:
@@ -53,6 +57,9 @@ class MetricsLog:
 
     def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         """Writes numbers to the two files.
+
+        Where the disk is full, that is said on stderr, and the run goes on: the rows of
+        `metrics.jsonl` are written when there is room again, those for TensorBoard are lost.
 
         Args:
             kind: `train` or `eval`.
@@ -64,9 +71,17 @@ class MetricsLog:
             self.evaluations.append(row)
         if not self._active:
             return
-        self._lines.write(_line(row))
-        self._lines.flush()
-        self._events.write(step, {f"{kind}/{key}": value for key, value in metrics.items()})
+        try:
+            self._lines.write(_line(row))
+            if self._events is None:
+                self._events = _Events(self._folder, step - 1)
+            self._events.write(step, {f"{kind}/{key}": value for key, value in metrics.items()})
+            self._fails = False
+        except OSError as error:
+            self._events = None  # its file may end with half a record: the next is a new one
+            if not self._fails:
+                warn(f"the log in {self._folder.parent} cannot be written: {error}")
+            self._fails = True
 
 
 def read(workdir: str | Path) -> list[dict[str, Any]]:
@@ -92,6 +107,29 @@ def _line(row: dict[str, Any]) -> str:
         for key, value in row.items()
     }
     return json.dumps(finite) + "\n"
+
+
+class _Lines:
+    """A file that lines are added to; those that cannot be written are kept for the next time."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._end = self._file.tell()
+        self._pending = b""
+
+    def write(self, line: str) -> None:
+        self._pending += line.encode()
+        try:
+            rest = self._pending
+            while rest:  # a disk that becomes full takes a part
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(self._end)  # a line is there as a whole or not at all
+            raise
+        self._end, self._pending = self._end + len(self._pending), b""
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Events:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from maskrcnn_jax.training.checkpoint import BEST, LAST
-from maskrcnn_jax.training.checkpoint_folder import warn
+from maskrcnn_jax.training.summary import warn
 
 
 def check_writable(workdir: str | Path, state: Any, keep: int) -> None:

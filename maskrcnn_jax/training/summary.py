@@ -1,6 +1,7 @@
 """What a run is about to do, in words: devices, batches, parameters."""
 
 import math
+import sys
 from typing import Any
 
 import jax
@@ -86,3 +87,8 @@ def say(text: str) -> None:
 def say_of_all(text: str) -> None:
     """Prints what each process has to say for itself, with its number where there are several."""
     print(f"{distributed.name()}{text}", flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints to stderr what has gone wrong and does not end the run."""
+    print(f"\nWARNING: {distributed.name()}{text}\n", file=sys.stderr, flush=True)

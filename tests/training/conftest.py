@@ -1,5 +1,8 @@
 """A toy detector for the mechanics of training, and random batches for the real one."""
 
+import shutil
+import subprocess
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -85,3 +88,15 @@ def random_batch():
         }
 
     return make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small tmpfs cannot be mounted (that needs root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

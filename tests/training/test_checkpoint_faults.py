@@ -256,18 +256,6 @@ def test_the_last_state_is_tried_once_more(saved, opened, monkeypatch):
             checkpoints.check_complete(_state(5), 5, {})
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small tmpfs cannot be mounted (that needs root)")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_full_disk(small_disk, opened, capfd, one_device_mesh):
     checkpoints = opened(small_disk, keep=2)
     filler = small_disk / "filler"

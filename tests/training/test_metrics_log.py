@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -61,3 +62,22 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "tra\n{"kind": "eval", "step": 1}\n')
     with pytest.raises(json.JSONDecodeError):
         read(tmp_path)
+
+
+def test_rows_that_a_full_disk_refuses_are_written_later(small_disk, capfd):
+    row = {"loss_total": 0.5}
+    filler = small_disk / "filler"
+    with MetricsLog(small_disk, 0) as log:
+        log.write("train", 1, {"loss_total": 0.5})
+        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        for step in range(2, 20):
+            log.write("train", step, {**row, **{f"loss_{i}": 0.5 for i in range(40)}})
+        said = capfd.readouterr().err
+        assert said.count("WARNING: the log in") == 1
+        assert "No space left on device" in said
+        assert [r["step"] for r in read(small_disk)][:1] == [1]
+        assert len(read(small_disk)) < 19
+        filler.unlink()
+        log.write("train", 20, {"loss_total": 0.25})
+    assert [r["step"] for r in read(small_disk)] == list(range(1, 21))
+    assert 20 in [event.step for event in _events(small_disk) if event.summary.value]
