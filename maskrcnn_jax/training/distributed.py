@@ -88,7 +88,7 @@ def join(cluster: Cluster) -> None:
         "ended early: by an error, by a signal, or because another process is gone; see above, and "
         "what the others have printed. None goes on alone: all end within "
         f"{cluster.heartbeat_timeout} s (--heartbeat_timeout). The same commands start all of them "
-        "again."
+        "again, and training goes on from its newest checkpoint."
     )
 
 

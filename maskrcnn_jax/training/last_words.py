@@ -74,7 +74,7 @@ def newest_checkpoint(folder: str | Path) -> str:
         return f"There is no checkpoint in {folder} that can be seen from here."
     if not steps:
         return f"There is no complete checkpoint in {folder} yet."
-    return f"The last complete checkpoint is of step {max(steps)}, in {folder}; the run goes on from it."
+    return f"The last complete checkpoint is of step {max(steps)}, in {folder}."
 
 
 def _main(process: str) -> None:

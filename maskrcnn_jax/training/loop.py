@@ -27,7 +27,14 @@ from maskrcnn_jax.training.merge import check_fit
 from maskrcnn_jax.training.metrics_log import MetricsLog
 from maskrcnn_jax.training.probe import check_writable
 from maskrcnn_jax.training.progress import COUNTS, Progress
-from maskrcnn_jax.training.stages import Stage, entered, make_stages, stage_at, stage_of_state
+from maskrcnn_jax.training.stages import (
+    Stage,
+    entered,
+    make_stages,
+    never_reached,
+    stage_at,
+    stage_of_state,
+)
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 from maskrcnn_jax.training.summary import describe, parameter_table, say, say_of_all
 from maskrcnn_jax.training.train_step import TrainStep
@@ -94,17 +101,10 @@ def train(
     stages = make_stages(config, model, variables["params"], mesh)
     say(describe(config, mesh, local_batch, data.num_images))
     say(parameter_table(variables["params"], stages[0].trainable))
-    for stage in stages:
-        if stage.start >= config.train.steps:
-            say(
-                f"train.layers: the run ends before step {stage.start}, where {stage.layers} begins"
-            )
-    for line in start.lines:
+    for line in (*never_reached(stages, config.train.steps), *start.lines):
         say(line)
 
-    check_writable(
-        workdir, first_state.largest(stages, variables), config.train.keep_checkpoints
-    )
+    check_writable(workdir, first_state.largest(stages, variables), config.train.keep_checkpoints)
     agreement.check_shared(workdir)
     distributed.name_checkpoint_in(workdir / LAST)
     facts = {key: getattr(data, key) for key in ("class_names", "category_ids", "num_images")}
@@ -147,7 +147,7 @@ def _run(
     ):
         evaluated_step = int(agreement.of_first({"step": log.evaluated_step})["step"])
         # Where a run that has stopped early is started again.
-        reason = reason_to_stop(log.evaluations, settings) if evaluated_step == step > 0 else ""
+        reason = _early_end(log, settings) if evaluated_step == step > 0 else ""
         while True:
             stop = interrupts.agreed()  # once: a signal may come between the lines below
             is_last = step == settings.steps or bool(reason)
@@ -166,7 +166,7 @@ def _run(
                     )
                 if step > evaluated_step:  # else a finished run, evaluated once more
                     log.write("eval", step, metrics)
-                    reason = reason_to_stop(log.evaluations, settings)
+                    reason = _early_end(log, settings)
             if is_last or reason:
                 if step < settings.steps:
                     say(reason)
@@ -238,6 +238,13 @@ def _evaluate(
     words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
     say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
     return metrics
+
+
+def _early_end(log: MetricsLog, settings: ConfigDict) -> str:
+    """Returns why the run ends before its last step, empty where it goes on; process 0 decides."""
+    reason = reason_to_stop(log.evaluations, settings)
+    ends = agreement.of_first({"ends": bool(reason)})["ends"]
+    return (reason or "stopped early") if ends else ""
 
 
 def _stopped(

@@ -107,6 +107,15 @@ def parse(text: str) -> list[tuple[str, int]]:
     return stages
 
 
+def never_reached(stages: Sequence[Stage], steps: int) -> list[str]:
+    """Returns a sentence for each stage that would begin only when the run has ended."""
+    return [
+        f"train.layers: the run ends before step {stage.start}, where {stage.layers} begins"
+        for stage in stages
+        if stage.start >= steps
+    ]
+
+
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
     """Returns the stage that makes the next step when `step` of them are done."""
     return [stage for stage in stages if stage.start <= step][-1]

@@ -116,10 +116,7 @@ def test_last_words_are_said_however_the_process_ends(tmp_path, way, status):
         timeout=60,
     )
     assert ended.returncode == status, ended.stderr
-    said = (
-        f"process 3: gone too early. The last complete checkpoint is of step 12, in {folder}; the "
-        f"run goes on from it.\n"
-    )
+    said = f"process 3: gone too early. The last complete checkpoint is of step 12, in {folder}.\n"
     assert ended.stderr == ("" if way == "well" else said)
 
 
