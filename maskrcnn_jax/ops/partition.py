@@ -98,8 +98,9 @@ def unflat_rois(x: Array, batch: int) -> Array:
 
 
 def whole(parameter: Array) -> Array:
-    """Returns a parameter, of which devices may store parts, on all of them."""
-    return _split(parameter, P())
+    """Returns a parameter, of which the devices along `fsdp` may store parts, on all of them."""
+    mesh = _mesh.get()
+    return parameter if mesh is None or mesh.shape["fsdp"] == 1 else _split(parameter, P())
 
 
 def per_image(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
 HEIGHT, WIDTH, GRID, SLOTS, NUM_CLASSES = 64, 96, 14, 4, 3
 
 
-def _tiny_config() -> ConfigDict:
+def tiny_model_config() -> ConfigDict:
     model = get_config().model
     model.backbone.update(dict(depth=18, width=8, norm="bn"))
     model.fpn.channels = 16
@@ -76,13 +76,13 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-    return Tiny(_tiny_config())
+    return Tiny(tiny_model_config())
 
 
 @pytest.fixture(scope="session")
 def tiny_matterport() -> Tiny:
     """The tiny model with everything as matterport has it, and predictors that tell more apart."""
-    config = _tiny_config()
+    config = tiny_model_config()
     config.update_from_flattened_dict(_MATTERPORT)
     model = Tiny(config)
     fpn, rpn, box_head = (model.variables["params"][part] for part in ("fpn", "rpn", "box_head"))
@@ -139,7 +139,7 @@ _MATTERPORT = {
 @pytest.fixture
 def tiny_config() -> ConfigDict:
     """The tiny model's configuration, to be changed."""
-    return _tiny_config()
+    return tiny_model_config()
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.training import sharding
@@ -35,6 +37,51 @@ def test_mesh_takes_all_devices_by_default():
 def test_impossible_meshes_are_named(sizes, message):
     with pytest.raises(ValueError, match=message):
         sharding.make_mesh(ConfigDict({"data": 1, "fsdp": 1, "space": 1} | sizes))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((3, 3, 256, 512), (None, None, None, "fsdp")),
+        ((12544, 1024), ("fsdp",)),
+        ((1022, 1024, 2), (None, "fsdp")),  # the longest that four devices can share
+        ((1023, 1021), ()),
+        ((16, 1024), (None, "fsdp")),
+        ((16, 1020), ()),  # too small
+        ((), ()),
+    ],
+)
+def test_large_arrays_of_the_state_are_split_along_their_longest_axis(shape, spec):
+    tree = {"params": jax.ShapeDtypeStruct(shape, np.float32)}
+    sharded = sharding.state_sharding(tree, AbstractMesh((2, 4, 1), sharding.AXES))["params"]
+    assert tuple(sharded.spec) == spec
+    whole = sharding.state_sharding(tree, AbstractMesh((8, 1, 1), sharding.AXES))["params"]
+    assert tuple(whole.spec) == ()
+
+
+def test_devices_of_several_processes_must_all_be_used(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "devices", lambda: _devices(processes=2, each=4))
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    with pytest.raises(ValueError, match=r"has 4 devices .* the 2 processes have 8, and all must"):
+        sharding.make_mesh(ConfigDict({"data": 4, "fsdp": 1, "space": 1}))
+    with pytest.raises(ValueError, match=r"config.mesh.space is 8, but each process has 4 device"):
+        sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 8}))
+
+
+def _devices(processes, each):
+    return [
+        SimpleNamespace(process_index=i // each, id=i, device_kind="cpu")
+        for i in range(processes * each)
+    ]
+
+
+def test_rows_that_devices_cannot_share_are_named():
+    mesh = AbstractMesh((1, 1, 3), sharding.AXES)
+    sharding.check_buckets(((96, 64), (192, 100)), mesh)
+    message = "has 64x96, of which 3 devices cannot share the 64 rows equally; .* multiple of 96"
+    with pytest.raises(ValueError, match=message):
+        sharding.check_buckets(((96, 64), (64, 96)), mesh)
 
 
 def test_a_batch_reaches_the_device_unchanged(one_device_mesh):

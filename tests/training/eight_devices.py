@@ -1,0 +1,271 @@
+"""What eight devices compute, beside what one does; a program, as their number is fixed at start.
+
+    python -m tests.training.eight_devices REQUESTS
+
+REQUESTS is a JSON object, function of this module -> list of its arguments' lists; prints a JSON
+object, function -> list of its results. test_eight_devices.py asks and judges.
+"""
+
+import json
+import os
+import re
+import sys
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.models.mask_rcnn import initial_variables
+from maskrcnn_jax.models.trainable import trainable_mask
+from maskrcnn_jax.ops import partition
+from maskrcnn_jax.training import sharding
+from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
+from maskrcnn_jax.training.state import create, make_model
+from maskrcnn_jax.training.train_step import make_train_step
+from tests.models.conftest import tiny_model_config
+
+COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+WIDTH, SLOTS, GRID = 96, 4, 14
+ONE = (1, 1, 1)
+
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+# The tiny model's arrays would all be too small to be split.
+sharding._MIN_SPLIT = 2**10
+
+
+def gradients(height, meshes, sync_batch_norm=True):
+    """After a step on each mesh: the largest difference from one device of any leaf's gradient,
+    of any leaf's batch statistics and of any metric, relative to the leaf's largest number."""
+    one = _one_step(height, ONE, sync_batch_norm)[1]
+    results = []
+    for sizes in meshes:
+        placed, many = _one_step(height, sizes, sync_batch_norm)
+        errors = [_worst(a, b) for a, b in zip(one, many, strict=True)]
+        results.append({"mesh": sizes, **placed, "errors": errors})
+    return results
+
+
+def _one_step(height, sizes, sync_batch_norm=True):
+    """Where state and image lie; and gradient, batch statistics and metrics, after a step."""
+    mesh, step, state = _training(sizes, sync_batch_norm)
+    batch = sharding.shard_batch(_batch(height), mesh)
+    before = jax.tree.map(lambda x: x.sharding, state)
+    new, metrics = step(state, batch)
+    stays = jax.tree.map(lambda old, x: old.is_equivalent_to(x.sharding, x.ndim), before, new)
+    split = [x for x in jax.tree.leaves(new.params) if not x.sharding.is_fully_replicated]
+    placed = {
+        "stays": all(jax.tree.leaves(stays)),
+        "split": len(split),
+        "share": [_share(x) for x in split],
+        "image": list(batch["image"].addressable_shards[0].data.shape),
+        "compilations": step._cache_size(),
+    }
+    # With plain momentum and no weight decay, the optimiser's state is the gradient.
+    return placed, jax.device_get((new.opt_state, new.batch_stats, metrics))
+
+
+def _share(x):
+    return x.addressable_shards[0].data.size / x.size
+
+
+def curves(steps, meshes):
+    """The losses of so many steps on each mesh, and how far its parameters end from one device's,
+    relative to how far these have moved: the norm over all leaves."""
+    before, one, one_losses = _run(steps, ONE)
+    moved = _distance(one, before)
+    results = [{"mesh": ONE, "losses": one_losses, "distance": 0.0}]
+    for sizes in meshes:
+        _, many, losses = _run(steps, sizes)
+        results.append({"mesh": sizes, "losses": losses, "distance": _distance(one, many) / moved})
+    return results
+
+
+def _run(steps, sizes):
+    mesh, step, state = _training(sizes)
+    before, losses = jax.device_get(state.params), []
+    for number in range(steps):
+        batch = sharding.shard_batch(_batch(64, seed=number), mesh)
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss_total"]))
+    return before, jax.device_get(state.params), losses
+
+
+def collectives(height, sizes):
+    """The collectives of a step: how many of each kind, the numbers they carry, those in loops."""
+    mesh, step, state = _training(sizes)
+    batch = sharding.shard_batch(_batch(height), mesh)
+    text = step.lower(state, batch).compile().as_text()
+    found = {
+        kind: len(re.findall(rf"\b{kind}(?:-start)?\(", text)) for kind in COLLECTIVES.split("|")
+    }
+    looped, loops = _looped(text)
+    return {
+        "found": found,
+        "loops": loops,
+        "in_loops": re.findall(rf"\b(?:{COLLECTIVES})", looped),
+        "carried": sum(map(_numbers, re.findall(rf"= (.*?) (?:{COLLECTIVES})(?:-start)?\(", text))),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    }
+
+
+def _looped(text):
+    """The computations of an HLO module that loops call, as one text, and the number of loops."""
+    bodies = dict(re.findall(r"^(?:ENTRY )?(%[\w.-]+) \(.*?\{$(.*?)^\}", text, re.M | re.S))
+    loops = re.findall(r"\bwhile\(.*?body=(%[\w.-]+)", text)
+    reached, waiting = set(), list(loops)
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += [
+                called for called in re.findall(r"%[\w.-]+", bodies[name]) if called in bodies
+            ]
+    return "\n".join(bodies[name] for name in reached), len(loops)
+
+
+def _numbers(shapes):
+    """The numbers in arrays such as `(f32[3,3,8,8]{3,2,1,0}, f32[8]{0})`."""
+    return sum(
+        int(np.prod([int(side) for side in sides.split(",") if side], dtype=np.int64))
+        for sides in re.findall(r"\w+\[([\d,]*)\]", shapes)
+    )
+
+
+def prediction(height, num_images, sizes):
+    """The largest difference of each field of the detections from one device's."""
+    config = _config()
+    model = make_model(config.model, 3)
+    variables = jax.device_get(initial_variables(model, jax.random.key(0)))
+    batch = _batch(height, num_images)
+    found = []
+    for mesh in (sharding.make_mesh(_mesh(ONE)), sharding.make_mesh(_mesh(sizes))):
+        placed = jax.device_put(variables, sharding.state_sharding(variables, mesh))
+        step = make_predict_step(model, mesh)
+        found.append(jax.device_get(step(placed, batch["image"], batch["image_size"])))
+    one, many = (detections._asdict() for detections in found)
+    errors = {name: float(np.abs(one[name] * 1.0 - many[name]).max()) for name in one}
+    return {"errors": errors, "detections": int(one["valid"].sum())}
+
+
+def flat_rois(batch, number, sizes):
+    """Whether `flat_rois` and back is the identity, and whether anything is sent for that."""
+    mesh = sharding.make_mesh(_mesh(sizes))
+    x = np.arange(batch * number * 3.0).reshape(batch, number, 3)
+
+    def there_and_back(x):
+        with partition.over(mesh):
+            flat = partition.flat_rois(partition.rois(x)) * 2
+            return flat, partition.unflat_rois(flat, batch)
+
+    is_split = number % mesh.shape["space"] == 0
+    split = sharding.image_sharding(mesh) if is_split else sharding.batch_sharding(mesh)
+    x = jax.device_put(x, split)
+    compiled = jax.jit(there_and_back).lower(x).compile()
+    flat, back = compiled(x)
+    return {
+        "same": bool((np.asarray(back) == 2 * np.asarray(x)).all()),
+        "shard": list(flat.addressable_shards[0].data.shape),
+        "sent": re.findall(COLLECTIVES, compiled.as_text()),
+    }
+
+
+def process_order(sizes):
+    """The images of a batch that each device has, by the device's number."""
+    mesh = sharding.make_mesh(_mesh(sizes))
+    batch = {"image": np.arange(8 * 8).reshape(8, 8), "image_valid": np.arange(8)}
+    arrays = sharding.shard_batch(batch, mesh)
+    return {
+        key: [np.asarray(shard.data).tolist() for shard in _by_device(arrays[key])] for key in batch
+    }
+
+
+def _by_device(array):
+    return sorted(array.addressable_shards, key=lambda shard: shard.device.id)
+
+
+def _mesh(sizes):
+    return ConfigDict(dict(zip(sharding.AXES, sizes, strict=True)))
+
+
+def _config(sync_batch_norm=True):
+    config = get_config()
+    config.model = tiny_model_config()
+    # 28 proposals and 4 objects are 32 RoIs, which devices can share.
+    config.model.rpn.update(post_nms_top_n_train=28, post_nms_top_n_eval=32)
+    config.model.roi.samples_per_image = 32
+    config.model.detections.max_per_image = 16
+    config.model.sync_batch_norm = sync_batch_norm
+    config.train.update(
+        layers="all", warmup_steps=0, weight_decay=0.0, clip_norm=0.0, learning_rate=0.01
+    )
+    return config
+
+
+def _training(sizes, sync_batch_norm=True):
+    """The mesh, the step and the first state."""
+    config, mesh = _config(sync_batch_norm), sharding.make_mesh(_mesh(sizes))
+    model = make_model(config.model, 3)
+    variables = jax.device_get(initial_variables(model, jax.random.key(0)))
+    trainable = trainable_mask(variables["params"], config.model, config.train.layers)
+    schedule = make_schedule(config.train)
+    optimizer = make_optimizer(config.train, schedule, trainable)
+    state = sharding.make_state(lambda tree: create(tree, optimizer), mesh, variables)
+    return mesh, make_train_step(model, optimizer, schedule, trainable, 0, mesh), state
+
+
+def _batch(height, num_images=8, seed=0):
+    """Images of noise with two objects and a crowd region; one of them does not count."""
+    rng = np.random.default_rng(seed)
+    boxes = np.float32([[8, 6, 40, 38], [30, 20, 62, 50], [2, 40, 30, 52], [0, 0, 0, 0]])
+    moved = boxes + rng.integers(0, 5, (num_images, 1, 2)).astype(np.float32)[..., [0, 1, 0, 1]]
+    slots = (num_images, SLOTS)
+    return {
+        "image": rng.integers(0, 256, (num_images, height, WIDTH, 3), np.uint8),
+        "image_size": np.tile(np.float32([height - 7, WIDTH]), (num_images, 1)),
+        "gt_boxes": moved,
+        "gt_classes": rng.integers(1, 4, slots).astype(np.int32),
+        "gt_masks": rng.integers(0, 256, (*slots, GRID, GRID), np.uint8),
+        "gt_crowd": np.tile(np.arange(SLOTS) == 2, (num_images, 1)),
+        "gt_valid": np.tile(np.arange(SLOTS) < 3, (num_images, 1)),
+        "image_valid": np.arange(num_images) != 1,
+    }
+
+
+def _worst(one, many):
+    """The leaf that differs most, relative to its largest number, and by how much."""
+    errors = {}
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(many), strict=True
+    ):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        errors[jax.tree_util.keystr(path)] = float(
+            np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)
+        )
+    worst = max(errors, key=errors.get)
+    return worst, errors[worst], len(errors)
+
+
+def _distance(one, other):
+    squares = jax.tree.map(lambda a, b: jnp.square(a - b).sum(), one, other)
+    return float(np.sqrt(sum(jax.tree.leaves(squares))))
+
+
+def main(requests):
+    functions = (gradients, curves, collectives, prediction, flat_rois, process_order)
+    functions = {function.__name__: function for function in functions}
+    results = {
+        name: [functions[name](*arguments) for arguments in calls]
+        for name, calls in json.loads(requests).items()
+    }
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,161 @@
+"""Eight devices compute what one does: gradients of every leaf, whatever the mesh.
+
+Losses alone would prove nothing: where a feature map has fewer than two rows for each device, XLA
+may give wrong gradients for convolutions while the loss is right.
+
+Tolerances: eight devices add the same float32 numbers in another order. A sum over all pixels or
+RoIs of a batch, of terms of both signs, then differs by some 1e-6 of the largest number of its
+leaf (measured: 5e-6). A wrong halo or a gradient counted twice is off by more than 1e-2.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLERANCE = 1e-4
+
+# (data, fsdp, space)
+MESHES = ((8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 1, 4), (2, 1, 2), (1, 1, 8), (2, 2, 2), (4, 1, 2))
+
+
+def _ask(requests: dict) -> dict:
+    """Runs `eight_devices.py`."""
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.training.eight_devices", json.dumps(requests)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3600,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found():
+    return _ask(
+        {
+            "gradients": [[64, [(2, 2, 2)]]],
+            "collectives": [[64, (8, 1, 1)]],
+            "prediction": [[128, 1, (1, 1, 8)]],
+            "flat_rois": [[4, 8, (2, 1, 4)], [4, 8, (2, 2, 2)], [2, 6, (2, 1, 4)]],
+            "process_order": [[(8, 1, 1)], [(2, 2, 2)], [(1, 2, 4)]],
+        }
+    )
+
+
+def test_gradients_on_a_mesh_of_all_axes_are_those_of_one_device(found):
+    _check_gradients(found["gradients"][0])
+
+
+def _check_gradients(results):
+    for result in results:
+        mesh = result["mesh"]
+        for name, error, leaves in result["errors"]:
+            assert leaves > 5, mesh
+            assert error < TOLERANCE, (mesh, name)
+        # And the state stays where it was, so that the step is compiled but once.
+        assert result["stays"], mesh
+        assert result["compilations"] == 1, mesh
+        assert all(share == 1 / mesh[1] for share in result["share"]), mesh
+        assert (result["split"] > 10) == (mesh[1] > 1), mesh
+
+
+def test_devices_that_share_images_hold_their_rows(found):
+    assert found["gradients"][0][0]["image"] == [2, 32, 96, 3]
+
+
+def test_data_parallel_steps_bring_no_batch_together(found):
+    """Gradients, batch norm's sums and scalars are added up; nothing else is sent."""
+    result = found["collectives"][0]
+    assert result["found"].pop("all-reduce") > 0
+    assert not any(result["found"].values())
+    assert result["parameters"] <= result["carried"] < 1.2 * result["parameters"]
+
+
+def test_no_loop_waits_for_other_devices(found):
+    result = found["collectives"][0]
+    assert result["loops"] > 3  # of the suppression, at least
+    assert not result["in_loops"]
+
+
+def test_one_image_on_eight_devices_gives_the_detections_of_one(found):
+    result = found["prediction"][0]
+    assert result["detections"] > 3
+    assert result["errors"].pop("boxes") < 1e-2  # pixels
+    assert result["errors"].pop("classes") == result["errors"].pop("valid") == 0
+    assert max(result["errors"].values()) < 1e-4  # scores and masks
+
+
+def test_rois_change_their_order_but_not_their_device(found):
+    for result, rows in zip(found["flat_rois"], (4, 4, 6), strict=True):
+        assert result["same"]
+        assert result["shard"] == [rows, 3]
+        assert not result["sent"]
+
+
+def test_images_lie_in_the_order_of_the_devices(found):
+    data, mixed, space = found["process_order"]
+    assert data["image_valid"] == [[i] for i in range(8)]
+    # Two devices share each pair of images: all that is known of them, and half of their rows.
+    assert mixed["image_valid"] == [[i, i + 1] for i in (0, 0, 2, 2, 4, 4, 6, 6)]
+    first = [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert mixed["image"][0] == first
+    assert mixed["image"][1] == [[4, 5, 6, 7], [12, 13, 14, 15]]
+    assert space["image_valid"] == [[0, 1, 2, 3]] * 4 + [[4, 5, 6, 7]] * 4
+    assert space["image"][5] == [[34, 35], [42, 43], [50, 51], [58, 59]]
+
+
+@pytest.mark.slow
+def test_gradients_on_every_mesh_are_those_of_one_device():
+    """Also where levels of the pyramid have few rows for each device, or unequal numbers.
+
+    With 64 rows and 8 devices, C3 has one row a device, C4 half a one. With 160 rows and 4
+    devices, C4 has 3, 3, 3 and 1.
+    """
+    results = _ask(
+        {
+            "gradients": [
+                [64, MESHES],
+                [128, [(1, 1, 8)]],
+                [160, [(2, 1, 4), (4, 1, 2), (1, 1, 8)]],
+            ]
+        }
+    )
+    for result in results["gradients"]:
+        _check_gradients(result)
+
+
+@pytest.mark.slow
+def test_twenty_steps_on_every_kind_of_mesh_are_those_of_one_device():
+    """A difference by rounding grows over the steps, as each of them starts from the one before.
+
+    It also jumps where rounding changes which proposals are kept.
+    """
+    one, *many = _ask({"curves": [[20, [(8, 1, 1), (1, 8, 1), (2, 1, 4), (2, 2, 2)]]]})["curves"][0]
+    assert one["losses"][-1] < 0.9 * one["losses"][0]
+    for result in many:
+        assert result["losses"] == pytest.approx(one["losses"], rel=1e-3), result["mesh"]
+        assert result["distance"] < 1e-2, result["mesh"]
+
+
+@pytest.mark.slow
+def test_statistics_of_each_device_differ_and_stay_finite():
+    """Batch norm by device is another computation; whole-batch statistics agree (above)."""
+    synchronous, of_parts = _ask(
+        {"gradients": [[64, [(2, 1, 1)], True], [64, [(2, 1, 1), (2, 1, 4)], False]]}
+    )["gradients"]
+    assert synchronous[0]["errors"][1][1] < TOLERANCE < of_parts[0]["errors"][1][1]
+    for (_, data, _), (_, space, _) in zip(
+        of_parts[0]["errors"], of_parts[1]["errors"], strict=True
+    ):
+        assert space == pytest.approx(data, rel=1e-2)
