@@ -53,15 +53,11 @@ def make_train_step(
         (of the trainable parameters, before clipping), and how many anchors and RoIs an image
         had on average.
     """
-    gradient_of = accumulated(_gradient(model, trainable), accumulate)
+    gradient_of = accumulated(_gradient(model, trainable, mesh), accumulate)
 
     def train_step(state: TrainState, batch: Batch):
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        with partition.over(mesh):
-            gradient, batch_stats, metrics = gradient_of(
-                state.params, state.batch_stats, batch, rng
-            )
-        gradient = sharding.as_state(gradient, mesh)
+        gradient, batch_stats, metrics = gradient_of(state.params, state.batch_stats, batch, rng)
         metrics |= {
             "learning_rate": schedule(state.step),
             "grad_norm": optax.global_norm(gradient),
@@ -89,8 +85,8 @@ def _compiler_options(model: nn.Module) -> dict[str, str] | None:
     return {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
-def _gradient(model: nn.Module, trainable: Any) -> Gradient:
-    """Returns the function that gives the gradient of a batch's total loss."""
+def _gradient(model: nn.Module, trainable: Any, mesh: Mesh) -> Gradient:
+    """Returns the function that gives the gradient of a batch's total loss, split as the state."""
 
     def loss_of(params, batch_stats, batch, rng):
         # Nothing flows back into what is frozen, so none of it is computed.
@@ -103,8 +99,9 @@ def _gradient(model: nn.Module, trainable: Any) -> Gradient:
         return losses["loss_total"], (batch_stats, losses | _counts(stages))
 
     def gradient_of(*arguments):
-        gradient, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(*arguments)
-        return gradient, batch_stats, metrics
+        with partition.over(mesh):
+            gradient, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(*arguments)
+        return sharding.as_state(gradient, mesh), batch_stats, metrics
 
     return gradient_of
 
