@@ -1,0 +1,86 @@
+"""What a user's own recipe, work directory and compilation cache look like from here."""
+
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.doctor import environment
+from maskrcnn_jax.flag_errors import unknown_key
+from maskrcnn_jax.training import metrics_log, sharding
+from maskrcnn_jax.training.checkpoint import BEST, LAST
+
+
+def recipe(arguments: list[str]) -> dict[str, str]:
+    """Returns how a configuration fits the devices.
+
+    Args:
+        arguments: `--config=FILE` and `--config.KEY=VALUE`.
+
+    Raises:
+        ValueError: where it does not.
+    """
+    config = _configuration(arguments)
+    mesh = sharding.make_mesh(config.mesh)
+    for section in ("train", "eval"):
+        sharding.local_batch_size(config[section].batch_size, mesh, f"config.{section}.batch_size")
+    sharding.check_buckets(config.data.buckets, mesh)
+    images = config.train.batch_size / sharding.batch_shards(mesh)
+    return {
+        "name": config.name,
+        "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
+        "batch": f"{config.train.batch_size} images, {images:g} for each part of the mesh",
+        "buckets": ", ".join(f"{height}x{width}" for height, width in config.data.buckets),
+        "backbone": f"ResNet-{config.model.backbone.depth}, {config.model.dtype}",
+    }
+
+
+def _configuration(arguments: list[str]) -> ConfigDict:
+    if not any(argument.startswith("--config=") for argument in arguments):
+        raise ValueError(f"{arguments[0]} is of a recipe; give it as --config=FILE, too")
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+        values(["doctor", *arguments])
+    except (AttributeError, KeyError) as error:
+        raise ValueError(unknown_key(error)) from error
+    return values.config
+
+
+def workdir(path: Path) -> dict[str, str]:
+    """Returns what a run has left, and the room for more.
+
+    Raises:
+        OSError: where nothing can be written there.
+    """
+    facts = environment.folder(path)
+    for name in (LAST, BEST):
+        kept = path / name
+        steps = sorted(int(p.name) for p in kept.glob("*") if p.name.isdecimal())
+        facts[name] = ", ".join(map(str, steps)) or "none"
+    rows = metrics_log.read(path)
+    facts["last row of the log"] = f"{rows[-1]['kind']} of step {rows[-1]['step']}" if rows else "-"
+    return facts
+
+
+def compilation_cache(choice: str | None) -> dict[str, str]:
+    """Turns the cache on, as the commands do, and returns what is in it.
+
+    Args:
+        choice: as of `use_compilation_cache`.
+
+    Raises:
+        OSError: where nothing can be written there.
+    """
+    path = use_compilation_cache(choice)
+    if path is None:
+        return {"folder": "off: every run compiles all its programs"}
+    facts = environment.folder(path)
+    sizes = [file.stat().st_size for file in path.glob("*") if file.is_file()]
+    facts["files"] = f"{len(sizes)}, {sum(sizes) / 2**20:.1f} MiB"
+    facts["keeps"] = (
+        f"programs that take {jax.config.jax_persistent_cache_min_compile_time_secs:g} s or more"
+    )
+    return facts

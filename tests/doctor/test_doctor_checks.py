@@ -1,0 +1,102 @@
+"""The checks that use JAX: what they find here, and faults put in their way."""
+
+import re
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from maskrcnn_jax.data import pipeline
+from maskrcnn_jax.doctor import devices, processes, settings, timing
+from maskrcnn_jax.training.metrics_log import MetricsLog
+
+
+def test_devices_are_counted():
+    facts = devices.devices()
+    assert facts["process"] == "0 of 1"
+    assert facts["devices"] == f"{jax.device_count()} x cpu (cpu)"
+
+
+def test_a_wrong_sum_is_a_fault(monkeypatch):
+    assert devices.collective()["sum over all devices"] == f"right, on {jax.device_count()}"
+    monkeypatch.setattr(jax.lax, "psum", lambda x, _: 2 * x)
+    with pytest.raises(ArithmeticError, match=r"the sum .* is 1, but .* has 2"):
+        devices.collective()
+
+
+@pytest.mark.parametrize(
+    "product",
+    [lambda a, b: jnp.zeros_like(a), lambda a, b: jnp.dot(a, b).astype(jnp.float32)],
+)
+def test_a_wrong_product_is_a_fault(monkeypatch, product):
+    assert "%" in devices.bfloat16()["matrix product"]
+    monkeypatch.setattr(jnp, "matmul", product)
+    with pytest.raises(ArithmeticError, match="a product of bfloat16 matrices"):
+        devices.bfloat16()
+
+
+def test_an_accelerator_in_tensorflows_hands_is_a_fault(monkeypatch):
+    assert devices.tensorflow()["accelerators held"] == "none"
+    gpu = SimpleNamespace(name="/physical_device:GPU:0", device_type="GPU")
+    monkeypatch.setattr(pipeline.tf.config, "get_visible_devices", lambda: [gpu])
+    with pytest.raises(RuntimeError, match="TensorFlow sees /physical_device:GPU:0"):
+        devices.tensorflow()
+
+
+def test_a_recipe_is_held_to_the_devices():
+    recipe = "--config=tests/end_to_end/tiny.py"
+    facts = settings.recipe([recipe])
+    assert facts["name"] == "tiny"
+    assert facts["buckets"] == "64x64"
+    with pytest.raises(ValueError, match=r"config\.mesh asks for 64 devices"):
+        settings.recipe([recipe, "--config.mesh.data=64"])
+    with pytest.raises(ValueError, match="batchsize"):
+        settings.recipe([recipe, "--config.train.batchsize=64"])
+    with pytest.raises(ValueError, match="is of a recipe; give it as --config=FILE"):
+        settings.recipe(["--config.train.batch_size=64"])
+
+
+def test_what_a_run_has_left(tmp_path):
+    assert settings.workdir(tmp_path)["checkpoints"] == "none"
+    for name in ("checkpoints/20", "checkpoints/3", "checkpoints/30.orbax-tmp", "best/3"):
+        (tmp_path / name).mkdir(parents=True)
+    with MetricsLog(tmp_path, 0) as log:
+        log.write("train", 21, {"loss_total": 1.0})
+    facts = settings.workdir(tmp_path)
+    assert facts["checkpoints"] == "3, 20"
+    assert facts["best"] == "3"
+    assert facts["last row of the log"] == "train of step 21"
+
+
+@pytest.fixture
+def cache_settings():
+    """Puts JAX's settings of the cache back."""
+    names = [
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    ]
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_what_is_in_the_compilation_cache(tmp_path, cache_settings):
+    (tmp_path / "program").write_bytes(bytes(2**20))
+    facts = settings.compilation_cache(str(tmp_path))
+    assert facts["files"] == "1, 1.0 MiB"
+    assert "off" in settings.compilation_cache("off")["folder"]
+
+
+def test_a_cluster_that_is_not_joined_is_mentioned(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert "--distributed=auto joins all" in processes.join([])["joined"]
+
+
+def test_ten_steps():
+    facts = timing.timing()
+    assert re.fullmatch(r"\d+\.\d ms, the median of 10; \d+\.\d to \d+\.\d", facts["step"])
+    assert float(facts["loss"].split()[0]) > 0
+    assert facts["compilation again"].endswith("(from the cache)")
