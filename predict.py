@@ -34,7 +34,7 @@ _STAGES = flags.DEFINE_bool("stages", False, "Also draw every stage of the netwo
 _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or off.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 
 
 def find_images(paths: Iterable[str]) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")  # ends of file names
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # ends of file names
 
 
 def path_in(folder: str | Path, name: str) -> str:

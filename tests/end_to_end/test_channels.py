@@ -80,9 +80,10 @@ def test_eval_and_predict(trained, run_command, tmp_path):
     status, out, err = run_command("eval.py", f"--workdir={workdir}", f"--out={tmp_path / 'eval'}")
     assert status == 0, err
     assert "step 3" in out
-    np.save(folder / "array.npy", deep_image(channels, 9)[0])
+    np.save(tmp_path / "array.npy", deep_image(channels, 9)[0])
     cv2.imwrite(str(folder / "photo.jpg"), np.full((64, 64, 3), 99, np.uint8))
     arguments = ("--min_score=0", "--stages", f"--out={tmp_path / 'out'}", str(folder))
+    arguments += (str(tmp_path / "array.npy"),)
     status, out, err = run_command("predict.py", f"--workdir={workdir}", *arguments)
     assert status == 1
     assert "photo.jpg has 8 bits a value, data.depth is 16" in err

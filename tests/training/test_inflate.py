@@ -1,15 +1,17 @@
 """RGB weights for images of other channels: by hand, and as a run begins with them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.models.mask_rcnn import normalized
+from maskrcnn_jax.training.checkpoint import Checkpoints
 from maskrcnn_jax.training.inflate import STEM, inflated, with_channels
 from maskrcnn_jax.training.initial import begin
 from maskrcnn_jax.training.merge import check_fit
-from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 from tests.end_to_end.tiny import get_config
 from tests.pretrained.narrow import narrow_model, random_state, write
 
@@ -113,6 +115,28 @@ def test_rgb_weights_for_rgb_images_stay_as_they_are(detector, tmp_path):
     assert config.model.pixel.mean == (123.675, 116.28, 103.53)
     np.testing.assert_array_equal(stem_of(start.weights.variables), detector[1])
     assert not any("first convolution" in line for line in start.lines)
+
+
+def test_a_run_of_our_own_with_five_channels(tmp_path):
+    config = get_config()
+    config.data.channels, config.data.depth = 5, 16
+    config.model.pixel.mean, config.model.pixel.std = (3000.0,) * 5, (900.0,) * 5
+    shapes = abstract_variables(make_model(config.model, 3))
+    facts = {"config": config, "class_names": ("a", "b", "c"), "category_ids": (1, 2, 3)}
+    checkpoints = Checkpoints(tmp_path / "run", 1, {"num_images": 1, "init": None, **facts})
+    variables = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
+    checkpoints.save(TrainState(step=jnp.int32(1), opt_state={}, **variables), 1, {})
+    checkpoints.close()
+    same = config.copy_and_resolve_references()
+    same.init = str(tmp_path / "run")
+    same.model.pixel.mean = (1.0,) * 5
+    begun, start = begin(same, tmp_path / "new")
+    assert begun.model.pixel.mean == (3000.0,) * 5  # of the same images, so it comes with them
+    np.testing.assert_array_equal(stem_of(start.weights.variables), 1)
+    other = get_config()
+    other.init = same.init
+    with pytest.raises(ValueError, match=r"for images of 5 channels, data\.channels is 3; give"):
+        begin(other, tmp_path / "new")
 
 
 def test_without_the_backbone_nothing_is_inflated(detector, tmp_path):
