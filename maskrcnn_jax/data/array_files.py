@@ -137,6 +137,8 @@ def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
         order = [axes.index("Y"), axes.index("X"), *others]
         array = array.transpose(order + [i for i in range(len(axes)) if i not in order])
         array = array.reshape(height, width, channels)
+        if array.dtype == bool:
+            array = array * np.uint8(255)
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             array = np.iinfo(array.dtype).max - array
         return array

@@ -86,6 +86,13 @@ def test_white_as_zero_is_turned_round(tmp_path):
     np.testing.assert_array_equal(found[..., 0], 65535 - FIVE[..., 0])
 
 
+def test_pages_of_one_bit_are_black_and_white(tmp_path):
+    planes = PLANES[:2] > 30_000
+    found = read_image(tiff(tmp_path / "a.tif", planes), wanted=PixelFormat(2))
+    np.testing.assert_array_equal(found, 255 * planes.transpose(1, 2, 0))
+    assert found.dtype == np.uint8
+
+
 def test_orientation_is_followed(tmp_path):
     tag = [(274, "H", 1, 6, True)]  # stored a quarter turn to the left
     path = tiff(tmp_path / "a.tif", FIVE, planarconfig="contig", extratags=tag)
