@@ -132,7 +132,7 @@ def converted(dataset, tmp_path, **options):
 
 
 def test_every_format_of_files_has_a_sample_here():
-    elsewhere = {"coco", "shapes", "union", "tfds"}
+    elsewhere = {"coco", "shapes", "union", "tfds", "tfds_coco"}
     assert set(datasets.READERS) <= set(WRITERS) | elsewhere
 
 
