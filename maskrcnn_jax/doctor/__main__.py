@@ -20,7 +20,7 @@ from pathlib import Path
 from maskrcnn_jax.doctor import environment, report
 
 # Seconds that a check may take; that of the processes has a time-out of its own.
-_LIMIT = 180.0
+_LIMIT = 300.0
 _LIMIT_TO_JOIN = 3600.0
 
 

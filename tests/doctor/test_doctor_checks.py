@@ -6,10 +6,13 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 from maskrcnn_jax.data import pipeline
 from maskrcnn_jax.doctor import devices, processes, settings, timing
+from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.metrics_log import MetricsLog
+from maskrcnn_jax.training.state import abstract_variables, create, make_model
 
 
 def test_devices_are_counted():
@@ -95,6 +98,19 @@ def test_a_cluster_that_is_not_joined_is_mentioned(monkeypatch):
     assert "--distributed=auto joins all" in processes.join([])["joined"]
 
 
+def test_the_step_that_is_timed_can_be_traced():
+    """What the model and the optimiser are given fits; to compile it takes longer."""
+    config, mesh = timing.small_config(), sharding.make_mesh(ConfigDict({"data": 1}))
+    model = make_model(config.model, timing._CLASSES)
+    stage = timing._stage(config, model, mesh)
+    state = jax.eval_shape(lambda tree: create(tree, stage.optimizer), abstract_variables(model))
+    images = sharding.shard_batch(timing.batch(config, 1), mesh)
+    new_state, metrics = jax.eval_shape(stage.train_step, state, images)
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+    assert metrics["loss_total"].shape == ()
+
+
+@pytest.mark.slow
 def test_ten_steps():
     facts = timing.timing()
     assert re.fullmatch(r"\d+\.\d ms, the median of 10; \d+\.\d to \d+\.\d", facts["step"])
