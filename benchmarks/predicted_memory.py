@@ -52,7 +52,7 @@ def temporary_bytes(
         mesh: as `sharding.make_mesh` returns it.
     """
     config, space = model.config, mesh.shape["space"]
-    images, height, width, _ = batch["image"].shape
+    images = batch["image"].shape[0]
     itemsize = jnp.dtype(config.dtype).itemsize
     slots = int(config.roi.samples_per_image * config.roi.positive_fraction)
     mask_maps = images * slots * config.mask_head.pool_size**2 * config.mask_head.channels
@@ -60,11 +60,22 @@ def temporary_bytes(
     total = kept_bytes(model, variables, trainable, batch) + upsampled
     if model.remat == "all":
         total += config.mask_head.convs * mask_maps * itemsize + upsampled
-    total //= space
-    if space > 1:
-        pixels = sum(math.ceil(height / s) * math.ceil(width / s) for s in (4, 8, 16, 32))
-        total += images * pixels * config.fpn.channels * itemsize
+    total = total // space + pyramid_bytes(model, batch, mesh)
     return total + _gathered_bytes(model, variables["params"], trainable, mesh)
+
+
+def pyramid_bytes(model: nn.Module, batch: dict, mesh: Mesh) -> int:
+    """Returns bytes of P2 to P5 where devices share images and RoIAlign needs them whole, else 0.
+
+    Args:
+        model, batch, mesh: as of `temporary_bytes`.
+    """
+    if mesh.shape["space"] == 1:
+        return 0
+    images, height, width, _ = batch["image"].shape
+    pixels = sum(math.ceil(height / s) * math.ceil(width / s) for s in (4, 8, 16, 32))
+    numbers = images * pixels * model.config.fpn.channels
+    return numbers * jnp.dtype(model.config.dtype).itemsize
 
 
 def split_bytes(params: Tree, mesh: Mesh) -> list[int]:
@@ -76,15 +87,21 @@ def split_bytes(params: Tree, mesh: Mesh) -> list[int]:
     ]
 
 
+def trained_bytes(params: Tree, trainable: Tree, sizes: list[int] | None = None) -> int:
+    """Returns bytes of the parameters that are trained, which are those of the gradient.
+
+    Args:
+        params: shapes.
+        trainable: pytree of bool like the parameters.
+        sizes: bytes to add up instead of each parameter's own.
+    """
+    sizes = sizes or [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)]
+    return sum(s for s, t in zip(sizes, jax.tree.leaves(trainable), strict=True) if t)
+
+
 def _gathered_bytes(model: nn.Module, params: Tree, trainable: Tree, mesh: Mesh) -> int:
     sizes = split_bytes(params, mesh)
-    if model.remat == "all":
-        return max(sizes)
-    return sum(
-        size
-        for size, is_trained in zip(sizes, jax.tree.leaves(trainable), strict=True)
-        if is_trained
-    )
+    return max(sizes) if model.remat == "all" else trained_bytes(params, trainable, sizes)
 
 
 def kept_bytes(model: nn.Module, variables: Tree, trainable: Tree, batch: dict) -> int:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.run_all --threads 2 --peer torchvision --peer-python PATH --write
 
-takes about 10 minutes on 2 cores, prints every line of every benchmark and, with `--write`, puts
+takes about 20 minutes on 2 cores, prints every line of every benchmark and, with `--write`, puts
 the numbers into benchmarks/RESULTS.md; with `--only NAME`, that benchmark's section alone. Run it
 on a machine that does nothing else.
 """
@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import measure
+from benchmarks import measure, scaling
 
 # Each in a process of its own, so that peak memory is its own.
 _WITH_PEER = ("predict", "train_step", "ops")
-_ALONE = ("input_pipeline", "evaluation", "conversion")
+_ALONE = ("input_pipeline", "evaluation", "conversion", "scaling")
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -75,15 +75,19 @@ def section(name: str, lines: list[dict], command: str) -> str:
     machine, versions = ours[0]["machine"], dict(ours[0]["versions"])
     for line in lines:
         versions |= line["versions"]
-    rows = "\n".join(_row(line, lines) for line in ours)
+    timed = "median_s" in ours[0]
     return _SECTION.format(
         name=name,
         command=command,
         machine=f"{machine['processor']}, {machine['cores']} cores; {machine['device']}",
         load=max(line["machine"]["load_1min"] for line in ours),
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
-        rows=rows,
+        tables=_table(ours, lines) if timed else scaling.tables(ours),
     )
+
+
+def _table(ours: list[dict], lines: list[dict]) -> str:
+    return "\n".join([_COLUMNS, *(_row(line, lines) for line in ours)])
 
 
 def _row(line: dict, lines: list[dict]) -> str:
@@ -138,10 +142,12 @@ _SECTION = """## {name}
 - machine: {machine}; load {load}
 - versions: {versions}
 
+{tables}
+"""
+
+_COLUMNS = """\
 | case | sizes | maskrcnn_jax | torchvision | speedup | images/s | compile, s | temporary, MiB | peak, MiB |
-|---|---|---|---|---|---|---|---|---|
-{rows}
-"""  # noqa: E501
+|---|---|---|---|---|---|---|---|---|"""  # noqa: E501
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ one device needs, does and exchanges. Two tables:
   state and batch (the new state takes the place of the old one), "temporary" all that comes and
   goes within the step.
 - communication: GFLOP of one device, and the arrays that it exchanges with others in a step, by
-  kind: number / MiB of the results. "predicted" is what a perfect program needs: all-reduced, the
-  gradient; all-gathered, the parameters that `fsdp` has split.
+  kind: number / MiB of the results. "predicted" is what cannot be done without: all-reduced, the
+  gradient; all-gathered, once, the parameters that `fsdp` has split and the feature pyramid whose
+  rows `space` has. "in loops" are those in the body of a loop, which count once.
 
-A mesh is data x fsdp x space. Where devices share images (space), 2 images for each device are 8 for
-four of them; with a batch of 4, two images are shared by four devices.
+A mesh is data x fsdp x space. Where devices share images (space), 2 images for each device are 8
+for four of them; with a batch of 4, two images are shared by four devices.
 """
 
 import json
@@ -57,7 +58,7 @@ CASES = (
     Case((2, 1, 4), 16),
     Case((2, 1, 4), 4),
 )
-TINY_CASES = (Case((1, 1, 1), 2), Case((4, 2, 1), 16, "all"))
+TINY_CASES = (Case((2, 2, 2), 8, "all"),)
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -94,23 +95,20 @@ def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dic
     batch = _on(mesh, batch_shapes(case.images, height, width, config.data))
 
     part = batch_shapes(case.images // sharding.batch_shards(mesh), height, width, config.data)
+    params, trainable = variables["params"], stage.trainable
     predicted = {
         "arguments": predicted_memory.argument_bytes(begin, batch),
-        "temporary": predicted_memory.temporary_bytes(
-            model, variables, stage.trainable, part, mesh
-        ),
+        "temporary": predicted_memory.temporary_bytes(model, variables, trainable, part, mesh),
+        "all-reduce": predicted_memory.trained_bytes(params, trainable) if mesh.size > 1 else 0,
+        "all-gather": sum(predicted_memory.split_bytes(params, mesh))
+        + predicted_memory.pyramid_bytes(model, part, mesh),
     }
     program, facts = measure.compiled(stage.train_step, begin, batch)
     return {
-        "memory": _memory_row(case, predicted, compiled_program.memory(program)) | facts_of(facts),
-        "communication": _communication_row(
-            case, program, variables["params"], stage.trainable, mesh
-        ),
+        "memory": _memory_row(case, predicted, compiled_program.memory(program))
+        | {"compile, s": facts["compile_s"]},
+        "communication": _communication_row(case, program, predicted),
     }
-
-
-def facts_of(facts: dict) -> dict:
-    return {"compile, s": facts["compile_s"]}
 
 
 def batch_shapes(
@@ -151,18 +149,12 @@ def _memory_row(case: Case, predicted: dict[str, int], measured: dict[str, int])
         row[kind] = round(measured[kind] / _MIB)
     total = sum(measured.values())
     row["total"] = round(total / _MIB)
-    row["total / predicted"] = round(total / sum(predicted.values()), 2)
+    row["total / predicted"] = round(total / (predicted["arguments"] + predicted["temporary"]), 2)
     return row
 
 
-def _communication_row(case: Case, program, params, trainable, mesh: Mesh) -> dict:
+def _communication_row(case: Case, program: jax.stages.Compiled, predicted: dict[str, int]) -> dict:
     row = _named(case) | {"GFLOP": round(compiled_program.flops(program) / 1e9)}
-    sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)]
-    gradient = sum(s for s, t in zip(sizes, jax.tree.leaves(trainable), strict=True) if t)
-    predicted = {
-        "all-reduce": gradient if mesh.size > 1 else 0,
-        "all-gather": sum(predicted_memory.split_bytes(params, mesh)),
-    }
     found = compiled_program.collectives(program.as_text())
     for kind in compiled_program.KINDS:
         if kind in predicted:
@@ -181,11 +173,22 @@ def _named(case: Case) -> dict:
     }
 
 
-def table(lines: Sequence[dict]) -> str:
-    """Returns lines of one table as Markdown."""
-    names = list(lines[0]["figures"])
-    rows = [names, ["---"] * len(names), *(line["figures"].values() for line in lines)]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+def tables(lines: Sequence[dict]) -> str:
+    """Returns lines, as `main` prints them, as Markdown."""
+    parts = []
+    for name, title in _TITLES.items():
+        rows = [line["figures"] for line in lines if line["table"] == name]
+        cells = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+        parts.append(f"{title}:\n")
+        parts += [f"| {' | '.join(map(str, row))} |" for row in cells]
+        parts.append("")
+    return "\n".join(parts[:-1])
+
+
+_TITLES = {
+    "memory": "Memory of one device, MiB",
+    "communication": "Arithmetic and communication of one device in a step, number / MiB",
+}
 
 
 if __name__ == "__main__":
