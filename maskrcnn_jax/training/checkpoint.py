@@ -24,6 +24,7 @@ from maskrcnn_jax.training.checkpoint_folder import (
     CheckpointFolder,
     DamagedCheckpoint,
     any_process,
+    attempt,
     first_line,
     is_passing,
 )
@@ -274,15 +275,9 @@ class Checkpoints:
 
     def _read(self, folder: CheckpointFolder, step: int, read: Callable[[], Any]) -> Any:
         """Returns what a function reads from a checkpoint, if all processes can read it."""
-        result, error = None, None
-        try:
-            result = read()
-        except Exception as failure:
-            if is_passing(failure):
-                raise
-            error = failure
-        if any_process(error is not None):
-            why = "another process cannot read it" if error is None else first_line(error)
+        result, fault = attempt(read)
+        if any_process(fault is not None):
+            why = fault or "another process cannot read it"
             raise DamagedCheckpoint(
                 step, f"the checkpoint {folder.directory / str(step)} is damaged: {why}"
             )

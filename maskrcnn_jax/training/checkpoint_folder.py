@@ -7,11 +7,14 @@ afterwards leaves its half-written files. They are cleared away, and a new manag
 there.
 """
 
+import gc
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -148,9 +151,17 @@ class CheckpointFolder:
         return target
 
     def close(self) -> None:
-        """Waits and frees the threads that write."""
-        self.settle()
-        self.manager.close()
+        """Waits and frees the threads that write.
+
+        Each process for itself, as this may be on the way out of an error of its own: what is to
+        be known of the last write, `settle` has told before.
+        """
+        try:
+            self.manager.close()
+        except Exception as error:
+            warn(
+                f"the last checkpoint in {self.directory} failed: {_reason(error, self.directory)}"
+            )
 
     def _renew(self) -> None:
         if jax.process_index() == 0:  # Orbax itself waits with this until the next save
@@ -165,6 +176,31 @@ class CheckpointFolder:
     def _what_stands(self) -> str:
         latest = self.latest_step()
         return "There is none before it" if latest is None else f"The one of step {latest} stands"
+
+
+def attempt(read: Callable[[], Any]) -> tuple[Any, str | None]:
+    """Returns what a function reads and None, or None and what is wrong with the files.
+
+    Args:
+        read: without arguments.
+
+    Raises:
+        OSError, MemoryError, JaxRuntimeError: where it is not the files' fault.
+    """
+    hook = sys.unraisablehook
+    # TensorStore's other readings fail one by one when they are collected, with pages of text.
+    sys.unraisablehook = lambda _: None
+    try:
+        return read(), None
+    except Exception as error:
+        if is_passing(error):
+            raise
+        fault = first_line(error)
+        del error
+        gc.collect()
+        return None, fault
+    finally:
+        sys.unraisablehook = hook
 
 
 def is_passing(error: BaseException) -> bool:
