@@ -77,18 +77,21 @@ def _share(x):
 
 def curves(steps, meshes):
     """The losses of so many steps on each mesh, and how far its parameters end from one device's,
-    relative to how far these have moved: the norm over all leaves."""
+    relative to how far these have moved: the norm over all leaves. The second result is one
+    device's again, from parameters that differ from the first's by rounding."""
     before, one, one_losses = _run(steps, ONE)
     moved = _distance(one, before)
     results = [{"mesh": ONE, "losses": one_losses, "distance": 0.0}]
-    for sizes in meshes:
-        _, many, losses = _run(steps, sizes)
+    for sizes, is_nudged in [(ONE, True), *((sizes, False) for sizes in meshes)]:
+        _, many, losses = _run(steps, sizes, is_nudged)
         results.append({"mesh": sizes, "losses": losses, "distance": _distance(one, many) / moved})
     return results
 
 
-def _run(steps, sizes):
+def _run(steps, sizes, is_nudged=False):
     mesh, step, state = _training(sizes)
+    if is_nudged:
+        state = state.replace(params=jax.tree.map(lambda x: x * (1 + 2.0**-22), state.params))
     before, losses = jax.device_get(state.params), []
     for number in range(steps):
         batch = sharding.shard_batch(_batch(64, seed=number), mesh)

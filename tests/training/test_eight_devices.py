@@ -137,15 +137,22 @@ def test_gradients_on_every_mesh_are_those_of_one_device():
 
 @pytest.mark.slow
 def test_twenty_steps_on_every_kind_of_mesh_are_those_of_one_device():
-    """A difference by rounding grows over the steps, as each of them starts from the one before.
+    """They differ less than one device's do whose parameters begin with other last bits (2^-22).
 
-    It also jumps where rounding changes which proposals are kept.
+    A difference by rounding grows over the steps, as each of them starts from the one before, and
+    jumps where it changes which proposals are kept. Measured: 3e-6 in the first 16 losses, then up
+    to 1e-3, and 1 % of the way that the parameters have gone; from other last bits, 4e-3 and 5 %.
     """
-    one, *many = _ask({"curves": [[20, [(8, 1, 1), (1, 8, 1), (2, 1, 4), (2, 2, 2)]]]})["curves"][0]
+    one, nudged, *many = _ask({"curves": [[20, [(8, 1, 1), (1, 8, 1), (2, 1, 4), (2, 2, 2)]]]})[
+        "curves"
+    ][0]
     assert one["losses"][-1] < 0.9 * one["losses"][0]
+    tolerance = max(abs(a / b - 1) for a, b in zip(nudged["losses"], one["losses"], strict=True))
+    assert 0 < tolerance < 1e-2
     for result in many:
-        assert result["losses"] == pytest.approx(one["losses"], rel=1e-3), result["mesh"]
-        assert result["distance"] < 1e-2, result["mesh"]
+        assert result["losses"][:10] == pytest.approx(one["losses"][:10], rel=1e-5), result["mesh"]
+        assert result["losses"] == pytest.approx(one["losses"], rel=tolerance), result["mesh"]
+        assert result["distance"] < nudged["distance"] < 0.1, result["mesh"]
 
 
 @pytest.mark.slow
