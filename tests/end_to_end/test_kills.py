@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import StandardCheckpointer
 
 STEPS = 30
@@ -170,8 +171,15 @@ def _kill_one(run, moment, rng, counts):
 def _final(workdir):
     """All arrays of the last step's checkpoint, by their paths."""
     checkpointer, arrays = StandardCheckpointer(), {}
+    here = SingleDeviceSharding(jax.local_devices()[0])
     for item in ("variables", "optimizer"):
-        tree = checkpointer.restore(workdir / "checkpoints" / str(STEPS) / item)
+        folder = workdir / "checkpoints" / str(STEPS) / item
+        # Here, whichever devices of whichever processes it was saved from.
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            dict(checkpointer.metadata(folder).item_metadata.tree),
+        )
+        tree = checkpointer.restore(folder, target)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
     return arrays
