@@ -10,7 +10,11 @@ def unknown_key(error: AttributeError) -> str:
         error: as `ml_collections.config_flags` raises it.
     """
     cause = error.args[0]  # a KeyError whose text has both keys, or that text
-    return f"the configuration has no key {cause.args[0] if isinstance(cause, KeyError) else cause}"
+    key = cause.args[0] if isinstance(cause, KeyError) else cause
+    return (
+        f"the configuration has no key {key}\n(the command line changes keys that the recipe has; "
+        "add others, such as arguments of a reader, to a copy of it)"
+    )
 
 
 def faulty_flag(error: flags.Error) -> str:

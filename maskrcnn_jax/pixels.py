@@ -36,7 +36,7 @@ def check_channels(config: ConfigDict) -> None:
     Raises:
         ValueError: naming the key.
     """
-    channels, _ = checked_format(config.data)
+    channels, depth = checked_format(config.data)
     pixel = config.model.pixel
     lengths = len(pixel.mean), len(pixel.std)
     if lengths != (channels, channels):
@@ -44,6 +44,12 @@ def check_channels(config: ConfigDict) -> None:
             f"model.pixel.mean has {lengths[0]} values and model.pixel.std {lengths[1]}; "
             f"data.channels = {channels} needs {channels} of each: `python -m maskrcnn_jax.data "
             "stats`, with the recipe and the keys of this command, measures them"
+        )
+    if max(pixel.mean) > 2**depth - 1:
+        raise ValueError(
+            f"model.pixel.mean is {tuple(pixel.mean)}, but with data.depth = {depth} no value of an "
+            f"image is above {2**depth - 1}: set data.depth to 16, or measure mean and std anew with "
+            "`python -m maskrcnn_jax.data stats`"
         )
     if min(pixel.std) <= 0:
         raise ValueError(

@@ -20,6 +20,7 @@ def test_the_default_is_rgb_of_8_bits():
     [
         ({"data.channels": 0}, r"data\.channels is 0; expected 1 \(grey\), 3"),
         ({"data.depth": 12}, r"data\.depth is 12; expected 8 or 16"),
+        ({"model.pixel.mean": (3e3,) * 3}, r"data\.depth = 8 no value .* above 255: set .* to 16"),
         ({"data.channels": 5}, r"mean has 3 values and .*std 3; data\.channels = 5 .*\.data stats"),
         ({"model.pixel.std": (1.0,)}, r"mean has 3 values and model\.pixel\.std 1"),
         ({"model.pixel.std": (1.0, 0.0, 2.0)}, r"std is .* above 0: give 1 for a channel"),
