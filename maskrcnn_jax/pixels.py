@@ -47,9 +47,9 @@ def check_channels(config: ConfigDict) -> None:
         )
     if max(pixel.mean) > 2**depth - 1:
         raise ValueError(
-            f"model.pixel.mean is {tuple(pixel.mean)}, but with data.depth = {depth} no value of an "
-            f"image is above {2**depth - 1}: set data.depth to 16, or measure mean and std anew with "
-            "`python -m maskrcnn_jax.data stats`"
+            f"model.pixel.mean is {tuple(pixel.mean)}, but with data.depth = {depth} no value of "
+            f"an image is above {2**depth - 1}: set data.depth to 16, or measure mean and std anew "
+            "with `python -m maskrcnn_jax.data stats`"
         )
     if min(pixel.std) <= 0:
         raise ValueError(
