@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from maskrcnn_jax import command
 
 ROOT = Path(__file__).resolve().parent.parent
 HEARTBEAT = 5
@@ -45,3 +48,48 @@ def test_an_error_in_one_process_ends_all_in_time(failing):
         assert last.startswith(f"process {index} ({socket.gethostname()}): ended early"), text
         assert f"all end within {HEARTBEAT} s" in last
         assert "There is no checkpoint in nowhere" in last
+
+
+WAYS_OUT = {
+    "done": ("pass", 0, ""),
+    "a mistake": ("raise ValueError('no such image')", 2, "error: no such image\n"),
+    "Ctrl-C": ("raise KeyboardInterrupt", 130, "interrupted\n"),
+    "a signal": ("raise Interrupted(15, 'stopped; saved')", 143, "stopped; saved\n"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_the_status_is_that_of_the_command_whatever_the_end_of_the_interpreter_does(way):
+    what, status, said = WAYS_OUT[way]
+    # `crash` stands for what threads of native code do when the interpreter goes.
+    program = f"""
+import atexit, os, sys
+from absl import flags
+from maskrcnn_jax import command
+from maskrcnn_jax.training.interrupts import Interrupted
+
+@atexit.register
+def crash():
+    os.abort()
+
+def work():
+    sys.stdout.write("printed")
+    {what}
+
+flags.FLAGS([sys.argv[0]])
+command.run(work, debug=False)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True,
+                           text=True, timeout=200)  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "printed", said)
+
+
+def test_late_errors_of_a_failed_write_are_left_out():
+    seen = []
+    hook = command._without_late_writes(seen.append)
+    late, other = (
+        SimpleNamespace(exc_value=RuntimeError(text)) for text in ("Event loop is closed", "else")
+    )
+    hook(late)
+    hook(other)
+    assert seen == [other]
