@@ -104,6 +104,15 @@ class Checkpoints:
         """Returns how many checkpoints could not be written so far."""
         return self._last.failures() + self._best.failures()
 
+    def prepare(self, state: TrainState) -> None:
+        """Compiles what `save` needs for states like this one, which takes seconds.
+
+        Args:
+            state: of the structure, shapes and shardings of those to be saved.
+        """
+        for item in checkpoint_format.items(state).values():
+            checksums(item)
+
     def save(self, state: TrainState, step: int, metrics: dict[str, float]) -> bool:
         """Starts to write a checkpoint and returns while it is being written.
 

@@ -170,7 +170,8 @@ def _run(
             if is_last or reason:
                 if step < settings.steps:
                     say(reason)
-                checkpoints.check_complete(state, step, progress.latest)
+                with progress.pause("the last checkpoint"):  # there is no step any more
+                    checkpoints.check_complete(state, step, progress.latest)
                 return metrics
 
             if stage is not (next_stage := stage_at(stages, step)):
@@ -182,7 +183,9 @@ def _run(
                 batch, info = next(batches)
             for fault in info["skipped"]:
                 say_of_all(f"skipped {fault}")
-            state, step_metrics = _step(stage.train_step, state, batch, mesh, buckets, progress)
+            state, step_metrics = _step(
+                stage.train_step, state, batch, mesh, buckets, checkpoints, progress
+            )
             step += 1
             progress.add(step, step_metrics, info)
             if due(step, settings.log_every) or step == settings.steps:
@@ -200,9 +203,14 @@ def _step(
     batch: dict[str, Any],
     mesh: Mesh,
     buckets: set[tuple[int, int]],
+    checkpoints: Checkpoints,
     progress: Progress,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Dispatches one step; says how long it took to compile where its bucket is new."""
+    """Dispatches one step; says how long it took to compile where its bucket is new.
+
+    With the first bucket of a stage, what saving needs is compiled, too: no step waits for it then,
+    nor does a state that has to be saved in a hurry.
+    """
     batch = sharding.shard_batch(batch, mesh)
     bucket = batch["image"].shape[1:3]
     if bucket in buckets:
@@ -212,6 +220,8 @@ def _step(
         began = time.monotonic()
         result = train_step(state, batch)  # returns when it has compiled
         seconds = time.monotonic() - began
+        if len(buckets) == 1:
+            checkpoints.prepare(result[0])
     say(f"bucket {bucket[0]}x{bucket[1]}: compiled in {seconds:.1f} s")
     return result
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import StandardCheckpointer
 
-from maskrcnn_jax.training import first_state, loop, stages
+from maskrcnn_jax.training import checksums, first_state, loop, stages
 from maskrcnn_jax.training.checkpoint import Checkpoints
 from maskrcnn_jax.training.interrupts import Interrupted
 from maskrcnn_jax.training.metrics_log import read
@@ -378,3 +378,14 @@ def test_an_average_goes_on_to_the_bit_and_is_what_is_evaluated(config, tmp_path
     config.train.ema_decay = 0.9
     assert any(key.startswith("ema") for key in train("two", 10))
     assert "the moving average starts from the weights" in capsys.readouterr().out
+
+
+def test_what_saving_needs_is_compiled_with_the_first_step(config, data, tmp_path):
+    sizes = {}
+    for step in (1, 5):
+        data.before[step] = lambda _, step=step: sizes.update({step: checksums._sums._cache_size()})
+    checksums._sums.clear_cache()
+    loop.train(config, tmp_path, data.training_data())
+    assert sizes[1] > 0
+    assert sizes[5] == sizes[1]
+    assert checksums._sums._cache_size() == sizes[1]
