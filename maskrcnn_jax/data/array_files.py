@@ -64,16 +64,27 @@ def opened(path: str | Path, content: bytes | None = None) -> Iterator[ArrayFile
         ValueError: the file has values of another kind, or is not what its first bytes say.
         OSError: it is not there or may not be read.
     """
-    with open(path, "rb") if content is None else io.BytesIO(content) as stream:
+    with _Alone(io.FileIO(path)) if content is None else io.BytesIO(content) as stream:
         start = stream.read(len(_NPY))
         stream.seek(0)
         if start == _NPY:
             yield _guarded(partial(_numpy_file, stream, path), path)
         elif start[:4] in _TIFF:
-            with _guarded(partial(TiffFile, stream), path) as file:
+            with _guarded(partial(TiffFile, stream, name=Path(path).name), path) as file:
                 yield _guarded(partial(_tiff_file, file, path), path)
         else:
             yield None
+
+
+class _Alone(io.BufferedReader):
+    """A file as a stream without a place on the disk: nothing can look for others beside it.
+
+    The metadata of OME, Micro-Manager and NDTiff can name further files, in any folder, and
+    tifffile follows them from a stream that has a file number.
+    """
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("this file is read by itself")
 
 
 def to_file(image: np.ndarray) -> tuple[bytes, str]:
@@ -113,6 +124,11 @@ def _numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
 def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
     series = file.series[0]
     page, axes, shape = series.keyframe, series.axes, series.shape
+    if series.dataoffset is None and None in list(series):
+        raise ValueError(
+            f"{path} says that a part of its image is in other files, which are not opened; save "
+            "the whole image as one file, or each page as a file of its own"
+        )
     depth = _depth(page.dtype, path)
     if len(series) == 1 and _is_for_pillow(page):
         return None

@@ -52,7 +52,7 @@ def fitted(pixels: np.ndarray, colours: int, wanted: PixelFormat) -> np.ndarray:
     """Returns an image as it is asked for.
 
     Args:
-        pixels: [h, w, C] uint8 or uint16, of a kind that passes `check_kind`.
+        pixels: [h, w, C] uint8 or uint16 of any byte order, of a kind that passes `check_kind`.
         colours: of that kind.
         wanted: what is asked.
 
@@ -60,8 +60,10 @@ def fitted(pixels: np.ndarray, colours: int, wanted: PixelFormat) -> np.ndarray:
         [h, w, `wanted.channels`] `wanted.dtype`: the high byte of 16 bits where 8 are asked, the
         brightness of RGB where one channel is, grey three times where three are.
     """
-    if wanted.depth == 8 and pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+    if wanted.depth == 8 and pixels.dtype.itemsize == 2:
+        pixels = pixels >> 8
+    # Also out of the file's byte order, which OpenCV would not heed.
+    pixels = pixels.astype(wanted.dtype, copy=False)
     if pixels.shape[2] == wanted.channels:
         return pixels
     if colours == 1:

@@ -210,7 +210,8 @@ def read_ids(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                     f"{path} has colours (mode {image.mode}); expected an image of numbers: grey "
                     "of 8 or 16 bits, or with a palette"
                 )
-            return np.array(image, np.uint8 if image.mode == "1" else None)
+            ids = np.array(image, np.uint8 if image.mode == "1" else None)
+            return ids.astype(ids.dtype.newbyteorder("="), copy=False)
     except _BROKEN as error:
         raise _unreadable(path, error) from error
 

@@ -3,11 +3,14 @@
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 
-from maskrcnn_jax.data.images import image_size, read_image
+from maskrcnn_jax.data.colour import map_colours
+from maskrcnn_jax.data.images import image_size, read_ids, read_image
+from maskrcnn_jax.data.transforms import resize_image
 from maskrcnn_jax.pixels import PixelFormat
 
 FIVE = np.random.default_rng(0).integers(0, 65536, (20, 30, 5)).astype(np.uint16)
@@ -205,3 +208,85 @@ def test_what_tifffile_cannot_unpack_is_told(tmp_path):
         file.pages[0].tags["Compression"].overwrite(34887)  # LERC
     with pytest.raises(ValueError, match=r"a\.tif (is packed .* imagecodecs|is not a readable)"):
         read_image(path, wanted=WANTED)
+
+
+FILES = {  # by the number of channels: what writes them, and how they end
+    "grey TIFF": (1, lambda path, pixels: tiff(path, pixels[..., 0], byteorder=">")),
+    "RGB TIFF": (3, lambda path, pixels: tiff(path, pixels, photometric="rgb", byteorder=">")),
+    "TIFF of many": (5, lambda path, pixels: tiff(path, pixels.transpose(2, 0, 1), byteorder=">")),
+    "numpy": (5, lambda path, pixels: npy(path.with_suffix(".npy"), pixels.astype(">u2"))),
+    "PNG": (1, lambda path, pixels: png(path.with_suffix(".png"), pixels[..., 0])),
+}
+
+
+def png(path, array):
+    assert cv2.imwrite(str(path), array)
+    return path
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_pixels_are_of_this_machines_byte_order_whatever_the_files(tmp_path, form):
+    channels, write = FILES[form]
+    expected = np.ascontiguousarray(FIVE[..., :channels])
+    found = read_image(write(tmp_path / "a.tif", expected), wanted=PixelFormat(channels, 16))
+    assert found.dtype.isnative
+    for change in (
+        lambda image: resize_image(image, (33, 44)),
+        lambda image: cv2.flip(image, 1),
+        lambda image: map_colours(image, 1.2, 0.8, 1.0, 0.0),
+    ):
+        np.testing.assert_array_equal(change(found), change(expected))
+
+
+def test_numbers_of_16_bits_and_their_high_bytes_of_big_end_first(tmp_path):
+    path = tiff(tmp_path / "a.tif", FIVE[..., 0], byteorder=">")
+    ids = read_ids(path)
+    np.testing.assert_array_equal(ids, FIVE[..., 0])
+    assert ids.dtype.isnative
+    np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(1)), FIVE[..., :1] >> 8)
+
+
+def ome_xml(files: list[str]) -> str:
+    """Returns the metadata of an image of two channels, each in one of the files."""
+    data = "".join(
+        f'<TiffData FirstC="{i}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{i}</UUID>'
+        "</TiffData>"
+        for i, name in enumerate(files)
+    )
+    return (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="30" SizeY="20" '
+        f'SizeC="2" SizeZ="1" SizeT="1">{data}</Pixels></Image></OME>'
+    )
+
+
+@pytest.mark.parametrize("name", ["../secret/b.tif", "b.tif", "missing.tif"])
+def test_a_file_cannot_have_others_opened(tmp_path, monkeypatch, name):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "secret").mkdir()
+    for place in ("secret", "set"):
+        tiff(tmp_path / place / "b.tif", FIVE[..., 1])
+    xml = ome_xml(["a.tif", name])
+    path = tiff(tmp_path / "set/a.tif", PLANES[0], description=xml, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].shape == (2, 20, 30)  # else the file would prove nothing
+
+    opened, init = [], tifffile.TiffFile.__init__
+
+    def counting(self, *arguments, **options):
+        opened.append(arguments)
+        init(self, *arguments, **options)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", counting)
+    for read in (read_image, image_size):
+        with pytest.raises(
+            ValueError, match=r"a\.tif says .* in other files, which are not opened"
+        ):
+            read(path, wanted=PixelFormat(2, 16))
+    assert len(opened) == 2  # the file itself, each time
+
+
+def test_ome_with_its_own_name_in_it_is_read(tmp_path):
+    xml = ome_xml(["a.tif"]).replace('SizeC="2"', 'SizeC="5"').replace('Count="1"', 'Count="5"')
+    path = tiff(tmp_path / "a.tif", PLANES, description=xml, metadata=None)
+    np.testing.assert_array_equal(read_image(path, wanted=WANTED), FIVE)
