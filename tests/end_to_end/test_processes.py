@@ -191,3 +191,26 @@ def test_stopping_several_processes_changes_no_bit(two, tmp_path):
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array, err_msg=key)
     np.testing.assert_array_equal(_losses(two[0]), _losses(tmp_path))
+
+
+# Processes, devices of each, and axes of the mesh: of the first half of the steps, and of the rest.
+MOVES = {
+    "from 4 processes to 1": ((4, 1, {}), None),
+    "from 1 process to 2 with 4 devices each": (None, (2, 4, dict(fsdp=2, space=2))),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("move", MOVES)
+def test_a_run_goes_on_with_other_processes_with_the_same_images(one, run_command, tmp_path, move):
+    for steps, place in zip((STEPS // 2, STEPS), MOVES[move], strict=True):
+        arguments = (*COMMAND, f"--workdir={tmp_path}", f"--config.train.steps={steps}")
+        if place is None:
+            status, _, err = run_command(*arguments)
+            assert status == 0, err
+        else:
+            processes, devices, axes = place
+            sizes = [f"--config.mesh.{axis}={size}" for axis, size in axes.items()]
+            with Run(*arguments, *sizes, processes=processes, devices=devices) as run:
+                assert set(run.wait(580)) == {0}, run.text()
+    _assert_same(tmp_path, one)

