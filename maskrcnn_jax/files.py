@@ -33,3 +33,22 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def set_aside(path: str | Path) -> Path:
+    """Gives a file the next free name like its own: `log.txt` becomes `log-1.txt`, or `log-2.txt`.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    path = Path(path)
+    names = (f"{path.stem}-{number}{path.suffix}" for number in range(1, 10_000))
+    place = next(path.parent / name for name in names if not (path.parent / name).exists())
+    path.rename(place)
+    return place
