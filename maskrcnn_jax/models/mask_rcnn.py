@@ -20,7 +20,7 @@ from maskrcnn_jax.models.fpn import FPN
 from maskrcnn_jax.models.layers import rematerialised
 from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
 from maskrcnn_jax.models.mask_head import MaskHead
-from maskrcnn_jax.models.options import check_options
+from maskrcnn_jax.models.options import check_options, check_remat
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
 from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
@@ -53,8 +53,7 @@ class MaskRCNN(nn.Module):
     def setup(self):
         config = self.config
         check_options(config)
-        if self.remat not in ("none", "backbone", "all"):
-            raise ValueError(f"train.remat is {self.remat!r}; it must be none, backbone or all")
+        check_remat(self.remat)
         part = rematerialised if self.remat == "all" else lambda kind: kind
         dtype = jnp.dtype(config.dtype)
         # What x2 and y2 lose on their way into the network, and get back on their way out.

@@ -23,6 +23,7 @@ OPTIONS = {
     "mask_head.norm": ("none", "frozen_bn", "bn", "gn"),
     "detections.classes": ("all", "best"),
 }
+REMAT = ("none", "backbone", "all")
 
 
 def check_options(config: FrozenConfigDict) -> None:
@@ -40,3 +41,13 @@ def check_options(config: FrozenConfigDict) -> None:
             value = value[name]
         if value not in words:
             raise ValueError(f"model.{key} is {value!r}; it must be {' or '.join(words)}")
+
+
+def check_remat(remat: str) -> None:
+    """Refuses a word that is none for `config.train.remat`.
+
+    Raises:
+        ValueError: naming the words that it may be.
+    """
+    if remat not in REMAT:
+        raise ValueError(f"train.remat is {remat!r}; it must be {', '.join(REMAT[:-1])} or all")

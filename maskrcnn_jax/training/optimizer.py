@@ -95,7 +95,7 @@ def make_optimizer(
     Raises:
         ValueError: for an optimiser or a value that does not exist.
     """
-    _check_optimizer(train)
+    check_optimizer(train)
     decay = optax.add_decayed_weights(
         train.weight_decay, mask=None if train.decay_norm_and_bias else _kernels
     )
@@ -135,7 +135,15 @@ def _check_schedule(train: ConfigDict) -> None:
         )
 
 
-def _check_optimizer(train: ConfigDict) -> None:
+def check_optimizer(train: ConfigDict) -> None:
+    """Checks which optimiser there is to be, and its values.
+
+    Args:
+        train: `config.train`.
+
+    Raises:
+        ValueError: naming the key.
+    """
     if train.optimizer not in ("sgd", "adamw", "lamb"):
         raise ValueError(
             f"config.train.optimizer is {train.optimizer!r}; it must be sgd, adamw or lamb"
