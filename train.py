@@ -25,8 +25,9 @@ from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.flag_errors import faulty_flag, unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.pixels import check_channels
-from maskrcnn_jax.training import initial, loop, sharding
+from maskrcnn_jax.training import initial, loop
 from maskrcnn_jax.training.agreement import check_same
+from maskrcnn_jax.training.settings import check_run
 from maskrcnn_jax.training.state import make_model
 from maskrcnn_jax.training.summary import say
 
@@ -41,6 +42,7 @@ flags.mark_flag_as_required("config")
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Loads and checks the data, loads the weights to start from, trains, evaluates."""
+    mesh = check_run(config)
     check_channels(config)
     train_set, val_set = (
         check.checked(
@@ -60,7 +62,6 @@ def train(config: ConfigDict, workdir: Path) -> None:
     config, start = initial.begin(config, workdir)
     check_settings(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
-    mesh = sharding.make_mesh(config.mesh)
     predict_step = make_predict_step(model, mesh)
     loss_step = make_loss_step(model, mesh) if config.eval.loss else None
     data = loop.TrainingData(

@@ -4,7 +4,8 @@ from ml_collections import ConfigDict
 
 
 def check_cadence(config: ConfigDict) -> None:
-    """Checks `config.train.steps` and the keys of what is done every so many of them.
+    """Checks `config.train.steps`, the keys of what is done every so many of them, and the time
+    for the last checkpoint.
 
     Raises:
         ValueError: naming the key.
@@ -14,6 +15,7 @@ def check_cadence(config: ConfigDict) -> None:
         ("log_every", 1),
         ("checkpoint_every", 1),
         ("eval_every", 0),
+        ("emergency_seconds", 1),
     ):
         if config.train[key] < lowest:
             raise ValueError(f"config.train.{key} is {config.train[key]}; at least {lowest}")

@@ -159,8 +159,9 @@ class Checkpoints:
             return False
         # A run that is killed here goes on from this step.
         self._last.settle()
-        if best_step is not None and best_step > step:
-            # It was ahead of the newest, and the run has since taken another way.
+        if best_step is not None and (best_step > step or metric not in best):
+            # It was ahead of the newest, and the run has since taken another way; or it was the
+            # best by another metric.
             place = self._best.set_aside(best_step, self.workdir / EARLIER)
             warn(f"the best checkpoint of an earlier course of this run is now {place}")
         saved = self._save(self._best, state, step, metrics)

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.training import agreement, config_json, distributed, first_state, sharding
-from maskrcnn_jax.training.cadence import check_cadence, due
+from maskrcnn_jax.training.cadence import due
 from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
-from maskrcnn_jax.training.early_stopping import check_early_stop, reason_to_stop
+from maskrcnn_jax.training.early_stopping import reason_to_stop
 from maskrcnn_jax.training.emergency import leaves_in_time
 from maskrcnn_jax.training.farewell import farewell
 from maskrcnn_jax.training.initial import Start
@@ -27,6 +27,8 @@ from maskrcnn_jax.training.merge import check_fit
 from maskrcnn_jax.training.metrics_log import MetricsLog
 from maskrcnn_jax.training.probe import check_writable
 from maskrcnn_jax.training.progress import COUNTS, Progress
+from maskrcnn_jax.training.run_lock import only_run_in
+from maskrcnn_jax.training.settings import check_run
 from maskrcnn_jax.training.stages import (
     Stage,
     entered,
@@ -38,7 +40,7 @@ from maskrcnn_jax.training.stages import (
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
 from maskrcnn_jax.training.summary import describe, parameter_table, say, say_of_all
 from maskrcnn_jax.training.train_step import TrainStep
-from maskrcnn_jax.training.watchdog import Watchdog, check_watchdog
+from maskrcnn_jax.training.watchdog import Watchdog
 
 # For what is left to do after an error, such as the end of a checkpoint's writing.
 _SECONDS_TO_CLEAN_UP = 60.0
@@ -85,15 +87,10 @@ def train(
         Interrupted: after SIGTERM or Ctrl-C; the state is saved.
     """
     workdir, start = Path(workdir), start or Start()
-    check_cadence(config)
-    check_early_stop(config.train)
-    check_watchdog(config.train)
-    mesh = sharding.make_mesh(config.mesh)
-    local_batch = sharding.local_batch_size(
-        config.train.batch_size, mesh, "config.train.batch_size"
+    mesh = check_run(config)
+    local_batch = (
+        config.train.batch_size // sharding.batch_shards(mesh) * sharding.local_parts(mesh)
     )
-    sharding.local_batch_size(config.eval.batch_size, mesh, "config.eval.batch_size")
-    sharding.check_buckets(config.data.buckets, mesh)
     model = make_model(config.model, len(data.class_names), config.train.remat)
     variables = abstract_variables(model)
     if start.weights is not None:
@@ -109,7 +106,10 @@ def train(
     distributed.name_checkpoint_in(workdir / LAST)
     facts = {key: getattr(data, key) for key in ("class_names", "category_ids", "num_images")}
     metadata = {"config": config, "init": start.record, **facts}
-    with closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints:
+    with (
+        only_run_in(workdir),
+        closing(Checkpoints(workdir, config.train.keep_checkpoints, metadata)) as checkpoints,
+    ):
         agreement.check_same(_in_common(config, facts, checkpoints))
         if checkpoints.latest_step() is None:
             say(f"no checkpoint in {checkpoints.workdir / LAST}")

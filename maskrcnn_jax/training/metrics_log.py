@@ -19,7 +19,9 @@ FILE = "metrics.jsonl"
 class MetricsLog:
     """Writes the metrics of one run; used as a context manager.
 
-    A run that goes on from a checkpoint replaces what an earlier one has logged beyond it.
+    A run that goes on from a checkpoint replaces what an earlier one has logged beyond it. One that
+    begins anew, as there is no checkpoint, moves that log to `metrics-1.jsonl` or the next such
+    name that is free.
 
     Args:
         workdir: the run's folder.
@@ -32,7 +34,9 @@ class MetricsLog:
 
     def __init__(self, workdir: Path, start_step: int, active: bool = True):
         self._active = active
-        rows = [row for row in read(workdir) if row["step"] <= start_step]
+        if active and start_step == 0 and read(workdir):
+            _move_away(workdir)
+        rows = [row for row in read(workdir) if row["step"] <= start_step] if start_step else []
         self.evaluations = [row for row in rows if row["kind"] == "eval"]
         if active:
             write_atomically(workdir / FILE, "".join(_line(row) for row in rows))
@@ -93,12 +97,37 @@ def read(workdir: str | Path) -> list[dict[str, Any]]:
     Returns:
         Dicts with `kind` (`train` or `eval`), `step` and the metrics. A last line that a killed
         run has left half written is dropped.
+
+    Raises:
+        ValueError: naming a line that is no such row.
     """
     path = Path(workdir) / FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [_row(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line[-1] == "\n"]
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if isinstance(row["step"], int) and row["kind"] in ("train", "eval"):
+            return row
+    except (ValueError, KeyError, TypeError):  # no JSON, or another thing than a row
+        pass
+    shown = line.strip()[:60]
+    raise ValueError(
+        f"{where} is not a row of a run's log but {shown!r}; delete this line, or move the file "
+        f"away"
+    )
+
+
+def _move_away(workdir: Path) -> None:
+    """Keeps the log of a run whose checkpoints are gone, or that had none yet."""
+    names = (f"{Path(FILE).stem}-{number}.jsonl" for number in range(1, 10_000))
+    place = next(workdir / name for name in names if not (workdir / name).exists())
+    (workdir / FILE).rename(place)
+    warn(f"the log of an earlier start, of which there is no checkpoint, is now {place}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -
         ValueError: where the configuration makes no stages, optimiser, schedule, parts of a batch
             or average.
     """
-    _check(config.train, mesh)
+    check_stages(config.train, mesh)
     schedule = make_schedule(config.train)
     parts = parse(config.train.layers)
     masks = [trainable_mask(params, config.model, layers) for layers, _ in parts]
@@ -144,7 +144,17 @@ def entered(stage: Stage, state: TrainState, mesh: Mesh) -> TrainState:
     )
 
 
-def _check(train: ConfigDict, mesh: Mesh) -> None:
+def check_stages(train: ConfigDict, mesh: Mesh) -> None:
+    """Checks the stages, the parts of a batch and the average that a configuration asks for.
+
+    Args:
+        train: `config.train`.
+        mesh: of the devices.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    parse(train.layers)
     shards = sharding.batch_shards(mesh)
     if train.accumulate < 1 or train.batch_size % (train.accumulate * shards):
         raise ValueError(

@@ -74,6 +74,7 @@ def broken(start_command, run_command, tmp_path_factory):
 def test_a_run_leaves_what_it_promises(whole):
     workdir, out = whole
     assert {path.name for path in workdir.iterdir()} == {
+        ".lock",
         "best",
         "checkpoints",
         "config.json",

@@ -115,6 +115,15 @@ def test_the_best_is_kept_apart(checkpoints, state, tmp_path):
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["5"]
 
 
+def test_the_best_by_another_metric_is_set_aside(checkpoints, state, tmp_path, capsys):
+    for step, metric in ((1, "segm/AP"), (2, "bbox/AP")):
+        checkpoints.save(state, step, {})
+        assert checkpoints.save_best(state, step, {metric: 0.5}, metric)
+    assert checkpoints.best() == (2, {"bbox/AP": 0.5})
+    assert [path.name for path in (tmp_path / "earlier").iterdir()] == ["1"]
+    assert f"is now {tmp_path / 'earlier' / '1'}" in capsys.readouterr().err
+
+
 def test_an_unknown_metric_is_named(checkpoints, state):
     with pytest.raises(ValueError, match=r"'segm/APx'.*segm/AP"):
         checkpoints.save_best(state, 1, {"segm/AP": 0.5}, "segm/APx")

@@ -275,7 +275,9 @@ def test_other_stages_are_refused_when_resuming(config, tmp_path):
         loop.train(config, tmp_path, _Data().training_data())
 
 
-@pytest.mark.parametrize("key", ["steps", "log_every", "checkpoint_every", "eval_every"])
+@pytest.mark.parametrize(
+    "key", ["steps", "log_every", "checkpoint_every", "eval_every", "emergency_seconds"]
+)
 def test_impossible_cadences_are_named(config, data, tmp_path, key):
     config.train[key] = -1
     with pytest.raises(ValueError, match=f"config.train.{key} is -1"):
@@ -389,3 +391,16 @@ def test_what_saving_needs_is_compiled_with_the_first_step(config, data, tmp_pat
     assert sizes[1] > 0
     assert sizes[5] == sizes[1]
     assert checksums._sums._cache_size() == sizes[1]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(config, data, tmp_path):
+    def start_another(_):
+        with pytest.raises(
+            ValueError, match=rf"another run \(process {os.getpid()} on .*is writing"
+        ):
+            loop.train(config, tmp_path, _Data().training_data())
+
+    data.before[3] = start_another
+    loop.train(config, tmp_path, data.training_data())
+    assert data.served == list(range(6))
+    loop.train(config, tmp_path, data.training_data())  # the lock ends with the run

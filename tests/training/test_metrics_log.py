@@ -60,8 +60,24 @@ def test_other_processes_write_nothing(tmp_path):
 
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "tra\n{"kind": "eval", "step": 1}\n')
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 1 is not a row .*delete this line"):
         read(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "eval", "step": 1}\n{"step": 2}\n')
+    with pytest.raises(ValueError, match=r"line 2 is not a row of a run's log but '.\"step\": 2.'"):
+        read(tmp_path)
+
+
+def test_a_run_without_a_checkpoint_moves_the_log_away(tmp_path, capfd):
+    for number in (1, 2, 3):
+        with MetricsLog(tmp_path, 0) as log:
+            assert log.evaluated_step == 0
+            log.write("eval", number, {"segm/AP": 0.5})
+    assert [row["step"] for row in read(tmp_path)] == [3]
+    said = capfd.readouterr().err
+    for number in (1, 2):
+        place = tmp_path / f"metrics-{number}.jsonl"
+        assert json.loads(place.read_text())["step"] == number
+        assert f"is now {place}" in said
 
 
 def test_rows_that_a_full_disk_refuses_are_written_later(small_disk, capfd):

@@ -1,0 +1,33 @@
+"""What can be said of a run's configuration before any data is looked at."""
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.training import sharding
+from maskrcnn_jax.training.cadence import check_cadence
+from maskrcnn_jax.training.early_stopping import check_early_stop
+from maskrcnn_jax.training.stages import check_stages
+from maskrcnn_jax.training.watchdog import check_watchdog
+
+
+def check_run(config: ConfigDict) -> Mesh:
+    """Checks the lengths, the shares and the limits that a configuration sets.
+
+    Args:
+        config: the whole configuration.
+
+    Returns:
+        The mesh of `config.mesh`.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    check_cadence(config)
+    check_early_stop(config.train)
+    check_watchdog(config.train)
+    mesh = sharding.make_mesh(config.mesh)
+    for part in ("train", "eval"):
+        sharding.local_batch_size(config[part].batch_size, mesh, f"config.{part}.batch_size")
+    sharding.check_buckets(config.data.buckets, mesh)
+    check_stages(config.train, mesh)
+    return mesh
