@@ -25,7 +25,7 @@ from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.flag_errors import faulty_flag, unknown_key
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.pixels import check_channels
-from maskrcnn_jax.training import initial, loop
+from maskrcnn_jax.training import initial, loop, run_lock
 from maskrcnn_jax.training.agreement import check_same
 from maskrcnn_jax.training.settings import check_run
 from maskrcnn_jax.training.state import make_model
@@ -44,6 +44,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """Loads and checks the data, loads the weights to start from, trains, evaluates."""
     mesh = check_run(config)
     check_channels(config)
+    run_lock.check_free(workdir)
     train_set, val_set = (
         check.checked(
             datasets.load(config.data, split),
