@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.files import set_aside, write_atomically
 from maskrcnn_jax.training import agreement, config_json, distributed, first_state, sharding
 from maskrcnn_jax.training.cadence import due
 from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
@@ -38,7 +38,7 @@ from maskrcnn_jax.training.stages import (
     stage_of_state,
 )
 from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
-from maskrcnn_jax.training.summary import describe, parameter_table, say, say_of_all
+from maskrcnn_jax.training.summary import describe, parameter_table, say, say_of_all, warn
 from maskrcnn_jax.training.train_step import TrainStep
 from maskrcnn_jax.training.watchdog import Watchdog
 
@@ -118,8 +118,7 @@ def train(
         else:
             state, step = first_state.newest(checkpoints, config, stages, variables, mesh, facts)
         if jax.process_index() == 0:
-            text = json.dumps(config_json.to_json(config), indent=2)
-            write_atomically(workdir / "config.json", text + "\n")
+            _write_config(workdir / "config.json", config, is_new=step == 0)
         metrics = _run(config, data, checkpoints, stages, state, step, mesh)
     say(farewell(workdir, metrics))
     return metrics
@@ -283,6 +282,14 @@ def _stopped(
         f"stopped by {name} after step {step}; {saved.removesuffix('.')}. The same command goes on "
         f"from there",
     )
+
+
+def _write_config(path: Path, config: ConfigDict, is_new: bool) -> None:
+    """Writes the configuration; what a new run finds in its place may be somebody's own file."""
+    text = json.dumps(config_json.to_json(config), indent=2) + "\n"
+    if is_new and path.is_file() and path.read_bytes() != text.encode():
+        warn(f"{path} was there before this run: it is now {set_aside(path)}")
+    write_atomically(path, text)
 
 
 def _in_common(

@@ -10,7 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.files import set_aside, write_atomically
 from maskrcnn_jax.training.summary import warn
 
 FILE = "metrics.jsonl"
@@ -35,7 +35,8 @@ class MetricsLog:
     def __init__(self, workdir: Path, start_step: int, active: bool = True):
         self._active = active
         if active and start_step == 0 and read(workdir):
-            _move_away(workdir)
+            place = set_aside(workdir / FILE)
+            warn(f"the log of an earlier start, of which there is no checkpoint, is now {place}")
         rows = [row for row in read(workdir) if row["step"] <= start_step] if start_step else []
         self.evaluations = [row for row in rows if row["kind"] == "eval"]
         if active:
@@ -120,14 +121,6 @@ def _row(line: str, where: str) -> dict[str, Any]:
         f"{where} is not a row of a run's log but {shown!r}; delete this line, or move the file "
         f"away"
     )
-
-
-def _move_away(workdir: Path) -> None:
-    """Keeps the log of a run whose checkpoints are gone, or that had none yet."""
-    names = (f"{Path(FILE).stem}-{number}.jsonl" for number in range(1, 10_000))
-    place = next(workdir / name for name in names if not (workdir / name).exists())
-    (workdir / FILE).rename(place)
-    warn(f"the log of an earlier start, of which there is no checkpoint, is now {place}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -404,3 +404,15 @@ def test_a_second_run_in_the_same_folder_is_refused(config, data, tmp_path):
     loop.train(config, tmp_path, data.training_data())
     assert data.served == list(range(6))
     loop.train(config, tmp_path, data.training_data())  # the lock ends with the run
+
+
+def test_a_file_that_was_there_before_the_run_is_kept(config, data, tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    config.train.eval_every = 0
+    loop.train(config, tmp_path, data.training_data())
+    assert json.loads((tmp_path / "config-1.json").read_text()) == {"mine": 1}
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 6
+    assert f"config.json was there before this run: it is now {tmp_path}" in capsys.readouterr().err
+    config.train.steps = 7  # a run that goes on replaces its own
+    loop.train(config, tmp_path, data.training_data())
+    assert not (tmp_path / "config-2.json").exists()
