@@ -3,9 +3,11 @@
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.models.options import check_remat
 from maskrcnn_jax.training import sharding
 from maskrcnn_jax.training.cadence import check_cadence
 from maskrcnn_jax.training.early_stopping import check_early_stop
+from maskrcnn_jax.training.optimizer import check_optimizer, make_schedule
 from maskrcnn_jax.training.stages import check_stages
 from maskrcnn_jax.training.watchdog import check_watchdog
 
@@ -30,4 +32,7 @@ def check_run(config: ConfigDict) -> Mesh:
         sharding.local_batch_size(config[part].batch_size, mesh, f"config.{part}.batch_size")
     sharding.check_buckets(config.data.buckets, mesh)
     check_stages(config.train, mesh)
+    make_schedule(config.train)
+    check_optimizer(config.train)
+    check_remat(config.train.remat)
     return mesh

@@ -1,0 +1,33 @@
+"""What is refused before any data are looked at."""
+
+import pytest
+
+from maskrcnn_jax.training.settings import check_run
+
+FAULTS = {
+    "train.steps": 0,
+    "train.emergency_seconds": 0.0,
+    "train.early_stop": -1,
+    "train.watchdog_factor": 0.5,
+    "train.accumulate": 3,
+    "train.ema_decay": 1.5,
+    "train.layers": "everything",
+    "train.schedule": "linear",
+    "train.optimizer": "adam",
+    "train.remat": "heads",
+    "mesh.space": 3,
+    "mesh.fsdp": 0,
+}
+
+
+def test_a_good_configuration_gives_its_mesh(tiny_config):
+    tiny_config.mesh.data = 1
+    assert dict(check_run(tiny_config).shape) == {"data": 1, "fsdp": 1, "space": 1}
+
+
+@pytest.mark.parametrize("key", FAULTS)
+def test_a_fault_is_named(tiny_config, key):
+    tiny_config.update_from_flattened_dict({key: FAULTS[key]})
+    tail = key if key != "mesh.space" else "mesh.fsdp x space"
+    with pytest.raises(ValueError, match=rf"{tail} is '?{FAULTS[key] if tail == key else '1 x 3'}"):
+        check_run(tiny_config)
