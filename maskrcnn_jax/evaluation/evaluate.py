@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -135,9 +136,15 @@ def _write(
     write_atomically(out_dir / "report.txt", report)
     write_atomically(out_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     write_atomically(out_dir / "detections.json", json.dumps(found.results))
-    for old in (out_dir / "pictures").glob("*.png"):
-        old.unlink()
+    _remove_pictures(out_dir / "pictures")
     for index, result in found.samples:
         record = dataset.records[index]
         picture = comparison(dataset.read_image(record), record, result, dataset.class_names)
         write_atomically(out_dir / "pictures" / f"{index:06d}.png", encode_png(picture))
+
+
+def _remove_pictures(folder: Path) -> None:
+    """Removes an earlier evaluation's pictures, and no other file."""
+    for old in folder.glob("*.png"):
+        if re.fullmatch(r"[0-9]{6,}", old.stem):
+            old.unlink()

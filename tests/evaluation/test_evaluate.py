@@ -121,12 +121,16 @@ def test_max_images_and_pictures_of_an_earlier_evaluation(dataset, config, tmp_p
     config.eval.pictures = 5
     evaluate(_perfect_step(dataset, config), {}, dataset, config, tmp_path)
     assert len(list((tmp_path / "pictures").iterdir())) == 5
+    own = [tmp_path / "pictures" / name for name in ("cat.png", "12.png", "000001_mask.png")]
+    for path in own:
+        path.write_bytes(b"the user's")
     config.eval.max_images, config.eval.pictures = 3, 2
     few = dataclasses.replace(dataset, records=dataset.records[:3])
     metrics = evaluate(_perfect_step(few, config), {}, dataset, config, tmp_path)
     assert metrics["images"] == 3
     assert metrics["bbox/AP"] == 1
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / "pictures").iterdir())) == 2 + len(own)
+    assert all(path.read_bytes() == b"the user's" for path in own)
 
 
 def test_unreadable_images_are_named_and_left_out(dataset, config, tmp_path):
