@@ -55,7 +55,7 @@ MASKS_S = Input(
 )  # fmt: skip
 METRICS_S = Input(
     "COCO metrics, ms an image", 6.56, True,
-    "`benchmarks.evaluation`, 2.36 ms for 36 detections, times 100 / 36; process 0 alone",
+    "`benchmarks.evaluation`, 2.36 ms for 36 detections, times 100 / 36; the same in every process",
 )  # fmt: skip
 
 
