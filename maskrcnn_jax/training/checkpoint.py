@@ -314,25 +314,28 @@ def load_for_inference(
             has other variables.
     """
     with _find(Path(path).absolute(), which) as (manager, step):
-        metadata = checkpoint_format.read_metadata(manager, step)
+        where = manager.directory / str(step)
+        metadata = _sound(lambda: checkpoint_format.read_metadata(manager, step), where)
         model = make_model(metadata["config"]["model"], len(metadata["class_names"]))
-        wanted = abstract_variables(model)
-        sums, where = metadata.pop("checksums", {}), manager.directory / str(step)
-        saved = checkpoint_format.item_trees(manager, step, sums)
+        wanted, sums = abstract_variables(model), metadata.pop("checksums", {})
+        saved = _sound(lambda: checkpoint_format.item_trees(manager, step, sums), where)
         checkpoint_format.check_structure(saved["variables"], wanted, f"{where} (variables)")
         targets = {"variables": wanted}
         if averaged and "ema" in saved:
             targets["ema"] = saved["ema"]
         targets = {name: _on_first_device(tree) for name, tree in targets.items()}
-        try:
-            restored = checkpoint_format.read_items(manager, step, targets, sums)
-        except ValueError as error:
-            raise ValueError(
-                f"the weights in {where}: {first_line(error)}; take another checkpoint"
-            ) from error
+        restored = _sound(lambda: checkpoint_format.read_items(manager, step, targets, sums), where)
     if "ema" not in restored:
         return restored["variables"], metadata
     return with_average(restored["variables"], restored["ema"]), metadata
+
+
+def _sound(read: Callable[[], Any], where: Path) -> Any:
+    """Returns what a function reads of a checkpoint; raises ValueError where that is damaged."""
+    result, fault = attempt(read)
+    if fault is not None:
+        raise ValueError(f"the weights in {where} are damaged: {fault}; take another checkpoint")
+    return result
 
 
 def _on_first_device(tree: Any) -> Any:

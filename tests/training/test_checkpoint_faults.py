@@ -159,7 +159,7 @@ def test_no_damage_is_seen_in_an_error_that_passes(saved, opened, one_device_mes
         checkpoints.restore(_target(one_device_mesh))
 
 
-def test_inference_refuses_changed_weights(tmp_path, tiny_config, opened):
+def test_inference_refuses_damaged_weights(tmp_path, tiny_config, capfd):
     shapes = abstract_variables(make_model(tiny_config.model, 1))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)
@@ -167,9 +167,22 @@ def test_inference_refuses_changed_weights(tmp_path, tiny_config, opened):
     checkpoints.save(create(variables, optax.identity()), 1, {})
     checkpoints.close()
     assert jax.tree.all(jax.tree.map(np.array_equal, load_for_inference(tmp_path)[0], variables))
-    _flip(tmp_path / "checkpoints" / "1" / "variables")
-    with pytest.raises(ValueError, match=r"checkpoints/1: .*variables are not what was saved"):
-        load_for_inference(tmp_path)
+    folder, kept = tmp_path / "checkpoints" / "1", tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    damages = {
+        "flipped": (_flip, r"variables are not what was saved"),
+        "cut": (_cut, "."),
+        "emptied": (_empty, "."),
+        "no metadata": DAMAGES["no metadata"],
+    }
+    for damage, fault in damages.values():
+        damage(folder / "variables" if damage in (_flip, _cut, _empty) else folder)
+        with pytest.raises(ValueError, match=rf"checkpoints/1.*{fault}") as raised:
+            load_for_inference(tmp_path)
+        assert len(str(raised.value)) < 600
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_run_goes_on_where_its_newest_was_deleted(tmp_path, opened, capsys, one_device_mesh):
