@@ -152,6 +152,7 @@ def test_two_processes_train_as_one(one, two):
     _assert_same_evaluation(workdir / "eval", one / "eval")
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one(one, run_command, tmp_path):
     status, _, err = run_command("eval.py", f"--workdir={one}", f"--out={tmp_path / 'one'}")
     assert status == 0, err
