@@ -58,7 +58,8 @@ def checked(
     raise_errors(faults, config_data["on_error"])
     dataset = drop_faulty(dataset, faults)
     if not dataset.records:
-        raise ValueError(f"dataset {dataset.name} has no usable image; first: {faults[:1]}")
+        first = f"; first {faults[0].where}: {faults[0].reason}" if faults else ""
+        raise ValueError(f"dataset {dataset.name} has no usable image{first}")
     return dataset
 
 

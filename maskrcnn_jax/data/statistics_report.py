@@ -91,11 +91,12 @@ def _recall_cells(group: Mapping) -> list[str]:
 def _pixels(pixels: Mapping) -> list[str]:
     if not pixels["images"]:
         return ["pixels: no image could be read"]
-    mean, std = (", ".join(f"{v:.2f}" for v in pixels[key]) for key in ("mean", "std"))
     channels = len(pixels["mean"])
+    end = ",)" if channels == 1 else ")"  # a tuple, as the configuration takes it
+    mean, std = ("(" + ", ".join(f"{v:.2f}" for v in pixels[k]) + end for k in ("mean", "std"))
     names = "RGB" if channels == 3 else f"{channels} channels" if channels > 1 else "grey"
     scale = "" if pixels["bits"] == 8 else f", {pixels['bits']} bits"
-    return [f"pixels of {pixels['images']:,} images, {names}{scale}: mean ({mean}), std ({std})"]
+    return [f"pixels of {pixels['images']:,} images, {names}{scale}: mean {mean}, std {std}"]
 
 
 def _buckets(buckets: Mapping) -> list[str]:
