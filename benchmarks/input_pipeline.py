@@ -7,7 +7,8 @@ padded, masks rasterised inside their boxes.
 The first case is what counts beside a training step: images a second on all cores. `rss_mib` is the
 memory of the process after each round: `--batches 500 --rounds 10 --alone` draws 5,500 batches. The
 second case has CPU seconds, of all threads, instead of time, and so images a second and core;
-beside it stands a loader that works as torchvision's reference does (see reference_loader.py).
+beside it stands a loader that works as torchvision's reference does (see reference_loader.py). The
+third is reading, decoding and resizing alone, beside other libraries (see decoding.py).
 """
 
 import itertools
@@ -22,13 +23,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tensorflow as tf
 from ml_collections import ConfigDict
 
-from benchmarks import measure, reference_loader
+from benchmarks import decoding, measure, reference_loader
 from maskrcnn_jax import config as default_config
 from maskrcnn_jax.data import coco, pipeline
+from maskrcnn_jax.data.transforms import Size, short_side_size
 
 _QUALITY = 98  # of the JPEG files: about 125 kB each
+_PEER_PACKAGES = ("pillow", "pycocotools", "numpy", "opencv-python-headless")
 PEERS = {
     "torchvision-style resize by Pillow": reference_loader.resize_pillow,
     "torchvision-style resize by OpenCV": reference_loader.resize_opencv,
@@ -73,7 +77,17 @@ def main(argv: list[str] | None = None) -> list[dict]:
                 side: _peer(folder, config, arguments.batches, resize)
                 for side, resize in PEERS.items()
             }
-            return lines + _on_one_core(sizes, ours, peers, arguments)
+            lines += _on_one_core("CPU time of one core", sizes, ours, peers, arguments)
+        size = short_side_size(height, width, config.data.short_side, config.data.long_side)
+        count = arguments.batches * arguments.batch
+        ways = {
+            side: _decoder(folder, size, count, decode)
+            for side, decode in {measure.OURS: decoding.ours, **decoding.WAYS}.items()
+        }
+        sizes |= {"resized": list(size)}
+        ours = ways.pop(measure.OURS)
+        case = "CPU time of one core, decoding and resizing"
+        return lines + _on_one_core(case, sizes, ours, ways, arguments)
 
 
 def _on_all_cores(sizes: dict, ours: measure.Side, arguments) -> list[dict]:
@@ -96,17 +110,18 @@ def _on_all_cores(sizes: dict, ours: measure.Side, arguments) -> list[dict]:
     )
 
 
-def _on_one_core(sizes: dict, ours: measure.Side, peers: dict, arguments) -> list[dict]:
+def _on_one_core(case: str, sizes: dict, ours: measure.Side, peers: dict, arguments) -> list[dict]:
     """Tells the CPU seconds of ours beside the peers'."""
     return measure.report(
         "input_pipeline",
-        "CPU time of one core",
+        case,
         sizes,
         {side: partial(_cpu_time, call) for side, call in {measure.OURS: ours, **peers}.items()},
         arguments.rounds,
         facts={},
         per_second=arguments.batches * arguments.batch,
-        peer_versions={name: version(name) for name in ("pillow", "pycocotools", "numpy")},
+        peer_versions={name: version(name) for name in _PEER_PACKAGES}
+        | {"tensorflow": tf.__version__},
     )
 
 
@@ -135,6 +150,18 @@ def _peer(folder: Path, config: ConfigDict, count: int, resize) -> measure.Side:
             )
             objects += sum(len(target["masks"]) for target in targets)
         return time.perf_counter() - start, {"objects": objects, "skipped": 0}
+
+    return side
+
+
+def _decoder(folder: Path, size: Size, count: int, decode) -> measure.Side:
+    """Returns the side that decodes and resizes as many of the files."""
+    paths = itertools.cycle(sorted((folder / "images").iterdir()))
+
+    def side():
+        start = time.perf_counter()
+        pixels = sum(decode(path, size).size for path in itertools.islice(paths, count))
+        return time.perf_counter() - start, {"pixels": pixels}
 
     return side
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import input_pipeline, measure, reference_loader
+from benchmarks import decoding, input_pipeline, measure, reference_loader
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import coco, pipeline
 
@@ -113,3 +113,12 @@ def test_alone_it_has_the_memory_after_each_round_and_no_peer(capsys):
     assert json.loads(capsys.readouterr().out) == line
     assert line["side"] == measure.OURS
     assert len(line["rss_mib"]) == 3  # the first round is not timed
+
+
+@pytest.mark.parametrize("decode", decoding.WAYS.values())
+def test_the_ways_to_decode_give_one_picture(folder, decode):
+    path, size = folder / "images" / "000001.jpg", (60, 80)
+    found = decode(path, size)
+    assert found.dtype == np.uint8
+    # The decoders' colours differ by up to some levels where these change.
+    assert np.abs(found.astype(int) - decoding.ours(path, size)).mean() < 1.5
