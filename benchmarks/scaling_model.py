@@ -47,7 +47,7 @@ STATE_MB = Input(
     "a checkpoint, MB", 354.5, True, "parameters and momentum, 338.1 MiB; `benchmarks.scaling`"
 )
 INPUT_RATE = Input(
-    "images of training, 1/s a core", 164.4, True, "`benchmarks.input_pipeline`, COCO polygons"
+    "images of training, 1/s a core", 176.7, True, "`benchmarks.input_pipeline`, COCO polygons"
 )
 MASKS_S = Input(
     "masks to run lengths, ms an image", 7.11, True,

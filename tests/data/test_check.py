@@ -67,7 +67,7 @@ def test_checked_leaves_out_or_raises(dataset):
         check.checked(dataset, data, log=lines.append)
     data.on_error = "skip"
     nothing = replace(dataset, records=dataset.records[3:5])
-    with pytest.raises(ValueError, match="has no usable image; first .+: "):
+    with pytest.raises(ValueError, match=r"has no usable image; first .+: "):
         check.checked(nothing, data, log=lines.append)
 
 
