@@ -20,8 +20,12 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from maskrcnn_jax import command
+from maskrcnn_jax import config_json
+from maskrcnn_jax.checkpoints.format import check_structure
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.config_flags import unknown_key
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.evaluation.classes import (
     class_table,
@@ -31,16 +35,13 @@ from maskrcnn_jax.evaluation.classes import (
 )
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
-from maskrcnn_jax.flag_errors import unknown_key
+from maskrcnn_jax.images.pixels import check_channels
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.pixels import check_channels
-from maskrcnn_jax.pretrained.belonging import belonging
-from maskrcnn_jax.training import config_json, sharding
-from maskrcnn_jax.training.agreement import check_same
-from maskrcnn_jax.training.checkpoint import load_for_inference
-from maskrcnn_jax.training.checkpoint_format import check_structure
-from maskrcnn_jax.training.state import abstract_variables, make_model
-from maskrcnn_jax.training.summary import say
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.agreement import check_same
+from maskrcnn_jax.parallel.messages import say
+from maskrcnn_jax.pretrained.weight_keys import belonging
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best or the number of a step.")

@@ -20,9 +20,9 @@ from absl import app, flags, logging
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predictor import Predictor, load
 from maskrcnn_jax.inference.result import Result
-from maskrcnn_jax.visualization.drawing import encode_png
 from maskrcnn_jax.visualization.overlay import draw_result
 from maskrcnn_jax.visualization.stages import inference_pictures
 

@@ -17,19 +17,22 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from maskrcnn_jax import command
+from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.data import check, datasets, pipeline
+from maskrcnn_jax.config_flags import faulty_flag, unknown_key
+from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
-from maskrcnn_jax.flag_errors import faulty_flag, unknown_key
+from maskrcnn_jax.images.pixels import check_channels
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.pixels import check_channels
-from maskrcnn_jax.training import initial, loop, run_lock
-from maskrcnn_jax.training.agreement import check_same
+from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.parallel.agreement import check_same
+from maskrcnn_jax.parallel.messages import say
+from maskrcnn_jax.pretrained import start as initial
+from maskrcnn_jax.training import loop
+from maskrcnn_jax.training.run import lock as run_lock
 from maskrcnn_jax.training.settings import check_run
-from maskrcnn_jax.training.state import make_model
-from maskrcnn_jax.training.summary import say
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
 _WORKDIR = flags.DEFINE_string(

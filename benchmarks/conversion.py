@@ -22,8 +22,8 @@ from safetensors.numpy import save_file
 
 from benchmarks import detector, measure
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pretrained.mapping import export_arrays
 from maskrcnn_jax.pretrained.sources import SOURCES
+from maskrcnn_jax.pretrained.tables.mapping import export_arrays
 
 # Kind of weights, depth of the ResNet, classes.
 _CASES = {

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from maskrcnn_jax.data.images import read_image
-from maskrcnn_jax.data.transforms import Size, resize_image
+from maskrcnn_jax.images.read import read_image
+from maskrcnn_jax.images.sizes import Size, resize_image
 
 
 def ours(path: Path, size: Size) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from maskrcnn_jax import config as default_config
-from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.models.build import abstract_variables, make_model
 
 NUM_CLASSES = 90  # COCO's ids as torchvision's weights count them, without the background
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from benchmarks import measure
-from maskrcnn_jax.data import shapes
+from maskrcnn_jax.data.formats import shapes
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.truth import coco_truth

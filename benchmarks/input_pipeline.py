@@ -28,8 +28,9 @@ from ml_collections import ConfigDict
 
 from benchmarks import decoding, measure, reference_loader
 from maskrcnn_jax import config as default_config
-from maskrcnn_jax.data import coco, pipeline
-from maskrcnn_jax.data.transforms import Size, short_side_size
+from maskrcnn_jax.data.formats import coco
+from maskrcnn_jax.data.input import pipeline
+from maskrcnn_jax.images.sizes import Size, short_side_size
 
 _QUALITY = 98  # of the JPEG files: about 125 kB each
 _PEER_PACKAGES = ("pillow", "pycocotools", "numpy", "opencv-python-headless")

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.peer import LAYOUTS, peers
 from maskrcnn_jax import config as default_config
-from maskrcnn_jax.inference.paste import full_mask, paste_crop
+from maskrcnn_jax.images.paste import full_mask, paste_crop
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.matching import match

@@ -9,8 +9,8 @@ from ml_collections import FrozenConfigDict
 from benchmarks import detector, measure
 from benchmarks.peer import LAYOUTS, peers
 from maskrcnn_jax.inference.result import to_result
-from maskrcnn_jax.pretrained.torchvision import export_state
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.pretrained.tables.torchvision import export_state
 
 
 def main(argv: list[str] | None = None) -> list[dict]:

@@ -26,7 +26,7 @@ from flax import linen as nn
 from jax.extend.core import Literal
 from jax.sharding import Mesh
 
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.parallel import mesh as sharding
 
 Tree = Any
 

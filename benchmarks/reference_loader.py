@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.data.transforms import Size, short_side_size
+from maskrcnn_jax.images.sizes import Size, short_side_size
 
 # (pixels [h, w, 3] or [h, w], wanted size, whether a mask) -> resized pixels
 Resize = Callable[[np.ndarray, Size, bool], np.ndarray]

@@ -26,7 +26,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks import compiled_program, detector, measure, predicted_memory
-from maskrcnn_jax.training import sharding, state
+from maskrcnn_jax.checkpoints import state
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import make_stages
 
 DEVICES = 8

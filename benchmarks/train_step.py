@@ -9,9 +9,10 @@ from ml_collections import FrozenConfigDict
 
 from benchmarks import detector, measure
 from benchmarks.peer import LAYOUTS, peers
+from maskrcnn_jax.checkpoints import state
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.pretrained.torchvision import export_state
-from maskrcnn_jax.training import sharding, state
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.pretrained.tables.torchvision import export_state
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
 

@@ -11,13 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maskrcnn_jax.checkpoints.load import load_for_inference
     from maskrcnn_jax.compilation import use_compilation_cache
     from maskrcnn_jax.inference.predict_step import make_predict_step
     from maskrcnn_jax.inference.predictor import Predictor, load
     from maskrcnn_jax.inference.result import Result
+    from maskrcnn_jax.models.build import initial_variables
     from maskrcnn_jax.models.detections import Detections
-    from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
-    from maskrcnn_jax.training.checkpoint import load_for_inference
+    from maskrcnn_jax.models.mask_rcnn import MaskRCNN
     from maskrcnn_jax.visualization.drawing import draw_detections
 
 __all__ = [
@@ -39,9 +40,9 @@ _HOME = {
     "Predictor": "inference.predictor",
     "Result": "inference.result",
     "draw_detections": "visualization.drawing",
-    "initial_variables": "models.mask_rcnn",
+    "initial_variables": "models.build",
     "load": "inference.predictor",
-    "load_for_inference": "training.checkpoint",
+    "load_for_inference": "checkpoints.load",
     "make_predict_step": "inference.predict_step",
     "use_compilation_cache": "compilation",
 }

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.name = "base"  # the default work directory is runs/<name>
     config.seed = 0  # order of images, augmentation, initial weights and sampling follow from it
     # none | a work directory | a file of weights | the name of published weights | imagenet:... |
-    # coco:... | last; maskrcnn_jax/training/initial.py says what each means.
+    # coco:... | last; maskrcnn_jax/pretrained/start.py says what each means.
     config.init = "none"
     # What of these weights is taken; the other parts start anew.
     config.init_parts = ("backbone", "fpn", "rpn", "box_head", "mask_head")

@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import jax
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 # Compilation dominates the suite: programs are kept between runs.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax-tests"))

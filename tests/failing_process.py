@@ -8,8 +8,9 @@ import sys
 import jax
 from absl import flags
 
-from maskrcnn_jax import command
-from maskrcnn_jax.training import agreement, distributed
+from maskrcnn_jax.cli import command
+from maskrcnn_jax.parallel import agreement
+from maskrcnn_jax.parallel import processes as distributed
 
 
 def work() -> None:

@@ -8,21 +8,42 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "maskrcnn_jax"
 
 _HOST_ONLY = ("tensorflow", "tensorflow_datasets", "pycocotools")
+_JAX = ("jax", "flax", "optax", "orbax")
+_UPPER = tuple(
+    f"maskrcnn_jax.{name}" for name in ("cli", "doctor", "evaluation", "inference", "visualization")
+)
 FORBIDDEN = {
     "ops": (*_HOST_ONLY, "flax", "ml_collections", "orbax", "maskrcnn_jax.models"),
-    "models": (*_HOST_ONLY, "orbax", "maskrcnn_jax.data", "maskrcnn_jax.training"),
-    "training": (*_HOST_ONLY, "maskrcnn_jax.data", "maskrcnn_jax.evaluation"),
-    "inference": _HOST_ONLY,
-    "data": ("jax", "flax", "maskrcnn_jax.models", "maskrcnn_jax.training"),
+    "parallel": (*_HOST_ONLY, "flax", "orbax", "maskrcnn_jax.models", "maskrcnn_jax.ops"),
+    "models": (
+        *_HOST_ONLY,
+        *_UPPER,
+        "orbax",
+        "maskrcnn_jax.data",
+        "maskrcnn_jax.checkpoints",
+        "maskrcnn_jax.training",
+    ),
+    "checkpoints": (
+        *_HOST_ONLY,
+        *_UPPER,
+        "maskrcnn_jax.data",
+        "maskrcnn_jax.pretrained",
+        "maskrcnn_jax.training",
+    ),
+    "pretrained": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data", "maskrcnn_jax.training"),
+    "training": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data"),
+    "inference": (*_HOST_ONLY, "maskrcnn_jax.data", "maskrcnn_jax.training"),
+    "images": (*_HOST_ONLY, *_JAX, *_UPPER, "maskrcnn_jax.data"),
+    "data": (*_JAX, "maskrcnn_jax.models", "maskrcnn_jax.parallel", "maskrcnn_jax.training"),
 }
 # The only module with TensorFlow, which itself imports JAX where that is installed. The modules of
 # prepared datasets have tensorflow-datasets, which imports neither to read ArrayRecord files, and
 # TensorFlow only to write more than fits into memory.
-PIPELINE = PACKAGE / "data" / "pipeline.py"
+PIPELINE = PACKAGE / "data" / "input" / "pipeline.py"
 
 
 def _modules(package: str) -> list[Path]:
@@ -30,14 +51,23 @@ def _modules(package: str) -> list[Path]:
 
 
 def _imports(path: Path) -> set[str]:
-    """Returns what a file imports anywhere, also within functions, with all parent packages."""
+    """Returns what a file imports anywhere, also within functions, with all parent packages.
+
+    What stands under `if TYPE_CHECKING:` is never imported.
+    """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not _is_for_types(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return {".".join(name.split(".")[:n]) for name in found for n in range(1, name.count(".") + 2)}
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -73,8 +103,9 @@ def test_only_the_pipeline_imports_tensorflow():
 
 def test_only_prepared_datasets_import_tensorflow_datasets():
     importers = {path for path in PACKAGE.rglob("*.py") if "tensorflow_datasets" in _imports(path)}
-    names = ("tfds_builder.py", "tfds_coco.py", "tfds_reader.py", "tfrecords.py")
-    assert importers == {PACKAGE / "data" / name for name in names}
+    names = ("builder.py", "reader.py", "tfds_coco.py", "tfrecords.py")
+    expected = {PACKAGE / "data" / "prepared" / name for name in names}
+    assert importers == {*expected, PACKAGE / "data" / "tools" / "prepare.py"}
 
 
 def test_formats_are_listed_without_tensorflow():
@@ -83,3 +114,51 @@ def test_formats_are_listed_without_tensorflow():
     command = [sys.executable, "-c", script]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"tensorflow", "tensorflow_datasets"} & set(process.stdout.split())
+
+
+def _module_imports() -> dict[str, set[str]]:
+    """Returns the modules of the package that each of its modules imports, types alone aside."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    return {name: _imports(path) & paths.keys() for name, path in paths.items()}
+
+
+def _circles(imports: dict[str, set[str]]) -> list[str]:
+    """Returns those that reach themselves by what they import."""
+
+    def reached(name: str) -> set[str]:
+        found, waiting = set(), [name]
+        while waiting:
+            new = imports.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    return sorted(name for name in imports if name in reached(name))
+
+
+def test_circles_are_found():
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
+
+
+def test_no_circle_of_files():
+    assert _circles(_module_imports()) == []
+
+
+def test_no_circle_of_packages():
+    """A module beside the packages counts as one of its own."""
+    packages: dict[str, set[str]] = {}
+    for name, imported in _module_imports().items():
+        package = name.split(".")[1]
+        others = {other.split(".")[1] for other in imported}
+        packages.setdefault(package, set()).update(others - {package})
+    assert _circles(packages) == []
+
+
+def test_no_folder_is_crowded():
+    folders = {path for path in PACKAGE.rglob("*") if path.is_dir()} | {PACKAGE}
+    crowded = {folder.name: len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: number for name, number in crowded.items() if number > 16} == {}

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from maskrcnn_jax.data import (
+from maskrcnn_jax.data.formats import (
     coco,
     cst,
     labelme,
@@ -26,16 +26,16 @@ from maskrcnn_jax.data import (
     mask_folders,
     penn_fudan,
     shapes,
-    tfds_reader,
     via,
     voc,
     yolo,
 )
-from maskrcnn_jax.data.convert import convert
-from maskrcnn_jax.data.images import read_image
+from maskrcnn_jax.data.masks.segmentation import to_mask
+from maskrcnn_jax.data.prepared import reader as tfds_reader
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.data.segmentation import to_mask
+from maskrcnn_jax.data.tools.convert import convert
 from maskrcnn_jax.data.union import union
+from maskrcnn_jax.images.read import read_image
 from maskrcnn_jax.visualization.drawing import color, side_by_side
 from maskrcnn_jax.visualization.examples import draw_objects
 
@@ -159,7 +159,7 @@ def shapes_columns(folder: Path) -> list[Column]:
 
 
 def tfds_columns(folder: Path) -> list[Column]:
-    from maskrcnn_jax.data.tfds_builder import prepare
+    from maskrcnn_jax.data.tools.prepare import prepare
 
     prepare({"train": shapes.read(3, 22, SIZE)}, folder)
     dataset = tfds_reader.read(folder)

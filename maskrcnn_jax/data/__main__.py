@@ -5,6 +5,7 @@
     python -m maskrcnn_jax.data stats --config=configs/coco.py --out=stats
     python -m maskrcnn_jax.data browse --config=configs/coco.py --out=pictures --epochs=3 --raw
     python -m maskrcnn_jax.data convert --format=labelme --folder=photos --out=photos.json
+    python -m maskrcnn_jax.data prepare --config=configs/coco.py --out=prepared
 
 Data are named by a recipe, as for train.py, any of whose keys can be changed; or by their format
 and the arguments of its reader (docs/formats), at the sizes of --config or else the defaults.
@@ -12,7 +13,7 @@ and the arguments of its reader (docs/formats), at the sizes of --config or else
 check lists every fault; it exits with 0 where there is no error, 1 where there are some and 2 where
 the data cannot be read at all. stats counts and measures, also how anchors and buckets suit. browse
 draws images as the network gets them, augmented where they are of training. convert writes COCO's
-format.
+format. prepare writes a few large files for tensorflow-datasets, read with data.format = "tfds".
 """
 
 import argparse
@@ -25,17 +26,17 @@ from pathlib import Path
 from absl import flags
 
 from maskrcnn_jax.data import check, datasets
-from maskrcnn_jax.data.audit import as_json, audit
-from maskrcnn_jax.data.augmentation import check_settings
-from maskrcnn_jax.data.browse import browse
-from maskrcnn_jax.data.command_line import Target, add_arguments, target
-from maskrcnn_jax.data.convert import convert
-from maskrcnn_jax.data.fault_kinds import kind_of
-from maskrcnn_jax.data.statistics import statistics
-from maskrcnn_jax.data.statistics_report import as_picture, as_text
+from maskrcnn_jax.data.augment.augmentation import check_settings
+from maskrcnn_jax.data.tools.audit import as_json, audit
+from maskrcnn_jax.data.tools.browse import browse
+from maskrcnn_jax.data.tools.command_line import Target, add_arguments, target
+from maskrcnn_jax.data.tools.convert import convert
+from maskrcnn_jax.data.tools.fault_kinds import kind_of
+from maskrcnn_jax.data.tools.statistics import statistics
+from maskrcnn_jax.data.tools.statistics_report import as_picture, as_text
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.pixels import pixel_format
-from maskrcnn_jax.visualization.drawing import encode_png
+from maskrcnn_jax.images.pixels import pixel_format
+from maskrcnn_jax.images.png import encode_png
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="to which file names are relative; by default the deepest that holds all images",
     )
+    command = _command(commands, "prepare", _prepare, "both", "write a few large files")
+    command.add_argument("--out", required=True, help="the folder to write into")
+    command.add_argument("--num_shards", type=int, metavar="N", help="files of each split")
     return parser
 
 
@@ -185,6 +189,17 @@ def _convert(target: Target, options: argparse.Namespace) -> int:
         f"written to {out}; a recipe of format coco reads it with\n"
         f"  --config.data.{split}.images={root} --config.data.{split}.annotations={out}"
     )
+    return 0
+
+
+def _prepare(target: Target, options: argparse.Namespace) -> int:
+    """Writes the splits for tensorflow-datasets."""
+    from maskrcnn_jax.data.tools.prepare import prepare  # takes seconds, and others need it not
+
+    splits = {name: datasets.load(target.config.data, name) for name in target.splits}
+    for fault in (fault for dataset in splits.values() for fault in dataset.faults):
+        print(fault, file=sys.stderr)
+    print(prepare(splits, options.out, options.num_shards))
     return 0
 
 

@@ -15,12 +15,12 @@ from typing import TypeVar
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.data.images import MAX_PIXELS, image_size
-from maskrcnn_jax.data.progress import counted
+from maskrcnn_jax.console import counted
+from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
-from maskrcnn_jax.data.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.pixels import RGB8, PixelFormat, pixel_format
+from maskrcnn_jax.images.pixels import RGB8, PixelFormat, pixel_format
+from maskrcnn_jax.images.read import MAX_PIXELS, image_size
 
 _MOST_SHOWN = 20  # faults in the report
 _THREADS = 16  # they wait for the disk, or the network behind it

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from maskrcnn_jax.data import (
+from maskrcnn_jax.data.formats import (
     coco,
     cst,
     labelme,
@@ -13,18 +13,18 @@ from maskrcnn_jax.data import (
     mask_folders,
     penn_fudan,
     shapes,
-    tfds_coco,
-    tfds_reader,
     via,
     voc,
     yolo,
 )
-from maskrcnn_jax.data.images import MAX_PIXELS
-from maskrcnn_jax.data.mask_boxes import with_boxes_of_masks
+from maskrcnn_jax.data.masks.mask_boxes import with_boxes_of_masks
+from maskrcnn_jax.data.prepared import reader as tfds_reader
+from maskrcnn_jax.data.prepared import tfds_coco
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.selection import select
 from maskrcnn_jax.data.union import union
-from maskrcnn_jax.pixels import RGB8, checked_format
+from maskrcnn_jax.images.pixels import RGB8, checked_format
+from maskrcnn_jax.images.read import MAX_PIXELS
 
 
 def load(config_data: Mapping, split: str) -> Dataset:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn_jax.data.images import MAX_PIXELS, read_image
-from maskrcnn_jax.data.segmentation import Segmentation
-from maskrcnn_jax.pixels import RGB8, PixelFormat
+from maskrcnn_jax.data.masks.segmentation import Segmentation
+from maskrcnn_jax.images.pixels import RGB8, PixelFormat
+from maskrcnn_jax.images.read import MAX_PIXELS, read_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskrcnn_jax.data.instances import class_numbers
+from maskrcnn_jax.data.masks.instances import class_numbers
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.pixels import RGB8, PixelFormat
+from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 
 def union(

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.parallel import mesh as sharding
 
 _NUMBERS = 2**20  # of the all-reduce that is timed: 4 MiB on each device
 
@@ -100,7 +100,7 @@ def tensorflow() -> dict[str, str]:
     Raises:
         RuntimeError: where it holds an accelerator.
     """
-    from maskrcnn_jax.data import pipeline  # takes seconds, and is not needed for the rest
+    from maskrcnn_jax.data.input import pipeline  # takes seconds, and is not needed for the rest
 
     tf = pipeline.tf
     held = [
@@ -109,7 +109,8 @@ def tensorflow() -> dict[str, str]:
     if held:
         raise RuntimeError(
             f"TensorFlow sees {', '.join(held)} and would take memory there; install the CPU build "
-            f"(requirements.txt), or import maskrcnn_jax.data.pipeline before TensorFlow is used"
+            f"(requirements.txt), or import maskrcnn_jax.data.input.pipeline before TensorFlow "
+            "is used"
         )
     numbers = list(tf.data.Dataset.range(4).map(lambda x: 2 * x).as_numpy_iterator())
     if numbers != [0, 2, 4, 6]:

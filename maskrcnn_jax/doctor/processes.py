@@ -3,9 +3,9 @@
 import jax
 from absl import flags
 
+from maskrcnn_jax.cli.process_flags import cluster
 from maskrcnn_jax.doctor import environment
-from maskrcnn_jax.process_flags import cluster
-from maskrcnn_jax.training import distributed
+from maskrcnn_jax.parallel import processes as distributed
 
 
 def join(arguments: list[str]) -> dict[str, str]:

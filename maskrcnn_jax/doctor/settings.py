@@ -6,11 +6,12 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from maskrcnn_jax.checkpoints.manager import BEST, LAST
 from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.config_flags import unknown_key
 from maskrcnn_jax.doctor import environment
-from maskrcnn_jax.flag_errors import unknown_key
-from maskrcnn_jax.training import metrics_log, sharding
-from maskrcnn_jax.training.checkpoint import BEST, LAST
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.training.run import log as metrics_log
 
 
 def recipe(arguments: list[str]) -> dict[str, str]:

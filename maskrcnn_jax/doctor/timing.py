@@ -9,11 +9,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.checkpoints.state import TrainState, create
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import Stage, make_stages
-from maskrcnn_jax.training.state import TrainState, abstract_variables, create, make_model
 
 STEPS = 10
 _SIDE = 128  # pixels

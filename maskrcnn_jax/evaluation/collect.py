@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.data import pipeline
+from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.evaluation.gather import gather
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.validation_loss import LossStep, Rows
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.inference.result import Result, to_result
+from maskrcnn_jax.parallel.gather import gather
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -20,9 +20,9 @@ from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.evaluation.validation_loss import NAMES, LossStep, mean_losses
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.inference import paste
+from maskrcnn_jax.images import paste
+from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predict_step import PredictStep
-from maskrcnn_jax.visualization.drawing import encode_png
 
 
 def check_settings(config: ConfigDict, dataset: Dataset) -> None:

@@ -9,8 +9,8 @@ and predictions are pasted from 28 x 28. Nothing a network learns makes up for w
 import jax
 import numpy as np
 
+from maskrcnn_jax.data.masks.segmentation import rasterize_in_box
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.data.segmentation import rasterize_in_box
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.truth import coco_truth

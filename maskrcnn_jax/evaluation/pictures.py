@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskrcnn_jax.data import segmentation
+from maskrcnn_jax.data.masks import segmentation
 from maskrcnn_jax.data.records import Record
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import draw_detections, enlarged, side_by_side

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.inference.paste import MaskCrop
+from maskrcnn_jax.images.paste import MaskCrop
 from maskrcnn_jax.inference.result import Result
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from maskrcnn_jax.data import segmentation
+from maskrcnn_jax.data.masks import segmentation
 from maskrcnn_jax.data.records import Dataset, Record
 
 

@@ -16,8 +16,8 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from maskrcnn_jax.ops.partition import BATCH_AXES
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.partition import BATCH_AXES
 
 # By what an image counts in the mean of a loss: as one, or by the RoIs that are in its loss. Over
 # the data set this gives what one batch of all images would.

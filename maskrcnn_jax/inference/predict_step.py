@@ -8,8 +8,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from maskrcnn_jax.ops import partition
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel import partition
 
 PredictStep = Callable[[Any, np.ndarray, np.ndarray], Any]
 

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from maskrcnn_jax.data.images import read_image
-from maskrcnn_jax.data.transforms import prepare_image
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
+from maskrcnn_jax.images.read import read_image
+from maskrcnn_jax.images.sizes import prepare_image
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
-from maskrcnn_jax.pixels import PixelFormat, pixel_format
-from maskrcnn_jax.training.checkpoint import load_for_inference
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.models.build import make_model
 
 ImageLike = np.ndarray | str | Path
 

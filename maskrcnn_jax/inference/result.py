@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from maskrcnn_jax.inference.paste import MaskCrop, full_mask, paste_crop
+from maskrcnn_jax.images.paste import MaskCrop, full_mask, paste_crop
 
 
 @dataclass(frozen=True)

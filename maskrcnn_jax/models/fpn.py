@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import ConvNorm, he_uniform
-from maskrcnn_jax.ops import partition
+from maskrcnn_jax.parallel import partition
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 

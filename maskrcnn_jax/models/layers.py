@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.ops import partition
 from maskrcnn_jax.ops.conv import conv2d
+from maskrcnn_jax.parallel import partition
 
 Initializer = Callable[..., jax.Array]
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import ConvNorm, Upsample, small_normal
-from maskrcnn_jax.ops import partition
+from maskrcnn_jax.parallel import partition
 
 
 class MaskHead(nn.Module):

@@ -24,7 +24,6 @@ from maskrcnn_jax.models.options import check_options, check_remat
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
 from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
-from maskrcnn_jax.ops import partition
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.masks import crop_targets
 from maskrcnn_jax.ops.roi_align import (
@@ -32,6 +31,7 @@ from maskrcnn_jax.ops.roi_align import (
     multilevel_crop_and_resize,
     multilevel_roi_align,
 )
+from maskrcnn_jax.parallel import partition
 
 Stages = dict[str, jax.Array]
 
@@ -274,10 +274,3 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
     )
     outside = -mean / std if pixel["padding"] == "black" else np.float32(0)
     return jnp.where(inside, (image.astype(jnp.float32) - mean) / std, outside)
-
-
-def initial_variables(model: MaskRCNN, rng: jax.Array) -> dict[str, dict]:
-    """Returns freshly initialised {"params": ..., "batch_stats": ...} (the latter may be empty)."""
-    image = jnp.zeros((1, 64, 64, len(model.config.pixel.mean)), jnp.uint8)
-    variables = jax.jit(model.init)(rng, image)
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

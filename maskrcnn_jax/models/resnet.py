@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import ConvNorm, rematerialised
-from maskrcnn_jax.ops import partition
+from maskrcnn_jax.parallel import partition
 
 # Blocks in each of the four residual stages; from 50 layers on they are bottlenecks.
 BLOCKS = {

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from maskrcnn_jax.models.layers import Conv, small_normal
 from maskrcnn_jax.ops import boxes as box_ops
-from maskrcnn_jax.ops import partition
 from maskrcnn_jax.ops.nms import nms
+from maskrcnn_jax.parallel import partition
 
 
 class RPNHead(nn.Module):

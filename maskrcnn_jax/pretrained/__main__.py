@@ -20,10 +20,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.manager import LAST
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.pretrained import convert, downloads, export, out_folder, overrides
-from maskrcnn_jax.pretrained.summary import summary
-from maskrcnn_jax.training.checkpoint import LAST, load_for_inference
+from maskrcnn_jax.pretrained import convert, export, out_folder, overrides
+from maskrcnn_jax.pretrained.files import downloads
+from maskrcnn_jax.pretrained.report import summary
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskrcnn_jax import config_json
+from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.resnet import BLOCKS
 from maskrcnn_jax.pretrained import overrides as overridden
-from maskrcnn_jax.pretrained.belonging import belonging
-from maskrcnn_jax.pretrained.coco_classes import CATEGORIES, class_list
-from maskrcnn_jax.pretrained.mapping import Entry, Imported, import_arrays
+from maskrcnn_jax.pretrained.files.weight_files import read_weights, sha256
 from maskrcnn_jax.pretrained.out_folder import new_folder
 from maskrcnn_jax.pretrained.sources import Source, State, recognised
-from maskrcnn_jax.pretrained.weight_files import read_weights, sha256
-from maskrcnn_jax.training import checkpoint_format, config_json
-from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.pretrained.tables.coco_classes import CATEGORIES, class_list
+from maskrcnn_jax.pretrained.tables.mapping import Entry, Imported, import_arrays
+from maskrcnn_jax.pretrained.weight_keys import belonging
 
 # Widths that config.model has a key for, and the layers of ours that are as wide: the last axis of
 # each of their arrays.

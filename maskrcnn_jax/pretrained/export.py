@@ -11,9 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pixels import pixel_format
-from maskrcnn_jax.pretrained import torchvision
-from maskrcnn_jax.training.config_json import differences
+from maskrcnn_jax.config_json import differences
+from maskrcnn_jax.images.pixels import pixel_format
+from maskrcnn_jax.pretrained.tables import torchvision
 
 _BUILDERS = {"v1": "maskrcnn_resnet50_fpn", "v2": "maskrcnn_resnet50_fpn_v2"}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from maskrcnn_jax import config_json
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.training import config_json
 
 
 def parsed(settings: Sequence[str]) -> dict[str, Any]:

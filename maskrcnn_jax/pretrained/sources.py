@@ -14,8 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.models.resnet import BLOCKS
-from maskrcnn_jax.pretrained import detectron2, keras_resnet, matterport, torchvision
-from maskrcnn_jax.pretrained.mapping import Entry
+from maskrcnn_jax.pretrained.tables import detectron2, keras_resnet, matterport, torchvision
+from maskrcnn_jax.pretrained.tables.mapping import Entry
 
 State = Mapping[str, np.ndarray]
 

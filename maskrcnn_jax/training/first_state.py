@@ -8,15 +8,17 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
-from maskrcnn_jax.training import config_json, sharding
-from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
-from maskrcnn_jax.training.checkpoint_folder import DamagedCheckpoint
-from maskrcnn_jax.training.initial import Start
-from maskrcnn_jax.training.merge import PARTS, classes_line, merged
+from maskrcnn_jax import config_json
+from maskrcnn_jax.checkpoints.folder import DamagedCheckpoint
+from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
+from maskrcnn_jax.checkpoints.state import TrainState, create
+from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.messages import say
+from maskrcnn_jax.pretrained.merge import PARTS, classes_line, merged
+from maskrcnn_jax.pretrained.start import Start
 from maskrcnn_jax.training.stages import Stage, stage_of_state
-from maskrcnn_jax.training.state import TrainState, create
-from maskrcnn_jax.training.summary import say
 
 
 def new(

@@ -13,21 +13,30 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskrcnn_jax import config_json
+from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
+from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.files import set_aside, write_atomically
-from maskrcnn_jax.training import agreement, config_json, distributed, first_state, sharding
-from maskrcnn_jax.training.cadence import due
-from maskrcnn_jax.training.checkpoint import LAST, Checkpoints
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.parallel import agreement
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
+from maskrcnn_jax.parallel.interrupts import Interrupted, Interrupts
+from maskrcnn_jax.parallel.messages import say, say_of_all, warn
+from maskrcnn_jax.pretrained.merge import check_fit
+from maskrcnn_jax.pretrained.start import Start
+from maskrcnn_jax.training import first_state
 from maskrcnn_jax.training.early_stopping import reason_to_stop
-from maskrcnn_jax.training.emergency import leaves_in_time
-from maskrcnn_jax.training.farewell import farewell
-from maskrcnn_jax.training.initial import Start
-from maskrcnn_jax.training.interrupts import Interrupted, Interrupts
-from maskrcnn_jax.training.last_words import newest_checkpoint
-from maskrcnn_jax.training.merge import check_fit
-from maskrcnn_jax.training.metrics_log import MetricsLog
-from maskrcnn_jax.training.probe import check_writable
-from maskrcnn_jax.training.progress import COUNTS, Progress
-from maskrcnn_jax.training.run_lock import only_run_in
+from maskrcnn_jax.training.run.closing_lines import farewell
+from maskrcnn_jax.training.run.emergency import leaves_in_time
+from maskrcnn_jax.training.run.lock import only_run_in
+from maskrcnn_jax.training.run.log import MetricsLog
+from maskrcnn_jax.training.run.preflight import check_writable
+from maskrcnn_jax.training.run.progress import COUNTS, Progress
+from maskrcnn_jax.training.run.schedule import due
+from maskrcnn_jax.training.run.summary import describe, parameter_table
+from maskrcnn_jax.training.run.watchdog import Watchdog
 from maskrcnn_jax.training.settings import check_run
 from maskrcnn_jax.training.stages import (
     Stage,
@@ -37,10 +46,7 @@ from maskrcnn_jax.training.stages import (
     stage_at,
     stage_of_state,
 )
-from maskrcnn_jax.training.state import TrainState, abstract_variables, make_model
-from maskrcnn_jax.training.summary import describe, parameter_table, say, say_of_all, warn
 from maskrcnn_jax.training.train_step import TrainStep
-from maskrcnn_jax.training.watchdog import Watchdog
 
 # For what is left to do after an error, such as the end of a checkpoint's writing.
 _SECONDS_TO_CLEAN_UP = 60.0

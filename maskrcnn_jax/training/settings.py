@@ -4,12 +4,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.models.options import check_remat
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.cadence import check_cadence
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.early_stopping import check_early_stop
 from maskrcnn_jax.training.optimizer import check_optimizer, make_schedule
+from maskrcnn_jax.training.run.schedule import check_cadence
+from maskrcnn_jax.training.run.watchdog import check_watchdog
 from maskrcnn_jax.training.stages import check_stages
-from maskrcnn_jax.training.watchdog import check_watchdog
 
 
 def check_run(config: ConfigDict) -> Mesh:

@@ -17,11 +17,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.checkpoints.state import TrainState
+from maskrcnn_jax.models.ema import averaged_parameters
 from maskrcnn_jax.models.trainable import LAYERS, trainable_mask
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.ema import averaged_parameters
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
-from maskrcnn_jax.training.state import TrainState
 from maskrcnn_jax.training.train_step import TrainStep, make_train_step
 
 

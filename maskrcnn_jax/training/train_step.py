@@ -9,10 +9,10 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from maskrcnn_jax.ops import partition
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.ema import updated_average
-from maskrcnn_jax.training.state import TrainState
+from maskrcnn_jax.checkpoints.state import TrainState
+from maskrcnn_jax.models.ema import updated_average
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel import partition
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]

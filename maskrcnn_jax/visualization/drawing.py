@@ -116,12 +116,6 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.nd
     return np.concatenate(columns[:-1], axis=1)
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """Returns an RGB image `[h, w, 3]` uint8 as the content of a PNG file."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return data.tobytes()
-
-
 def _draw_mask(picture, mask, paint, thickness) -> None:
     mask = np.asarray(mask, np.uint8)
     x, y, width, height = cv2.boundingRect(mask)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import cv2
 import numpy as np
 
-from maskrcnn_jax.inference.paste import full_mask, paste_crop
+from maskrcnn_jax.images.paste import full_mask, paste_crop
 from maskrcnn_jax.visualization.drawing import draw_boxes, draw_detections, draw_label, enlarged
 
 _HATCH, _STRIPE = 8, 2  # pixels from one stripe of a crowd region to the next, and of a stripe

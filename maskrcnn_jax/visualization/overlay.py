@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskrcnn_jax.inference.paste import full_mask
+from maskrcnn_jax.images.paste import full_mask
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import draw_detections, enlarged
 

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import decoding, input_pipeline, measure, reference_loader
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data import coco, pipeline
+from maskrcnn_jax.data.formats import coco
+from maskrcnn_jax.data.input import pipeline
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_the_ring_sends_twice_the_gradient_across_hosts_alone():
 
 
 def test_the_page_has_the_tables_of_the_arithmetic():
-    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
     assert scaling_model.tables() in page
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data.augmentation import check_settings, fill_values
-from maskrcnn_jax.data.colour import add_noise, change_colours, map_colours
-from maskrcnn_jax.data.example import example_spec, make_example
-from maskrcnn_jax.data.geometry import Geometry, map_pixels
+from maskrcnn_jax.data.augment.augmentation import check_settings, fill_values
+from maskrcnn_jax.data.augment.colour import add_noise, change_colours, map_colours
+from maskrcnn_jax.data.augment.geometry import Geometry, map_pixels
+from maskrcnn_jax.data.augment.random_streams import Streams
+from maskrcnn_jax.data.input.sample import example_spec, make_example
+from maskrcnn_jax.data.input.tiles import training_samples, whole_images
+from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Dataset, make_record
-from maskrcnn_jax.data.segmentation import Polygons
-from maskrcnn_jax.data.streams import Streams
-from maskrcnn_jax.data.tiles import training_samples, whole_images
-from maskrcnn_jax.pixels import PixelFormat
+from maskrcnn_jax.images.pixels import PixelFormat
 
 FORMATS = [PixelFormat(1), PixelFormat(5), PixelFormat(1, 16), PixelFormat(5, 16)]
 HEIGHT, WIDTH = 40, 60

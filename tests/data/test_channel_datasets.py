@@ -9,10 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from maskrcnn_jax.data import datasets, pipeline
+from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.__main__ import main
-from maskrcnn_jax.data.images import read_image
-from maskrcnn_jax.pixels import PixelFormat
+from maskrcnn_jax.data.input import pipeline
+from maskrcnn_jax.images.pixels import PixelFormat
+from maskrcnn_jax.images.read import read_image
 from tests.data.deep_images import deep_image, write_deep_set
 from tests.end_to_end.tiny import get_config
 
@@ -139,7 +140,7 @@ def test_pictures_are_drawn_of_them(stored, tmp_path):
 
 def test_prepared_for_tensorflow_datasets_they_are_the_same(stored, tmp_path):
     pytest.importorskip("array_record", reason="prepared datasets need the package array_record")
-    from maskrcnn_jax.data.tfds_builder import prepare
+    from maskrcnn_jax.data.tools.prepare import prepare
 
     channels, _ = stored
     config = configured(stored)

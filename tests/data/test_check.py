@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data import check, coco, shapes
+from maskrcnn_jax.data import check
+from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.records import Fault
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskrcnn_jax.data import audit
 from maskrcnn_jax.data.__main__ import main
+from maskrcnn_jax.data.tools import audit
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = f"--config={ROOT}/configs/shapes.py"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data import coco
-from maskrcnn_jax.data.geometry import Geometry
-from maskrcnn_jax.data.placement import pixel_mask, place_objects
-from maskrcnn_jax.inference.paste import paste_mask
+from maskrcnn_jax.data.augment.geometry import Geometry
+from maskrcnn_jax.data.augment.placement import pixel_mask, place_objects
+from maskrcnn_jax.data.formats import coco
+from maskrcnn_jax.images.paste import paste_mask
 
 EVERY = 6  # images
 SIDES = (0, 16, 32, 96, np.inf)  # pixels: of a square of an object's area

@@ -15,9 +15,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data import annotation_files, check, datasets
+from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.__main__ import main
-from maskrcnn_jax.data.pipeline import train_batches
+from maskrcnn_jax.data.formats import annotation_files
+from maskrcnn_jax.data.input.pipeline import train_batches
 
 NAN, INFINITY = float("nan"), float("inf")
 

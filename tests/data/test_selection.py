@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Record, make_record
-from maskrcnn_jax.data.segmentation import Polygons
 from maskrcnn_jax.data.selection import select
 
 KEEP_ALL = dict(empty_images="keep", images_per_class=0, subset_seed=0)

@@ -3,8 +3,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data import check, coco, datasets, shapes
-from maskrcnn_jax.data.segmentation import to_mask
+from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.data.formats import coco, shapes
+from maskrcnn_jax.data.masks.segmentation import to_mask
 from maskrcnn_jax.data.union import union
 
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.data import pipeline
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.doctor import devices, processes, settings, timing
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.metrics_log import MetricsLog
-from maskrcnn_jax.training.state import abstract_variables, create, make_model
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.training.run.log import MetricsLog
 
 
 def test_devices_are_counted():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.training.checkpoint import Checkpoints
-from maskrcnn_jax.training.state import TrainState
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import CLASS_NAMES, tiny_variables
 

@@ -11,8 +11,9 @@ import pytest
 
 from maskrcnn_jax.compilation import ENVIRONMENT
 from maskrcnn_jax.pretrained import __main__ as command
-from maskrcnn_jax.pretrained import convert, downloads
-from maskrcnn_jax.pretrained.downloads import Published
+from maskrcnn_jax.pretrained import convert
+from maskrcnn_jax.pretrained.files import downloads
+from maskrcnn_jax.pretrained.files.downloads import Published
 from tests.end_to_end.conftest import ROOT
 from tests.pretrained.narrow import narrow_model, random_state, write
 

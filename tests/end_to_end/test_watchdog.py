@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskrcnn_jax.training.watchdog import EXIT_STATUS
+from maskrcnn_jax.training.run.watchdog import EXIT_STATUS
 
 COMMAND = (
     "train.py",

@@ -11,12 +11,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskrcnn_jax.data import datasets, pipeline
+from maskrcnn_jax.data import datasets
+from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.detections import Detections
-from maskrcnn_jax.training.state import make_model
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_predictor, tiny_variables
 

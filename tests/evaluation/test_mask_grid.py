@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskrcnn_jax.data import coco, shapes
+from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.evaluation.mask_grid import mask_grid_metrics
 
 

@@ -1,6 +1,6 @@
 """The page of text."""
 
-from maskrcnn_jax.data import shapes
+from maskrcnn_jax.data.formats import shapes
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth

@@ -6,7 +6,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.evaluation.results import coco_results, crop_to_rle
-from maskrcnn_jax.inference.paste import MaskCrop, full_mask
+from maskrcnn_jax.images.paste import MaskCrop, full_mask
 from maskrcnn_jax.inference.result import Result
 
 

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from maskrcnn_jax.data import coco, shapes
+from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.evaluation.truth import coco_truth
 
 

@@ -14,8 +14,8 @@ from maskrcnn_jax.data import datasets
 from maskrcnn_jax.evaluation.evaluate import evaluate
 from maskrcnn_jax.evaluation.validation_loss import NAMES, make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.parallel import mesh as sharding
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_variables
 

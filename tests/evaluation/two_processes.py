@@ -17,13 +17,13 @@ jax.distributed.initialize(address, 2, index)
 
 from ml_collections import ConfigDict  # noqa: E402
 
+from maskrcnn_jax.checkpoints.state import make_model  # noqa: E402
 from maskrcnn_jax.data import datasets  # noqa: E402
 from maskrcnn_jax.evaluation.evaluate import evaluate  # noqa: E402
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step  # noqa: E402
 from maskrcnn_jax.inference.predict_step import make_predict_step  # noqa: E402
-from maskrcnn_jax.models.mask_rcnn import initial_variables  # noqa: E402
+from maskrcnn_jax.models.build import initial_variables  # noqa: E402
 from maskrcnn_jax.training import sharding  # noqa: E402
-from maskrcnn_jax.training.state import make_model  # noqa: E402
 from tests.end_to_end.tiny import get_config  # noqa: E402
 
 config = get_config()

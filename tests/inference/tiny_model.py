@@ -5,8 +5,7 @@ from functools import cache
 import jax
 
 from maskrcnn_jax.inference.predictor import Predictor
-from maskrcnn_jax.models.mask_rcnn import initial_variables
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.models.build import initial_variables, make_model
 from tests.end_to_end.tiny import get_config
 
 CLASS_NAMES = ("circle", "rectangle", "triangle")

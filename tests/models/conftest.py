@@ -8,7 +8,8 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
+from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 
 HEIGHT, WIDTH, GRID, SLOTS, NUM_CLASSES = 64, 96, 14, 4, 3
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskrcnn_jax.models.mask_rcnn import initial_variables, normalized
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.models.build import initial_variables, make_model
+from maskrcnn_jax.models.mask_rcnn import normalized
 from tests.end_to_end.tiny import get_config
 
 PIXEL = {"order": "rgb", "mean": (1000.0, 2000.0, 9.0, 0.0, 30000.0), "padding": "mean"}

@@ -7,9 +7,10 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables, normalized
+from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN, normalized
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.pretrained.torchvision import MODEL_OVERRIDES
+from maskrcnn_jax.pretrained.tables.torchvision import MODEL_OVERRIDES
 
 LOSSES = {
     "loss_objectness",

@@ -5,7 +5,8 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.models.mask_rcnn import MaskRCNN, initial_variables
+from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.models.options import OPTIONS, check_options
 
 

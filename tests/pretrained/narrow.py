@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pretrained import torchvision
-from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.pretrained.tables import torchvision
 
 NUM_CLASSES = 2
 

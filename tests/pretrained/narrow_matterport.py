@@ -4,8 +4,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pretrained import mapping, sources
-from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.pretrained import sources
+from maskrcnn_jax.pretrained.tables import mapping
 from tests.pretrained import keras_weights
 
 SOURCE = next(source for source in sources.SOURCES if source.name == "matterport")

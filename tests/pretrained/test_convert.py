@@ -7,13 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from maskrcnn_jax.checkpoints import format as checkpoint_format
+from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pretrained import convert, out_folder, weight_files
-from maskrcnn_jax.pretrained.mapping import export_arrays
+from maskrcnn_jax.pretrained import convert, out_folder
+from maskrcnn_jax.pretrained.files import weight_files
+from maskrcnn_jax.pretrained.report import summary
 from maskrcnn_jax.pretrained.sources import SOURCES
-from maskrcnn_jax.pretrained.summary import summary
-from maskrcnn_jax.training import checkpoint_format
-from maskrcnn_jax.training.checkpoint import load_for_inference
+from maskrcnn_jax.pretrained.tables.mapping import export_arrays
 from tests.pretrained.narrow import NUM_CLASSES, narrow_model, random_state, random_variables, write
 
 SOURCE = {source.name: source for source in SOURCES}

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.pretrained import export, torchvision
+from maskrcnn_jax.pretrained import export
 from maskrcnn_jax.pretrained.__main__ import main
-from maskrcnn_jax.pretrained.weight_files import read_weights
+from maskrcnn_jax.pretrained.files.weight_files import read_weights
+from maskrcnn_jax.pretrained.tables import torchvision
 from tests.end_to_end import tiny
 from tests.pretrained.narrow import narrow_model, random_state, random_variables, write
 

@@ -13,11 +13,11 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.ops.anchors import cell_anchors, pyramid_anchors
 from maskrcnn_jax.ops.boxes import iou
 from maskrcnn_jax.pretrained import sources
-from maskrcnn_jax.pretrained.mapping import export_arrays, import_arrays
-from maskrcnn_jax.training.state import abstract_variables, make_model
+from maskrcnn_jax.pretrained.tables.mapping import export_arrays, import_arrays
 from tests.pretrained.parity import load_module, matching_order
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")

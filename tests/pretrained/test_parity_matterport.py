@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.roi_align import assign_levels
-from maskrcnn_jax.training.state import make_model
 from tests.pretrained import matterport_numpy as reference
 from tests.pretrained.narrow_matterport import (
     NUM_CLASSES,

@@ -17,7 +17,7 @@ from maskrcnn_jax.models.losses import mask_loss
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.ops.anchors import pyramid_anchors
-from maskrcnn_jax.pretrained import torchvision
+from maskrcnn_jax.pretrained.tables import torchvision
 from tests.pretrained.parity import load_module, matching_order
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")

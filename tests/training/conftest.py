@@ -11,7 +11,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config as base_config
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.parallel import mesh as sharding
 from tests.end_to_end.tiny import get_config as tiny_get_config
 
 

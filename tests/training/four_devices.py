@@ -15,12 +15,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.models.mask_rcnn import initial_variables
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.checkpoint import Checkpoints, load_for_inference
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
-from maskrcnn_jax.training.state import create, make_model
 from maskrcnn_jax.training.train_step import make_train_step
 from tests.end_to_end.tiny import get_config
 

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.optimizer import make_optimizer
 from maskrcnn_jax.training.stages import make_stages
-from maskrcnn_jax.training.state import abstract_variables, create, make_model
 from maskrcnn_jax.training.train_step import accumulated, make_train_step
 
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskrcnn_jax.models.mask_rcnn import initial_variables
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.models.build import initial_variables, make_model
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import make_stages
-from maskrcnn_jax.training.state import create, make_model
 
 
 @pytest.fixture

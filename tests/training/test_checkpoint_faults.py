@@ -15,12 +15,16 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
+from maskrcnn_jax.checkpoints import format as checkpoint_format
+from maskrcnn_jax.checkpoints.checksums import checksums, differing
+from maskrcnn_jax.checkpoints.folder import DamagedCheckpoint
+from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.training import checkpoint_format, probe, sharding
-from maskrcnn_jax.training.checkpoint import Checkpoints, load_for_inference, metadata_to_resume
-from maskrcnn_jax.training.checkpoint_folder import DamagedCheckpoint
-from maskrcnn_jax.training.checksums import checksums, differing
-from maskrcnn_jax.training.state import abstract_variables, create, make_model
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.training.run import preflight as probe
 
 
 def _metadata():
@@ -340,7 +344,7 @@ def test_sums_see_every_change_and_no_sharing_out():
 def test_leaving_in_time_says_what_stands(saved):
     code = (
         "import time; from pathlib import Path\n"
-        "from maskrcnn_jax.training.emergency import leaves_in_time\n"
+        "from maskrcnn_jax.training.run.emergency import leaves_in_time\n"
         "with leaves_in_time(60, 15, Path('.')): pass\n"
         f"with leaves_in_time(0.2, 15, Path({str(saved / 'checkpoints')!r})): time.sleep(60)\n"
     )

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from maskrcnn_jax.training.early_stopping import check_early_stop, is_better, reason_to_stop
+from maskrcnn_jax.checkpoints.best import is_better
+from maskrcnn_jax.training.early_stopping import check_early_stop, reason_to_stop
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from orbax.checkpoint import StandardCheckpointer
 
-from maskrcnn_jax.training import checksums, first_state, loop, stages
-from maskrcnn_jax.training.checkpoint import Checkpoints
-from maskrcnn_jax.training.interrupts import Interrupted
-from maskrcnn_jax.training.metrics_log import read
-from maskrcnn_jax.training.progress import NonFiniteLoss
+from maskrcnn_jax.checkpoints import checksums
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.parallel.interrupts import Interrupted
+from maskrcnn_jax.training import first_state, loop, stages
+from maskrcnn_jax.training.run.log import read
+from maskrcnn_jax.training.run.progress import NonFiniteLoss
 
 
 class _Data:

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.parallel.interrupts import Interrupted
 from maskrcnn_jax.training import loop
-from maskrcnn_jax.training.checkpoint import Checkpoints
-from maskrcnn_jax.training.interrupts import Interrupted
-from maskrcnn_jax.training.metrics_log import read
+from maskrcnn_jax.training.run.log import read
 from tests.training.test_loop import _assert_same, _Data, _final, config, data
 
 __all__ = ["config", "data"]  # fixtures
@@ -72,7 +72,7 @@ def test_a_last_state_that_cannot_be_saved_is_an_error(
     monkeypatch.setattr(Checkpoints, "__init__", init)
     data.before[5] = lambda batch: fail()
     with monkeypatch.context() as patch:
-        patch.setattr("maskrcnn_jax.training.checkpoint_folder.CheckpointFolder._renew", _nothing)
+        patch.setattr("maskrcnn_jax.checkpoints.folder.CheckpointFolder._renew", _nothing)
         with pytest.raises(OSError, match=r"after step 6 could not be saved .* is of step 4, in"):
             loop.train(config, workdir, data.training_data())
     assert _steps(workdir) == ["2", "4"]
@@ -86,7 +86,7 @@ def _nothing(*_):
 
 
 def test_a_signal_without_room_says_what_stands(config, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("maskrcnn_jax.training.checkpoint_folder.CheckpointFolder._renew", _nothing)
+    monkeypatch.setattr("maskrcnn_jax.checkpoints.folder.CheckpointFolder._renew", _nothing)
 
     def stop(batch):
         monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", _fail)

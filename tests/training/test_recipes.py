@@ -5,7 +5,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs.coco import SCHEDULES, get_config
-from maskrcnn_jax.flag_errors import faulty_flag
+from maskrcnn_jax.config_flags import faulty_flag
 from maskrcnn_jax.training.optimizer import make_schedule
 
 

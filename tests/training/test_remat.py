@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
 from maskrcnn_jax.models.layers import rematerialised
-from maskrcnn_jax.models.mask_rcnn import initial_variables
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.state import abstract_variables, create, make_model
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.train_step import make_train_step
 
 

@@ -5,16 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskrcnn_jax.training import sharding
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.optimizer import make_schedule
-from maskrcnn_jax.training.stages import (
-    entered,
-    make_stages,
-    parse,
-    stage_at,
-    stage_of_state,
-)
-from maskrcnn_jax.training.state import abstract_variables, create, make_model
+from maskrcnn_jax.training.stages import entered, make_stages, parse, stage_at, stage_of_state
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.checkpoint import Checkpoints
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.parallel import mesh as sharding
 from tests.training.topologies import METADATA, digest, make_state
 
 ROOT = Path(__file__).resolve().parents[2]

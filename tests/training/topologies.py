@@ -15,10 +15,10 @@ import optax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.training import sharding
-from maskrcnn_jax.training.checkpoint import Checkpoints
-from maskrcnn_jax.training.state import create
+from maskrcnn_jax.parallel import mesh as sharding
 
 METADATA = {"config": get_config(), "class_names": ("a",), "category_ids": (1,), "num_images": 1}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import jax
 
-from maskrcnn_jax.training import agreement, distributed
+from maskrcnn_jax.parallel import agreement
+from maskrcnn_jax.parallel import processes as distributed
 
 address, index, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)

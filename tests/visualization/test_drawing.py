@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.visualization.drawing import (
     as_rgb,
     color,
     draw_detections,
-    encode_png,
     enlarged,
     side_by_side,
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskrcnn_jax.data.example import empty_example
+from maskrcnn_jax.data.input.sample import empty_example
 from maskrcnn_jax.visualization.examples import draw_example, draw_objects
 
 

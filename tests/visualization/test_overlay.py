@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskrcnn_jax.inference.paste import MaskCrop
+from maskrcnn_jax.images.paste import MaskCrop
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import color
 from maskrcnn_jax.visualization.overlay import draw_result

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.example import make_example
-from maskrcnn_jax.training.state import make_model
+from maskrcnn_jax.data.input.sample import make_example
+from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.visualization.stages import (
     inference_pictures,
     masks_picture,

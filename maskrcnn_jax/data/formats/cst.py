@@ -1,0 +1,103 @@
+"""The reader of CST's layout: circles, squares and triangles, each with a mask of its own.
+
+    <folder>/annotation/anno-<split>.csv       image_id, object_id, class, bbox, mask_path
+    <folder>/<split>/<id>/<id>.jpg             the image
+    <folder>/<split>/<id>/masks/<id>-<n>.jpg   one object each, bright on dark; what mask_path names
+
+The boxes of the CSV file are padded on purpose; those of the records are tight around the masks.
+"""
+
+import csv
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from maskrcnn_jax.data.formats.annotation_files import read_lines
+from maskrcnn_jax.data.formats.paths import existing, path_in
+from maskrcnn_jax.data.masks.instances import mask_instance
+from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
+from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_mask
+
+_CLASSES = {"c": "circle", "s": "square", "t": "triangle"}
+_COLUMNS = ("image_id", "object_id", "class", "mask_path")
+
+
+def read(
+    folder: str | Path,
+    split: str = "train",
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns one split of a dataset in CST's layout; its classes are circle, square, triangle.
+
+    The images are those of the folder of the split; one that the CSV file does not mention has no
+    objects. Every mask is read once, here.
+
+    Args:
+        folder: that has the folder `annotation` and one for each split.
+        split: as the folder and the CSV file are named: train, val or test.
+        on_error: "skip", or "raise" to accept no fault.
+        max_pixels: an image or mask of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: there is no such split, its CSV file is not in this format, or, with
+            on_error="raise", there are faults.
+    """
+    folder = existing(folder, "folder", is_folder=True)
+    source = os.path.join(folder, "annotation", f"anno-{split}.csv")
+    source = existing(source, "the file of split's annotations", is_folder=False)
+    base = existing(path_in(folder, split), "split", is_folder=True)
+    rows = _rows(source)
+    names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
+    faults = [
+        Fault(f"{source}: image {name}", f"there is no folder {name} in {base}", image_id=name)
+        for name in rows.keys() - set(names)
+    ]
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        read_one = partial(_read_one, base, source, max_pixels=max_pixels)
+        results = list(pool.map(read_one, names, [rows.get(name, []) for name in names]))
+    faults += [fault for _, found in results for fault in found]
+    records = [record for record, _ in results if record is not None]
+    names = list(_CLASSES.values())
+    return make_dataset((folder, split), names, records, faults, on_error, max_pixels)
+
+
+def _rows(source: str) -> dict[str, list[dict[str, str]]]:
+    """Returns the rows of the CSV file by their image."""
+    table = csv.DictReader(read_lines(source))
+    missing = [column for column in _COLUMNS if column not in (table.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{source} has the columns {table.fieldnames}; missing: {missing}. Expected "
+            f"{', '.join(_COLUMNS)} in its first line"
+        )
+    rows: dict[str, list] = {}
+    try:
+        for row in table:
+            rows.setdefault(row["image_id"], []).append(row)
+    except csv.Error as error:
+        raise ValueError(f"{source}: line {table.line_num}: {error}") from error
+    return rows
+
+
+def _read_one(
+    base: str, source: str, name: str, rows: list[dict], max_pixels: int
+) -> tuple[Record | None, list[Fault]]:
+    """Reads one image's size and its masks."""
+    image = os.path.join(base, name, f"{name}.jpg")
+    try:
+        height, width = image_size(image, max_pixels)
+    except (ValueError, OSError) as error:
+        return None, [Fault(image, str(error), image_id=name)]
+    numbers = {letter: number for number, letter in enumerate(_CLASSES, 1)}
+    instances, faults = [], []
+    for row in rows:
+        try:
+            if row["class"] not in numbers:
+                raise ValueError(f"its class is {row['class']!r}; expected c, s or t")
+            mask = read_mask(path_in(base, row["mask_path"] or ""), max_pixels)
+            instances.append(mask_instance(mask, numbers[row["class"]], height, width))
+        except (ValueError, OSError) as error:
+            faults.append(Fault(f"{source}: object {row['object_id']}", str(error)))
+    return make_record(name, image, height, width, instances), faults

@@ -1,0 +1,207 @@
+"""The reader of labelme's JSON files: one beside each image, or anywhere under a folder."""
+
+import base64
+import binascii
+import os
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskrcnn_jax.data.formats.annotation_files import read_json
+from maskrcnn_jax.data.formats.labelme_shapes import part
+from maskrcnn_jax.data.formats.paths import existing, files_in, path_in
+from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance, union
+from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
+from maskrcnn_jax.data.split import of_split
+from maskrcnn_jax.images.pixels import RGB8, PixelFormat
+from maskrcnn_jax.images.read import MAX_PIXELS, check_stated_size, image_size, read_image
+
+IGNORED = ("__ignore__", "_background_")  # labelme's own names for what is no object
+
+
+@dataclass(frozen=True, slots=True)
+class _Annotated:
+    """One JSON file.
+
+    `image` is the path of its image, or empty where the JSON file itself contains the image;
+    `shapes` are those that are not ignored, by their numbers in the file.
+    """
+
+    source: str
+    image: str
+    height: int
+    width: int
+    shapes: dict[int, dict]
+
+
+def read(
+    folder: str | Path,
+    images: str = "",
+    class_names: Sequence[str] = (),
+    ignore: Sequence[str] = IGNORED,
+    crowd_flag: str = "crowd",
+    split: str = "",
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns a dataset of labelme's JSON files.
+
+    Every JSON file under the folder is one image, whose id is its path without `.json`. Shapes of
+    one label and one `group_id` are one instance. Polygons, rectangles, circles and masks have an
+    inside; points and lines are faults. Boxes are tight around the outlines.
+
+    Args:
+        folder: of the JSON files and, in it, the images.
+        images: folder of the images, relative to `folder`, where `imagePath` no longer leads to
+            them: only its file name is used then.
+        class_names: in the order wanted; by default the labels found, in alphabetical order, those
+            of the other split too.
+        ignore: shapes with one of these labels or flags are left out.
+        crowd_flag: shapes with this flag set are crowd regions.
+        split: "train", "val", or "" for all images (see `of_split`).
+        val_fraction: share of the validation images, where `split` is given.
+        split_seed: another one divides the images otherwise.
+        on_error: "skip", or "raise" to accept no fault.
+        max_pixels: an image of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: there is no such folder, it has no JSON file or no label, or, with
+            on_error="raise", there are faults.
+    """
+    folder = existing(folder, "folder", is_folder=True)
+    ignore = (ignore,) if isinstance(ignore, str) else ignore
+    files = {name.removesuffix(".json"): name for name in files_in(folder, ".json")}
+    if not files:
+        raise ValueError(f"{folder} has no JSON file; expected one of labelme's for each image")
+    found: dict[str, _Annotated] = {}
+    unusable: dict[str, Fault] = {}
+    for name, file in files.items():
+        try:
+            found[name] = _load(folder, file, images, ignore, max_pixels)
+        except (ValueError, OSError) as error:
+            unusable[name] = Fault(f"{folder}/{file}", str(error), image_id=name)
+    if not found:
+        first = next(iter(unusable.values()))
+        raise ValueError(f"{folder} has no usable JSON file; {first.where}: {first.reason}")
+    wanted = set(of_split(files, split, val_fraction, split_seed))
+    faults = [fault for name, fault in unusable.items() if name in wanted]
+    labels = (shape.get("label") for entry in found.values() for shape in entry.shapes.values())
+    numbers = class_numbers(class_names, (n for n in labels if isinstance(n, str) and n))
+    used = {name: entry for name, entry in found.items() if name in wanted}
+    results = [_record(*item, numbers, crowd_flag) for item in used.items()]
+    faults += [fault for _, found in results for fault in found]
+    records = [record for record, _ in results]
+    name = folder, split
+    dataset = make_dataset(name, list(numbers), records, faults, on_error, max_pixels)
+    contained = {name: entry.source for name, entry in used.items() if not entry.image}
+    read_file = dataset.read_image
+
+    def read_either(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
+        source = contained.get(record.image_id)
+        if source is None:
+            return read_file(record, wanted=wanted)
+        content = _contained_image(read_json(source, "an image's labels"))
+        return read_image(source, max_pixels, (record.height, record.width), content, wanted)
+
+    dataset.read_image = read_either
+    return dataset
+
+
+def _load(
+    folder: str, file: str, images: str, ignore: Sequence[str], max_pixels: int
+) -> _Annotated:
+    """Reads one JSON file and finds its image."""
+    source = os.path.join(folder, file)
+    content = read_json(source, "an image's labels by labelme")
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise ValueError("it has no list 'shapes', and so is not labelme's; move it elsewhere")
+    size = content.get("imageHeight"), content.get("imageWidth")
+    if size != (None, None):
+        check_stated_size(*size, max_pixels)
+    try:
+        image = _image_path(folder, file, images, content.get("imagePath"))
+        if not os.path.isfile(image):
+            raise ValueError(f"there is no image {image}; give its folder as `images`")
+        size = image_size(image, max_pixels) if size == (None, None) else size
+    except ValueError:
+        if not content.get("imageData"):
+            raise
+        image = ""
+        given, size = size, image_size(source, max_pixels, size, _contained_image(content))
+        if given not in (size, (None, None)):
+            raise ValueError(
+                f"its imageData is {size[0]} x {size[1]} (height x width), but imageHeight and "
+                f"imageWidth are {given[0]} x {given[1]}"
+            ) from None
+    shapes = (shape if isinstance(shape, dict) else {} for shape in content["shapes"])
+    used = {
+        number: shape
+        for number, shape in enumerate(shapes, 1)
+        if shape.get("label") not in ignore and not _flags(shape) & set(ignore)
+    }
+    return _Annotated(source, image, *size, used)
+
+
+def _image_path(folder: str, file: str, images: str, given: Any) -> str:
+    """Returns the path of an image, which a JSON file names relative to itself."""
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"imagePath is {given!r}; expected the name of an image file")
+    name = given.replace("\\", "/")
+    if images:
+        name = posixpath.join(images, posixpath.basename(name))
+    elif not name.startswith("/") and ":" not in name.split("/")[0]:
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(file), name))
+    try:
+        return path_in(folder, name)
+    except ValueError as error:
+        raise ValueError(f"imagePath: {error}; or give the images' folder as `images`") from error
+
+
+def _contained_image(content: dict) -> bytes:
+    """Returns the image file that a JSON file contains."""
+    data = content.get("imageData") if isinstance(content, dict) else None
+    try:
+        return base64.b64decode(data, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise ValueError(f"imageData is not an image file in base64: {error}") from error
+
+
+def _flags(shape: dict) -> set[str]:
+    """Returns the flags of a shape that are set."""
+    flags = shape.get("flags")
+    return {name for name, on in flags.items() if on} if isinstance(flags, dict) else set()
+
+
+def _record(
+    name: str, entry: _Annotated, numbers: dict[str, int], crowd_flag: str
+) -> tuple[Record, list[Fault]]:
+    """Returns the record of one JSON file, and what is wrong with its shapes."""
+    size = entry.height, entry.width
+    drawn: dict[tuple, list] = {}  # where, whether crowd, and mask of the parts of each instance
+    faults: list[Fault] = []
+    for number, shape in entry.shapes.items():
+        where, group = f"{entry.source}: shape {number}", shape.get("group_id")
+        try:
+            class_, mask = class_number(shape.get("label"), numbers), part(shape, *size)
+        except ValueError as error:
+            faults.append(Fault(where, str(error)))
+            continue
+        key = class_, number if group is None else f"group {group}"
+        drawn.setdefault(key, []).append((where, crowd_flag in _flags(shape), mask))
+    instances = []
+    for (class_, _), parts in drawn.items():
+        wheres, crowds, masks = zip(*parts, strict=True)
+        warnings: list[str] = []
+        try:
+            mask = union(list(masks), *size)
+            instances.append(instance(mask, class_, *size, any(crowds), warnings))
+        except ValueError as error:
+            faults.append(Fault(wheres[0], str(error)))
+        faults += [Fault(wheres[0], reason, "warning") for reason in warnings]
+    return make_record(name, entry.image, *size, instances), faults

@@ -1,0 +1,134 @@
+"""The reader of labelme's older export, `labelme_json_to_dataset`: a folder for each image.
+
+    <any folders>/<image>_json/img.png           the image
+    <any folders>/<image>_json/label.png         a number in each pixel; 0 is background
+    <any folders>/<image>_json/info.yaml         label_names: what each number stands for, from 0 on
+    <any folders>/<image>_json/label_names.txt   the same, one a line; read where there is no YAML
+
+Every number is one instance. Since the export gives shapes of one label one number, people name
+them person1, person2, ...: the class is the label without the digits at its end.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from maskrcnn_jax.data.formats.annotation_files import read_lines, read_yaml
+from maskrcnn_jax.data.formats.paths import existing, files_in
+from maskrcnn_jax.data.masks.instances import (
+    check_mask_size,
+    class_number,
+    class_numbers,
+    mask_instance,
+)
+from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
+from maskrcnn_jax.data.split import of_split
+from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_ids
+
+_IGNORED = "__ignore__"
+
+
+def read(
+    folder: str | Path,
+    class_names: Sequence[str] = (),
+    split: str = "",
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns a dataset of the folders that labelme's older export makes.
+
+    Every mask is read once, here; boxes are tight around them.
+
+    Args:
+        folder: under which the folders of images lie.
+        class_names: in the order wanted; a label that is one of them is that class, digits and
+            all. By default the labels found, without digits at their ends, in alphabetical order.
+        split: "train", "val", or "" for all images (see `of_split`).
+        val_fraction: share of the validation images, where `split` is given.
+        split_seed: another one divides the images otherwise.
+        on_error: "skip", or "raise" to accept no fault.
+        max_pixels: an image or mask of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: there is no such folder, it has no image or no label, or, with
+            on_error="raise", there are faults.
+    """
+    folder = existing(folder, "folder", is_folder=True)
+    masks = [name for name in files_in(folder, "label.png") if Path(name).name == "label.png"]
+    names = [os.path.dirname(name) or "." for name in masks]
+    if not names:
+        raise ValueError(f"{folder} has no image in this format; expected <image>_json/label.png")
+    wanted = of_split(names, split, val_fraction, split_seed)
+    labels: dict[str, list[str]] = {}
+    faults: list[Fault] = []
+    for name in names:
+        try:
+            labels[name] = _labels(os.path.join(folder, name))
+        except (ValueError, OSError) as error:
+            if name in wanted:
+                faults.append(Fault(f"{folder}/{name}", str(error), image_id=name))
+    if not labels:
+        raise ValueError(f"{folder} has no usable image; {faults[0].where}: {faults[0].reason}")
+    found = (_stem(label) for texts in labels.values() for label in texts[1:] if label != _IGNORED)
+    numbers = class_numbers(class_names, found)
+    usable = [name for name in wanted if name in labels]
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        read_one = partial(_read_one, folder, numbers=numbers, max_pixels=max_pixels)
+        results = list(pool.map(read_one, usable, [labels[name] for name in usable]))
+    faults += [fault for _, found in results for fault in found]
+    records = [record for record, _ in results if record is not None]
+    return make_dataset((folder, split), list(numbers), records, faults, on_error, max_pixels)
+
+
+def _labels(base: str) -> list[str]:
+    """Returns the label of each number of an image, from 0, the background, on."""
+    path = os.path.join(base, "info.yaml")
+    if not os.path.isfile(path):
+        return read_lines(os.path.join(base, "label_names.txt"))
+    content = read_yaml(path, "labelme's `label_names`")
+    labels = content.get("label_names") if isinstance(content, dict) else None
+    if isinstance(labels, dict):  # name: number, as the first versions wrote it
+        by_number = {number: name for name, number in labels.items() if isinstance(number, str)}
+        labels = [by_number.get(str(number)) for number in range(len(labels))]
+    if not isinstance(labels, list) or not all(isinstance(x, str) and x for x in labels):
+        raise ValueError(f"{path} has label_names {labels!r:.80}; expected a list of names")
+    return labels
+
+
+def _stem(label: str) -> str:
+    """Returns a label without the number at its end, unless nothing is left then."""
+    return re.sub(r"[\s_-]*\d+$", "", label) or label
+
+
+def _read_one(
+    folder: str, name: str, labels: list[str], numbers: dict[str, int], max_pixels: int
+) -> tuple[Record | None, list[Fault]]:
+    """Reads one image's size and masks."""
+    base = os.path.join(folder, name)
+    image, mask_file = os.path.join(base, "img.png"), os.path.join(base, "label.png")
+    try:
+        height, width = image_size(image, max_pixels)
+        ids = read_ids(mask_file, max_pixels)
+        check_mask_size(ids, height, width)
+    except (ValueError, OSError) as error:
+        return None, [Fault(base, str(error), image_id=name)]
+    instances, faults = [], []
+    for number in np.unique(ids).tolist():
+        try:
+            if number >= len(labels) or number < 0:
+                raise ValueError(f"label_names has {len(labels)} entries, of 0 and on: none for it")
+            label = labels[number]
+            if number == 0 or label == _IGNORED:
+                continue
+            class_ = class_number(label if label in numbers else _stem(label), numbers)
+            instances.append(mask_instance(ids == number, class_, height, width))
+        except ValueError as error:
+            faults.append(Fault(f"{mask_file}: number {number}", str(error)))
+    return make_record(name, image, height, width, instances), faults

@@ -1,0 +1,155 @@
+"""The reader of Pascal VOC's layout of 2007 to 2012, as far as its objects have masks.
+
+    JPEGImages/<id>.jpg           the image
+    SegmentationObject/<id>.png   the number of the object in each pixel: 0 none, 255 void
+    SegmentationClass/<id>.png    the number of its class, likewise
+    ImageSets/Segmentation/*.txt  the ids of a set of images, one a line; if wanted
+    Annotations/<id>.xml          boxes and more of objects, also of those without a mask; if there
+    class_names.txt               _background_ and the classes, one a line; if not VOC's twenty
+
+Source: Everingham et al., "The PASCAL Visual Object Classes Challenge 2012 Development Kit".
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from maskrcnn_jax.data.formats.annotation_files import read_lines
+from maskrcnn_jax.data.formats.paths import existing, path_in, pictures
+from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
+from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, mask_instance
+from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
+from maskrcnn_jax.data.split import of_split
+from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_ids
+
+CLASS_NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+_BACKGROUND = ("_background_", "__background__", "background")
+_VOID = 255  # the borders of objects, and whatever could not be told
+_MIN_SHARE = 0.5  # of an object's pixels that are of one class
+
+
+def read(
+    folder: str | Path,
+    image_set: str = "",
+    class_names: Sequence[str] = (),
+    split: str = "",
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns a dataset in the layout of Pascal VOC; class c is index c of its class images.
+
+    Every mask is read once, here; boxes are tight around them. Void pixels belong to no object.
+    Objects that only the XML file has, since no mask was drawn, become crowd regions of their
+    boxes, and those that it calls difficult crowd regions of their masks: neither is learned, nor
+    is a detection there held to be wrong.
+
+    Args:
+        folder: that has the folders above, VOC2012 say.
+        image_set: train, val, trainval, or another file of ImageSets/Segmentation; "" takes every
+            image of SegmentationObject.
+        class_names: of the indices from 1 on; by default those of class_names.txt in the folder,
+            or VOC's twenty.
+        split: "train", "val", or "" for all images of the set (see `of_split`).
+        val_fraction: share of the validation images, where `split` is given.
+        split_seed: another one divides the images otherwise.
+        on_error: "skip", or "raise" to accept no fault.
+        max_pixels: an image or mask of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: a folder or the image set is missing, or, with on_error="raise", there are
+            faults.
+    """
+    folder = existing(folder, "folder", is_folder=True)
+    for part in ("JPEGImages", "SegmentationObject", "SegmentationClass"):
+        existing(os.path.join(folder, part), part, is_folder=True)
+    files = {Path(name).stem: name for name in pictures(os.path.join(folder, "JPEGImages"))}
+    numbers = class_numbers(class_names or _class_names(folder))
+    names = of_split(_ids(folder, image_set), split, val_fraction, split_seed)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        read_one = partial(_read_one, folder, files, numbers, max_pixels=max_pixels)
+        results = list(pool.map(read_one, names))
+    faults = [fault for _, found in results for fault in found]
+    records = [record for record, _ in results if record is not None]
+    name = folder, image_set, split
+    return make_dataset(name, list(numbers), records, faults, on_error, max_pixels)
+
+
+def _class_names(folder: str) -> Sequence[str]:
+    path = os.path.join(folder, "class_names.txt")
+    if not os.path.isfile(path):
+        return CLASS_NAMES
+    names = [name for name in read_lines(path) if name != "__ignore__"]
+    if not names or names[0] not in _BACKGROUND:
+        raise ValueError(
+            f"{path} begins with {names[:1]}; expected {_BACKGROUND[0]}, the name of index 0"
+        )
+    return names[1:]
+
+
+def _ids(folder: str, image_set: str) -> list[str]:
+    """Returns the ids of a set of images; of all that have masks if none is given."""
+    if not image_set:
+        masks = pictures(os.path.join(folder, "SegmentationObject"))
+        ids = [name.removesuffix(".png") for name in masks if name.endswith(".png")]
+        source = f"{folder}/SegmentationObject"
+    else:
+        source = path_in(os.path.join(folder, "ImageSets", "Segmentation"), f"{image_set}.txt")
+        ids = list(dict.fromkeys(read_lines(existing(source, "image_set", is_folder=False))))
+    if not ids:
+        raise ValueError(f"{source} has no image; expected masks <id>.png, or one id a line")
+    return ids
+
+
+def _read_one(
+    folder: str, files: dict[str, str], numbers: dict[str, int], name: str, max_pixels: int
+) -> tuple[Record | None, list[Fault]]:
+    """Reads one image's size, masks and XML file."""
+    where = f"{folder}: image {name}"
+    xml = os.path.join(folder, "Annotations", f"{name}.xml")
+    try:
+        if name not in files:
+            raise ValueError(f"there is no JPEGImages/{name}.jpg")
+        image = os.path.join(folder, "JPEGImages", files[name])
+        height, width = image_size(image, max_pixels)
+        ids, classes = (
+            read_ids(path_in(os.path.join(folder, part), f"{name}.png"), max_pixels)
+            for part in ("SegmentationObject", "SegmentationClass")
+        )
+        check_mask_size(ids, height, width)
+        check_mask_size(classes, height, width)
+        objects = read_objects(xml, height, width) if os.path.isfile(xml) else []
+    except (ValueError, OSError) as error:
+        return None, [Fault(where, str(error), image_id=name)]
+    instances, faults = [], []
+    for number in np.unique(ids):
+        if number not in (0, _VOID):
+            try:
+                mask = ids == number
+                class_number = _class_of(classes[mask], len(numbers))
+                instances.append(mask_instance(mask, class_number, height, width))
+            except ValueError as error:
+                faults.append(Fault(f"{where}: object {number}", str(error)))
+    instances, found = add_objects(instances, objects, numbers, height, width, xml)
+    return make_record(name, image, height, width, instances), faults + found
+
+
+def _class_of(indices: np.ndarray, count: int) -> int:
+    """Returns the class of an object, given the class indices of its pixels."""
+    present = dict(zip(*(a.tolist() for a in np.unique(indices, return_counts=True)), strict=True))
+    most = max(present, key=present.get)
+    if not 1 <= most <= count or present[most] < _MIN_SHARE * len(indices):
+        raise ValueError(
+            f"its {len(indices)} pixels have the class indices {present} (index: pixels) in "
+            f"SegmentationClass; expected one from 1 to {count} in most of them"
+        )
+    return most

@@ -1,0 +1,194 @@
+"""The reader of YOLO's text files of polygons: `labels/.../<id>.txt` beside `images/.../<id>.jpg`.
+
+Each line is an instance: the number of its class, from 0 on, then x and y of every corner as shares
+of the image's width and height. A YAML file has the names of the classes and the folders of images:
+
+    train: images/train
+    val: images/val
+    names: {0: cat, 1: dog}
+
+Source: https://docs.ultralytics.com/datasets/segment/
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskrcnn_jax.data.formats.annotation_files import read_lines, read_yaml
+from maskrcnn_jax.data.formats.paths import PICTURES, existing, files_in, path_in
+from maskrcnn_jax.data.masks.instances import class_numbers, instance
+from maskrcnn_jax.data.masks.outlines import polygon
+from maskrcnn_jax.data.masks.segmentation import Polygons
+from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
+from maskrcnn_jax.data.split import of_split
+from maskrcnn_jax.images.read import MAX_PIXELS, image_size
+
+_ROUNDING = 0.01  # how far outside of 0 to 1 a coordinate may be; it is clipped
+
+
+def read(
+    folder: str | Path,
+    names: str = "data.yaml",
+    images: str = "",
+    class_names: Sequence[str] = (),
+    split: str = "",
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    on_error: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Returns a dataset of YOLO's text files of polygons.
+
+    The labels of an image are where its path has `labels` for the last `images`, or else beside
+    it. An image without such a file has no objects, which is a warning. Boxes are tight around the
+    polygons. An image's id is its path.
+
+    Args:
+        folder: to which everything is relative, whatever `path` the YAML file has.
+        names: YAML file with `names`, or text file with one name a line.
+        images: folder of images; by default what the YAML file has for `split` (folders, or text
+            files that list images), or else `images`.
+        class_names: instead of those of the file `names`, which is not needed then.
+        split: "train", "val", or another one that the YAML file has. Where it does not have it,
+            or `images` is given: "train", "val", or "" for all images (see `of_split`).
+        val_fraction: share of the validation images, where they are divided so.
+        split_seed: another one divides the images otherwise.
+        on_error: "skip", or "raise" to accept no fault.
+        max_pixels: an image of more pixels is refused before it is decoded.
+
+    Raises:
+        ValueError: a path does not exist or leads out of the folder, there are no names, no images
+            or no labels at all, or, with on_error="raise", there are faults.
+    """
+    folder = existing(folder, "folder", is_folder=True)
+    is_needed = not class_names or os.path.isfile(os.path.join(folder, names))
+    content = _content(folder, names) if is_needed else {}
+    numbers = class_numbers(class_names or _class_names(content.get("names"), names))
+    listed = [] if images else _listed(content.get(split) if split else None)
+    faults: list[Fault] = []
+    files = _files(folder, listed or [images or "images"], faults)
+    if not listed:
+        files = of_split(files, split, val_fraction, split_seed)
+    labels = {name: os.path.join(folder, _labels_of(name)) for name in files}
+    if not any(map(os.path.isfile, labels.values())):
+        name, path = next(iter(labels.items()))
+        raise ValueError(f"{folder} has no labels: those of {name}, say, are expected in {path}")
+    results = [_read_one(folder, *item, len(numbers), max_pixels) for item in labels.items()]
+    faults += [fault for _, found in results for fault in found]
+    records = [record for record, _ in results if record is not None]
+    return make_dataset((folder, split), list(numbers), records, faults, on_error, max_pixels)
+
+
+def _content(folder: str, names: str) -> dict[str, Any]:
+    """Returns what the file of names has; of a text file, its names."""
+    path = existing(os.path.join(folder, names), "names", is_folder=False)
+    if not names.lower().endswith((".yaml", ".yml")):
+        return {"names": read_lines(path)}
+    content = read_yaml(path, "the `names` of the classes")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {content!r:.80}; expected `names` and folders of images")
+    return content
+
+
+def _class_names(given: Any, source: str) -> list[str]:
+    """Returns the names of classes 0, 1, ..., which may be a list or have these as keys."""
+    if isinstance(given, dict):
+        keys = [str(number) for number in range(len(given))]
+        given = [given[key] for key in keys] if set(keys) == given.keys() else None
+    if not isinstance(given, list) or not given:
+        raise ValueError(
+            f"{source} has no usable `names`; expected a list of the classes' names, or all of "
+            "them under 0, 1, 2, ..."
+        )
+    return given
+
+
+def _listed(given: Any) -> list[str]:
+    """Returns the folders or lists of images that the YAML file has for a split."""
+    given = [given] if isinstance(given, str) else given
+    names = (entry for entry in given or [] if isinstance(entry, str) and entry)
+    # Exports of Roboflow have ../train/images in a file beside `train`.
+    return [re.sub(r"^(\.\.?/)+", "", name.replace("\\", "/")) for name in names]
+
+
+def _files(folder: str, sources: list[str], faults: list[Fault]) -> list[str]:
+    """Returns the images in folders, or in lists of images, relative to the dataset's folder."""
+    found: list[str] = []
+    for source in sources:
+        path, base = path_in(folder, source), posixpath.dirname(source)
+        if source.endswith(".txt"):
+            for line in read_lines(existing(path, "the list of images", is_folder=False)):
+                try:
+                    file = posixpath.normpath(posixpath.join(base, line.replace("\\", "/")))
+                    path_in(folder, file)
+                    found.append(file)
+                except ValueError as error:
+                    faults.append(Fault(path, str(error)))
+        else:
+            inside = files_in(existing(path, "the folder of images", is_folder=True), *PICTURES)
+            found += [posixpath.normpath(posixpath.join(source, file)) for file in inside]
+    if not found:
+        raise ValueError(f"there are no images in {', '.join(sources)} of {folder}")
+    return list(dict.fromkeys(found))
+
+
+def _labels_of(image: str) -> str:
+    """Returns the path of an image's labels, relative to the dataset's folder like the image's."""
+    parts = image.split("/")
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return posixpath.splitext("/".join(parts))[0] + ".txt"
+
+
+def _read_one(
+    folder: str, name: str, labels: str, num_classes: int, max_pixels: int
+) -> tuple[Record | None, list[Fault]]:
+    """Reads one image's size and its labels."""
+    path = os.path.join(folder, name)
+    has_labels = os.path.isfile(labels)
+    try:
+        height, width = image_size(path, max_pixels)
+        lines = read_lines(labels, keep_empty=True) if has_labels else []
+    except (ValueError, OSError) as error:
+        return None, [Fault(path, str(error), image_id=name)]
+    instances, faults = [], []
+    if not has_labels:
+        reason = f"it has no labels {labels}, and so no objects; make an empty file to say so"
+        faults.append(Fault(path, reason, "warning"))
+    for number, line in enumerate(lines, 1):
+        try:
+            if line:
+                class_, corners = _instance(line, num_classes)
+                outline = Polygons([polygon(corners * (width, height))])
+                instances.append(instance(outline, class_, height, width))
+        except ValueError as error:
+            faults.append(Fault(f"{labels}: line {number}", str(error)))
+    return make_record(name, path, height, width, instances), faults
+
+
+def _instance(line: str, num_classes: int) -> tuple[int, np.ndarray]:
+    """Returns the class, 1..K, and the corners [k, 2], from 0 to 1, of one line."""
+    try:
+        class_, *numbers = (float(word) for word in line.split())
+    except ValueError as error:
+        raise ValueError(f"it is {line!r:.60}; expected numbers alone") from error
+    if class_ not in range(num_classes):
+        raise ValueError(f"its class is {class_:g}; expected 0 to {num_classes - 1}")
+    if len(numbers) == 4:
+        raise ValueError("it has a box; expected x and y of the corners of a polygon")
+    if len(numbers) % 2:
+        raise ValueError(f"it has {len(numbers)} numbers after its class; expected pairs x y")
+    corners = np.array(numbers).reshape(-1, 2)
+    if not np.all((corners >= -_ROUNDING) & (corners <= 1 + _ROUNDING)):  # also of NaN
+        raise ValueError(
+            f"its coordinates go from {corners.min():g} to {corners.max():g}; expected shares of "
+            "the image's width and height, from 0 to 1"
+        )
+    return int(class_) + 1, np.clip(corners, 0, 1)

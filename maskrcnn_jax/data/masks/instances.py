@@ -1,0 +1,138 @@
+"""What `make_record` takes of an instance, from its mask alone: box and area are measured."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
+
+_MOST_OUTSIDE = 10  # image sides; outlines that go further are not of this image
+
+
+def class_numbers(given: Sequence[str], found: Iterable[str] = ()) -> dict[str, int]:
+    """Returns the number, 1..K, of each class by its name.
+
+    Args:
+        given: all names in the order wanted; or none.
+        found: the names that the annotations use: they are sorted where none are given.
+
+    Raises:
+        ValueError: there is no name, one is empty, or two are equal.
+    """
+    if isinstance(given, str):
+        raise ValueError(f"class_names is the text {given!r}; expected a list, ({given!r},)")
+    names = list(given) or sorted(set(found))
+    if not names:
+        raise ValueError("no class: no annotation names one, and class_names is not given")
+    faulty = [n for n in names if not isinstance(n, str) or not n or names.count(n) > 1]
+    if faulty:
+        raise ValueError(f"class_names {names} has {faulty[0]!r}; expected names, each once")
+    return {name: number for number, name in enumerate(names, 1)}
+
+
+def class_number(name: object, numbers: dict[str, int]) -> int:
+    """Returns the number of a class; ValueError lists the known names if it is not one."""
+    if not isinstance(name, str) or name not in numbers:
+        shown = ", ".join(list(numbers)[:20]) + (", ..." if len(numbers) > 20 else "")
+        raise ValueError(f"its class {name!r:.80} is not in class_names ({shown})")
+    return numbers[name]
+
+
+def instance(
+    segmentation: Segmentation,
+    class_number: int,
+    height: int,
+    width: int,
+    crowd: bool = False,
+    warnings: list[str] | None = None,
+) -> tuple:
+    """Returns what `make_record` takes of an instance; its annotation id is 0.
+
+    Args:
+        segmentation: its mask.
+        class_number: 1..K.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        crowd: whether it is a crowd region.
+        warnings: gets a line where polygons leave the image by more than a pixel.
+
+    Raises:
+        ValueError: the mask is empty, of another size, or far outside the image.
+    """
+    size = np.array([width, height] * 2)
+    if isinstance(segmentation, Polygons):
+        extent = _extent(segmentation, height, width)
+        encoded = to_rle(segmentation, height, width)
+    else:
+        encoded = to_rle(segmentation, height, width)
+        x, y, w, h = coco_mask.toBbox(encoded)
+        extent = np.array([x, y, x + w, y + h])
+    area = coco_mask.area(encoded)
+    x1, y1, x2, y2 = np.clip(extent, 0, size).astype(np.float32)
+    if not (area and x2 > x1 and y2 > y1):
+        raise ValueError(f"its mask covers no pixel of the image of {height} x {width}")
+    if warnings is not None and np.any((extent < -1) | (extent > size + 1)):
+        shown = np.round(extent, 1).tolist()
+        warnings.append(f"its box {shown} (xyxy) leaves its image of {height} x {width}: clipped")
+    return (x1, y1, x2, y2), class_number, crowd, segmentation, 0, area
+
+
+def mask_instance(mask: np.ndarray, class_number: int, height: int, width: int) -> tuple:
+    """Returns what `make_record` takes of an instance whose mask is an array.
+
+    Args:
+        mask: [height, width] of the image, 0 or 1.
+        class_number: 1..K.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Raises:
+        ValueError: the mask is of another size, or empty.
+    """
+    check_mask_size(mask, height, width)
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    return instance(encode(mask), class_number, height, width)
+
+
+def check_mask_size(mask: np.ndarray, height: int, width: int) -> None:
+    """Raises ValueError if a mask has not the size of its image."""
+    if mask.shape != (height, width):
+        raise ValueError(
+            f"the mask is {mask.shape[0]} x {mask.shape[1]} (height x width); its image is "
+            f"{height} x {width}"
+        )
+
+
+def encode(mask: np.ndarray) -> RLE:
+    """Returns a mask [height, width], 0 or 1, as run lengths."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return RLE(mask.shape, encoded["counts"])
+
+
+def union(parts: list[np.ndarray | RLE], height: int, width: int) -> Segmentation:
+    """Returns the mask of an instance that is drawn in parts.
+
+    Args:
+        parts: polygons [k, 2], run lengths of whole images, or some of both.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+    """
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return Polygons(parts)
+    masks = [part if isinstance(part, RLE) else Polygons([part]) for part in parts]
+    merged = coco_mask.merge([to_rle(mask, height, width) for mask in masks])
+    return RLE((height, width), merged["counts"])
+
+
+def _extent(polygons: Polygons, height: int, width: int) -> np.ndarray:
+    """Returns the box tight around polygons, [4] xyxy, wherever it lies."""
+    corners = np.concatenate(polygons.parts)
+    low, high = corners.min(0), corners.max(0)
+    size = np.array([width, height])
+    # Filling takes time and memory by the length of the outline.
+    if np.any(low < -_MOST_OUTSIDE * size) or np.any(high > (1 + _MOST_OUTSIDE) * size):
+        shown = np.concatenate([low, high]).tolist()
+        raise ValueError(f"its box {shown} (xyxy) is far out of its image of {height} x {width}")
+    return np.concatenate([low, high])

@@ -1,0 +1,229 @@
+"""The long look at datasets: what costs too much to be looked for before every training.
+
+`check` finds what readers, records and headers of files tell. Here every image is decoded, every
+mask filled, outlines that cross themselves are looked for, and images and objects that are there
+twice.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from maskrcnn_jax.console import counted
+from maskrcnn_jax.data.check import check, check_same_classes, each_in_threads
+from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
+from maskrcnn_jax.data.records import Dataset, Fault, Record
+from maskrcnn_jax.data.tools.fault_kinds import kind_of
+from maskrcnn_jax.images.pixels import RGB8, PixelFormat
+
+_ROWS = 512  # edges that are compared with all others at a time
+
+
+def audit(
+    datasets: Mapping[str, Dataset],
+    max_pixels: int,
+    decode: bool = True,
+    wanted: PixelFormat = RGB8,
+) -> dict[str, list[Fault]]:
+    """Returns everything that is wrong with the splits of a dataset, alone and beside each other.
+
+    Args:
+        datasets: the splits, by their names; training images first.
+        max_pixels: an image of more pixels is a fault.
+        decode: whether to decode the images, which alone finds truncated files.
+        wanted: channels and depth; an image that cannot give these is a fault.
+
+    Returns:
+        The faults of each split.
+    """
+    twins = twin_images(datasets)
+    faults = {
+        split: check(dataset, decode=decode, max_pixels=max_pixels, wanted=wanted)
+        + list(_faults_of_objects(dataset))
+        + twins[split]
+        for split, dataset in datasets.items()
+    }
+    if len(datasets) == 2:
+        train, val = datasets.values()
+        try:
+            check_same_classes(train, val)
+        except ValueError as error:
+            list(faults.values())[1].append(Fault(val.name, str(error)))
+    return faults
+
+
+def as_json(dataset: Dataset, faults: list[Fault]) -> dict[str, object]:
+    """Returns the faults of a split, and how many there are of each kind, as JSON has them.
+
+    Args:
+        dataset: the split.
+        faults: what was found.
+    """
+    severities = Counter(fault.severity for fault in faults)
+    return {
+        "dataset": dataset.name,
+        "images": len(dataset.records),
+        "instances": sum(len(record.classes) for record in dataset.records),
+        "errors": severities["error"],
+        "warnings": severities["warning"],
+        "kinds": dict(Counter(map(kind_of, faults)).most_common()),
+        "faults": [_entry(fault) for fault in faults],
+    }
+
+
+def _entry(fault: Fault) -> dict[str, object]:
+    """Returns a fault as JSON has it; `part` is the annotation or image in the file, if told."""
+    file, separator, part = fault.where.rpartition(": ")
+    if not separator or os.path.exists(fault.where):
+        file, part = fault.where, None
+    return {
+        "severity": fault.severity,
+        "kind": kind_of(fault),
+        "file": file,
+        "part": part,
+        "image_id": fault.image_id,
+        "reason": fault.reason,
+    }
+
+
+def _faults_of_objects(dataset: Dataset) -> Iterable[Fault]:
+    """Yields a warning for each mask without a pixel, crossed outline and object drawn twice."""
+    records = counted(dataset.records, len(dataset.records), "images' masks checked")
+    for record in records:
+        where = record.path or f"image {record.image_id}"
+        if len(record.segmentations) != len(record.annotation_ids):
+            continue  # `check` tells of it
+        for i, segmentation in enumerate(record.segmentations):
+            for reason in _reasons(segmentation, record):
+                yield Fault(f"{where}: annotation {record.annotation_ids[i]}", reason, "warning")
+        for i, first in _twin_objects(record):
+            reason = f"it has class, box and mask of annotation {record.annotation_ids[first]}"
+            yield Fault(f"{where}: annotation {record.annotation_ids[i]}", reason, "warning")
+
+
+def _reasons(segmentation: Segmentation, record: Record) -> Iterable[str]:
+    """Yields what is wrong with a mask."""
+    try:
+        filled = to_rle(segmentation, record.height, record.width)
+    except (ValueError, OSError) as error:
+        yield str(error)
+        return
+    if not coco_mask.area(filled):
+        yield "its mask covers no pixel of the image; a mask without any is learned"
+    if not isinstance(segmentation, Polygons):
+        return
+    for part in segmentation.parts:
+        if _is_line(part):
+            yield f"a polygon of {len(part)} corners lies on one line; it has no inside"
+        point = crossing(part)
+        if point is not None:
+            yield (
+                f"its outline crosses itself near ({point[0]:.1f}, {point[1]:.1f}); what it goes "
+                "around twice counts as outside"
+            )
+
+
+def crossing(corners: np.ndarray) -> np.ndarray | None:
+    """Returns a point in which a polygon's outline crosses itself, or None.
+
+    Edges that only touch do not cross, and neither do edges on top of each other: outlines drawn
+    with a bridge to a hole have such.
+
+    Args:
+        corners: [k, 2] float64, (x, y).
+
+    Returns:
+        [2] float64 (x, y), on the first edge that crosses another.
+    """
+    starts, steps = corners, np.roll(corners, -1, 0) - corners
+    for first in range(0, len(corners), _ROWS):
+        a, step = starts[first : first + _ROWS, None], steps[first : first + _ROWS, None]
+        # Of each edge's ends, on which side of the other edge's line they lie.
+        side_start = _cross(step, starts - a)
+        side_end = np.roll(side_start, -1, 1)
+        other_start = _cross(steps, a - starts)
+        other_end = _cross(steps, a + step - starts)
+        crosses = (side_start * side_end < 0) & (other_start * other_end < 0)
+        if crosses.any():
+            i, j = np.unravel_index(np.argmax(crosses), crosses.shape)
+            share = other_start[i, j] / (other_start[i, j] - other_end[i, j])
+            return a[i, 0] + share * step[i, 0]
+    return None
+
+
+def _is_line(corners: np.ndarray) -> bool:
+    """Returns whether all corners [k, 2] lie on one line."""
+    steps = corners - corners[0]
+    lengths = np.hypot(*steps.T)
+    away = _cross(steps[np.argmax(lengths)], steps)
+    return bool(np.all(np.abs(away) <= 1e-9 * lengths.max() ** 2))
+
+
+def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+
+
+def _twin_objects(record: Record) -> list[tuple[int, int]]:
+    """Returns (object, earlier object) of one class, box and mask."""
+    earlier: dict[tuple, int] = {}
+    twins = []
+    for i, segmentation in enumerate(record.segmentations):
+        key = (record.classes[i], record.boxes[i].tobytes(), _content(segmentation))
+        if key in earlier:
+            twins.append((i, earlier[key]))
+        earlier.setdefault(key, i)
+    return twins
+
+
+def _content(segmentation: Segmentation) -> object:
+    if isinstance(segmentation, Polygons):
+        return tuple(part.tobytes() for part in segmentation.parts)
+    return segmentation.counts if isinstance(segmentation, RLE) else segmentation.path
+
+
+def twin_images(datasets: Mapping[str, Dataset]) -> dict[str, list[Fault]]:
+    """Returns a warning for each image whose file has the same bytes as an earlier one.
+
+    Only files of equal size are read. The same image in two splits makes validation look better
+    than it is.
+
+    Args:
+        datasets: the splits, by their names; later ones are compared with earlier ones too.
+    """
+    by_size = defaultdict(list)
+    for split, dataset in datasets.items():
+        for record in dataset.records:
+            if record.path and os.path.isfile(record.path):
+                by_size[os.path.getsize(record.path)].append((split, record))
+    candidates = [image for images in by_size.values() if len(images) > 1 for image in images]
+    digests = each_in_threads(
+        lambda image: _digest(image[1].path), candidates, "images of equal size compared"
+    )
+    faults: dict[str, list[Fault]] = {split: [] for split in datasets}
+    earlier: dict[str, tuple[str, Record]] = {}
+    order = {split: number for number, split in enumerate(datasets)}
+    pairs = sorted(zip(candidates, digests, strict=True), key=lambda pair: order[pair[0][0]])
+    for (split, record), digest in pairs:
+        if digest is None:
+            continue  # `check` tells of it
+        if digest not in earlier:
+            earlier[digest] = split, record
+            continue
+        other_split, other = earlier[digest]
+        within = "" if other_split == split else f" of {other_split}"
+        file = "is the same file" if other.path == record.path else "has the same bytes"
+        reason = f"it {file} as image {other.image_id}{within} ({other.path})"
+        faults[split].append(Fault(f"{record.path}: image {record.image_id}", reason, "warning"))
+    return faults
+
+
+def _digest(path: str) -> str | None:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None

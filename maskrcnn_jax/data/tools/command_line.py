@@ -1,0 +1,151 @@
+"""What the commands of `maskrcnn_jax.data` look at: data by a recipe, or by their format."""
+
+import argparse
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_flags import faulty_flag, unknown_key
+from maskrcnn_jax.data import datasets
+
+SPLITS = ("train", "val")
+# Arguments of readers that the configuration gives for both splits.
+_COMMON = ("on_error", "max_pixels")
+
+
+class Target(NamedTuple):
+    """The configuration, whose `data` section names the data, and which of its splits are meant."""
+
+    config: ConfigDict
+    splits: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser, split_help: str) -> None:
+    """Adds the arguments of which `target` takes the values.
+
+    Args:
+        parser: of the command.
+        split_help: what is meant where `--split` is not given.
+    """
+    parser.add_argument("--config", metavar="FILE", help="a recipe")
+    parser.add_argument("--format", metavar="NAME", help=", ".join(sorted(datasets.READERS)))
+    parser.add_argument("--split", choices=(*SPLITS, "both"), help=split_help)
+
+
+def target(options: argparse.Namespace, others: Sequence[str], default_split: str) -> Target:
+    """Returns what the command line names.
+
+    Args:
+        options: with `config`, `format` and `split`, each None unless given.
+        others: the further arguments: keys of the configuration, `--config.data...=VALUE`, and
+            with `format` arguments of its reader, `--folder=DIR`.
+        default_split: train, val or both, where data of a recipe are named without `split`.
+
+    Raises:
+        ValueError: there is no such file, key, format or argument, a value is not of its key's
+            type, or no data are named.
+    """
+    keys, rest = _config_arguments(others)
+    config = _configuration(options.config, keys)
+    if options.format:
+        return _of_format(config, options.format, options.split, rest)
+    if rest:
+        raise ValueError(f"unknown arguments: {' '.join(rest)}; readers' arguments need --format")
+    if not config.data.format:
+        raise ValueError(
+            "no data are named: give --config=FILE, a recipe with data.format, or --format=NAME "
+            f"and the arguments of its reader; formats: {', '.join(sorted(datasets.READERS))}"
+        )
+    split = options.split or default_split
+    return Target(config, SPLITS if split == "both" else (split,))
+
+
+def _config_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divides arguments into keys of the configuration, as `--key=value`, and others."""
+    keys, rest = [], []
+    waiting = False  # whether the last key has no value yet
+    for argument in arguments:
+        if argument.lstrip("-").startswith(("config.", "noconfig.")) and argument[0] == "-":
+            keys.append(argument)
+            waiting = "=" not in argument
+        elif waiting and not argument.startswith("--"):
+            keys[-1] += f"={argument}"
+            waiting = False
+        else:
+            rest.append(argument)
+            waiting = False
+    return keys, rest
+
+
+def _configuration(file: str | None, keys: list[str]) -> ConfigDict:
+    """Returns the recipe, or the default configuration where there is none, with the keys set."""
+    values = flags.FlagValues()
+    given = ([f"--config={file}"] if file else []) + keys
+    options = {"flag_values": values, "sys_argv": given}
+    if file and not Path(file.split(":")[0]).is_file():
+        raise ValueError(f"--config={file}: there is no such file; give one like configs/*.py")
+    try:
+        if file:
+            config_flags.DEFINE_config_file("config", **options)
+        else:
+            config_flags.DEFINE_config_dict("config", get_config(), **options)
+        values(["", *given])
+    except (AttributeError, KeyError) as error:  # of the last part of the key, or an earlier one
+        raise ValueError(unknown_key(error).replace("\n", " ")) from error
+    except flags.Error as error:
+        raise ValueError(faulty_flag(error)) from error
+    return values.config
+
+
+def _of_format(config: ConfigDict, form: str, split: str | None, arguments: list[str]) -> Target:
+    """Returns data named by format and reader's arguments, at the sizes of the configuration."""
+    if form not in datasets.READERS:
+        raise ValueError(f"--format={form}; expected one of {', '.join(sorted(datasets.READERS))}")
+    options = _reader_options(form, arguments)
+    config.data.format = form
+    splits = SPLITS if split == "both" else (split,) if split else ()
+    if splits and "split" not in inspect.signature(datasets.READERS[form]).parameters:
+        raise ValueError(
+            f"--split={split}: format {form} is not divided by that; give the arguments of the "
+            "wanted part alone"
+        )
+    for name in splits:
+        config.data[name] = ConfigDict(options | {"split": name})
+    if not splits:
+        config.data.train = ConfigDict(options)
+    return Target(config, splits or ("train",))
+
+
+def _reader_options(form: str, arguments: list[str]) -> dict[str, Any]:
+    """Parses arguments of a reader by the types of its parameters."""
+    parser = argparse.ArgumentParser(prog=f"--format={form}", add_help=False, allow_abbrev=False)
+    parameters = inspect.signature(datasets.READERS[form]).parameters
+    for name, parameter in parameters.items():
+        if name in (*_COMMON, "split"):
+            continue
+        kind = _value_type(parameter)
+        if kind is None:
+            raise ValueError(f"--format={form}: its {name!r} needs a recipe; give it as --config")
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            required=parameter.default is parameter.empty,
+            default=argparse.SUPPRESS,
+        )
+    return vars(parser.parse_args(arguments))
+
+
+def _value_type(parameter: inspect.Parameter) -> Any:
+    """Returns what makes a parameter's value of text; None for values that have no text."""
+    if parameter.annotation in (int, float, str):
+        return parameter.annotation
+    if parameter.annotation == str | Path:
+        return str
+    if parameter.annotation == Sequence[str]:
+        return lambda text: tuple(name for name in text.split(",") if name)
+    return None

@@ -1,0 +1,290 @@
+"""Published weights by name: downloaded once to the user's cache, and checked at every use.
+
+Where the publisher gives no digest to check against, a name only tells where the file is.
+"""
+
+import difflib
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from maskrcnn_jax.compilation import ENVIRONMENT, user_cache
+from maskrcnn_jax.pretrained.files.weight_files import ENDINGS, check_reader
+
+_CHUNK = 2**20
+_TIMEOUT = 30  # seconds without a byte
+
+
+class Published(NamedTuple):
+    """A file of weights that somebody publishes.
+
+    Attributes:
+        kind: of the weights, a name in `sources.SOURCES`.
+        url: of the file; its last part is the file's name in the cache.
+        digest: (algorithm, hexadecimal digits), perhaps the first digits only; None: not known.
+        size: bytes; None: not known.
+    """
+
+    kind: str
+    url: str
+    digest: tuple[str, str] | None
+    size: int | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file, the same at its source and in the cache."""
+        return self.url.rsplit("/", 1)[1]
+
+
+_TORCHVISION = "https://download.pytorch.org/models"
+_DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2"
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
+
+
+def _sha256(digits: str) -> tuple[str, str]:
+    return "sha256", digits
+
+
+def _md5(digits: str) -> tuple[str, str]:
+    """Shows damage, but is no guard against somebody who forges a file."""
+    return "md5", digits
+
+
+NAMES = {
+    # torchvision: the file names end in the first eight digits of the SHA-256.
+    "coco_torchvision_v1": Published(
+        "torchvision_v1",
+        f"{_TORCHVISION}/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+        _sha256("bf2d0c1efbc936eeee2bc95a48e80ebc86b891f61b0106485937fc29f9315fc0"),
+        178_090_079,
+    ),
+    "coco_torchvision_v2": Published(
+        "torchvision_v2",
+        f"{_TORCHVISION}/maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
+        _sha256("73cbd0190fcbe3ba339921fbce2c3a0b6bb9126c9a133c85e43a2a8e060a109e"),
+        185_828_065,
+    ),
+    # Its ImageNet classifiers, weights IMAGENET1K_V1: those that its detectors started from.
+    "imagenet_torchvision_r18": Published(
+        "torchvision_resnet",
+        f"{_TORCHVISION}/resnet18-f37072fd.pth",
+        _sha256("f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"),
+        46_830_571,
+    ),
+    "imagenet_torchvision_r34": Published(
+        "torchvision_resnet",
+        f"{_TORCHVISION}/resnet34-b627a593.pth",
+        _sha256("b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
+        87_319_819,
+    ),
+    "imagenet_torchvision_r50": Published(
+        "torchvision_resnet",
+        f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        _sha256("0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+        102_530_333,
+    ),
+    "imagenet_torchvision_r101": Published(
+        "torchvision_resnet",
+        f"{_TORCHVISION}/resnet101-63fe2227.pth",
+        _sha256("63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"),
+    ),
+    "imagenet_torchvision_r152": Published(
+        "torchvision_resnet",
+        f"{_TORCHVISION}/resnet152-394f9c45.pth",
+        _sha256("394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"),
+    ),
+    # Detectron2's zoo: the file names end in the first six digits of the MD5 (its MODEL_ZOO.md).
+    # Of the 3x model the SHA-256 is known from others who use it.
+    "coco_detectron2_r50_1x": Published(
+        "detectron2",
+        f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x/137260431/"
+        "model_final_a54504.pkl",
+        _md5("a54504"),
+    ),
+    "coco_detectron2_r50_3x": Published(
+        "detectron2",
+        f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x/137849600/"
+        "model_final_f10217.pkl",
+        _sha256("9a737e290372f1f70994ebcbd89d8004dbb3ae30a605fd915a190fa4a782dd66"),
+        177_841_981,
+    ),
+    "coco_detectron2_r101_3x": Published(
+        "detectron2",
+        f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x/138205316/"
+        "model_final_a3ec72.pkl",
+        _md5("a3ec72"),
+    ),
+    # The ImageNet classifiers that Detectron2 starts from. No digest is published.
+    "imagenet_msra_r50": Published(
+        "msra_resnet", f"{_DETECTRON2}/ImageNetPretrained/MSRA/R-50.pkl", None
+    ),
+    "imagenet_msra_r101": Published(
+        "msra_resnet", f"{_DETECTRON2}/ImageNetPretrained/MSRA/R-101.pkl", None
+    ),
+    # matterport/Mask_RCNN, release 2.0.
+    "coco_matterport": Published(
+        "matterport",
+        "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
+        _md5("e98aaff6f99e307b5e2a8a3ff741a518"),
+        257_557_808,
+    ),
+    # Keras: the MD5s with which keras.applications loads them. An older file of the same name (the
+    # first ResNet-50 of Keras) is another one.
+    "imagenet_keras_r50": Published(
+        "keras_resnet",
+        f"{_KERAS}/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        _md5("4d473c1dd8becc155b73f8504c6f6626"),
+        94_765_736,
+    ),
+    "imagenet_keras_r101": Published(
+        "keras_resnet",
+        f"{_KERAS}/resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        _md5("88cf7a10940856eca736dc7b7e228a21"),
+        171_446_536,
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Returns where downloaded weights are kept.
+
+    `weights` in the folder that the environment variable `MASKRCNN_JAX_CACHE` names, else in
+    `maskrcnn_jax` in the user's cache folder.
+    """
+    choice = os.environ.get(ENVIRONMENT, "")
+    base = user_cache() if choice in ("", "off") else Path(choice).expanduser()
+    return base / "weights"
+
+
+def fetch(name: str, log: Callable[[str], None] | None = None) -> Path:
+    """Returns a published file of weights, downloading it where the cache does not hold it.
+
+    Args:
+        name: one of `NAMES`.
+        log: takes what happens, a line each; standard error unless given.
+
+    Returns:
+        The file, whose digest is the published one.
+
+    Raises:
+        ValueError: there is no such name, its digest is not known, a file has another one, or the
+            package that reads the file is not installed.
+        OSError: it cannot be downloaded or written; the message says what to put where by hand.
+    """
+    log = log or (lambda line: print(line, file=sys.stderr))
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is no name of published weights; {_suggestion(name)}")
+    published, path = NAMES[name], cache_folder() / NAMES[name].file_name
+    if published.digest is None:
+        raise ValueError(
+            f"{name} is not downloaded by its name, since its publisher gives no digest to check "
+            f"it against. Download {published.url} yourself and give the file's path"
+        )
+    check_reader(published.file_name)
+    if path.is_file():
+        _check_cached(path, published)
+        return path
+    try:
+        _download(name, published, path, log)
+    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
+        raise OSError(
+            f"{name} could not be downloaded from {published.url} ({error}). Without a "
+            f"connection: get that file elsewhere and put it at {path}; its "
+            f"{_words(published.digest)}"
+        ) from error
+    return path
+
+
+def nowhere(source: str) -> str:
+    """Returns what to say of a source that is neither on the disk nor among `NAMES`.
+
+    Args:
+        source: as the user gave it.
+    """
+    is_path = any(s in source for s in ("/", os.sep)) or Path(source).suffix in ENDINGS
+    if is_path:
+        return f"there is no file or folder {source!r}; check the path"
+    return (
+        f"there is no file or folder {source!r}, and no published weights of that name; "
+        f"{_suggestion(source)}"
+    )
+
+
+def _suggestion(name: str) -> str:
+    near = difflib.get_close_matches(name, NAMES, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(NAMES)}"
+
+
+def _check_cached(path: Path, published: Published) -> None:
+    algorithm, digits = published.digest
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if not found.startswith(digits):
+        raise ValueError(
+            f"{path} is not the file that {published.url} should give: its {algorithm.upper()} is "
+            f"{found}, but the {_words(published.digest)}. Delete it, and it is downloaded anew"
+        )
+
+
+def _download(name: str, published: Published, path: Path, log: Callable[[str], None]) -> None:
+    """Writes the file beside its place, checks it and moves it there; else leaves nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            log(f"{name}: downloading {published.url}")
+            found = _receive(name, published, file)
+        algorithm, digits = published.digest
+        if not found[algorithm].startswith(digits):
+            raise ValueError(
+                f"{published.url} gave a file whose {algorithm.upper()} is {found[algorithm]}, but "
+                f"the {_words(published.digest)}. It was not kept: the file was changed on its "
+                f"way or at its source"
+            )
+        os.chmod(temporary, 0o644)  # mkstemp gives 0600
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    log(f"{name}: {path}, SHA-256 {found['sha256']}")
+
+
+def _receive(name: str, published: Published, file: BinaryIO) -> dict[str, str]:
+    """Writes what the address gives; returns its digests by algorithm."""
+    digests = {algorithm: hashlib.new(algorithm) for algorithm in ("sha256", "md5")}
+    with urllib.request.urlopen(published.url, timeout=_TIMEOUT) as response:
+        announced = response.headers.get("Content-Length")
+        size = int(announced) if announced else published.size
+        received = 0
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            received += len(chunk)
+            for digest in digests.values():
+                digest.update(chunk)
+            _show_progress(name, received, size)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    # A connection that was closed early looks like an end.
+    if size is not None and received != size:
+        raise OSError(f"the download ended after {received} of {size} bytes")
+    return {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}
+
+
+def _show_progress(name: str, received: int, size: int | None) -> None:
+    """Overwrites one line of a terminal."""
+    if sys.stderr.isatty():
+        of = f" of {size / 2**20:.0f}" if size else ""
+        line = f"\r{name}: {received / 2**20:.0f}{of} MiB"
+        print(line, end="", file=sys.stderr, flush=True)
+
+
+def _words(digest: tuple[str, str]) -> str:
+    algorithm, digits = digest
+    is_whole = len(digits) == 2 * hashlib.new(algorithm).digest_size
+    return f"published {algorithm.upper()} {'is' if is_whole else 'begins with'} {digits}"

@@ -1,0 +1,87 @@
+"""From the channels that a file has to those that are wanted."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrcnn_jax.images.channels import Kind, brightness, check_kind, fitted, in_fours
+from maskrcnn_jax.images.pixels import PixelFormat
+
+RNG = np.random.default_rng(0)
+
+
+def picture(channels: int, dtype=np.uint8, height: int = 12, width: int = 17) -> np.ndarray:
+    return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels)).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        (Kind(5, 0, 16), (5, 16)),
+        (Kind(5, 0, 16), (5, 8)),
+        (Kind(1, 1, 8), (3, 8)),
+        (Kind(3, 3, 8), (1, 8)),
+        (Kind(4, 3, 16), (3, 16)),
+        (Kind(4, 3, 8), (4, 8)),
+        (Kind(2, 1, 8), (1, 8)),
+    ],
+)
+def test_what_can_be_had_of_a_file(kind, wanted):
+    check_kind(kind, PixelFormat(*wanted), "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "message"),
+    [
+        (Kind(3, 3, 8), (3, 16), r"a\.tif has 8 bits a value, data\.depth is 16: set .* to 8"),
+        (Kind(3, 3, 8), (4, 8), r"a\.tif has 3 channels, data\.channels is 4: set .* to 3"),
+        (Kind(5, 0, 16), (3, 16), r"has 5 channels, data\.channels is 3"),
+        (Kind(3, 0, 16), (1, 16), r"has 3 channels, data\.channels is 1"),  # of another sense
+        (Kind(1, 1, 8), (2, 8), r"has 1 channels, data\.channels is 2"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(kind, wanted, message):
+    with pytest.raises(ValueError, match=message):
+        check_kind(kind, PixelFormat(*wanted), "a.tif")
+
+
+def test_channels_by_hand():
+    rgba = np.array([[[10, 20, 30, 99]]], np.uint8)
+    grey = np.array([[[7, 99]]], np.uint8)
+    assert fitted(rgba, 3, PixelFormat(3)).tolist() == [[[10, 20, 30]]]
+    assert fitted(rgba, 3, PixelFormat(4)) is rgba
+    assert fitted(grey, 1, PixelFormat(3)).tolist() == [[[7, 7, 7]]]
+    assert fitted(grey, 1, PixelFormat(1)).tolist() == [[[7]]]
+    # 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
+    assert fitted(rgba, 3, PixelFormat(1)).tolist() == [[[18]]]
+    deep = np.array([[[0x1234, 0xFFFF]]], np.uint16)
+    assert fitted(deep, 0, PixelFormat(2, 16)) is deep
+    assert fitted(deep, 0, PixelFormat(2, 8)).tolist() == [[[0x12, 0xFF]]]
+
+
+def test_brightness_is_pillows_and_keeps_grey():
+    image = picture(3)
+    expected = np.asarray(Image.fromarray(image).convert("L"))
+    np.testing.assert_array_equal(brightness(image)[..., 0], expected)
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    np.testing.assert_array_equal(brightness(np.repeat(every, 3, 2)), every)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 9, 200])
+def test_opencv_gets_any_number_of_channels(channels):
+    image, values = picture(channels), np.arange(channels)
+    calls = []
+
+    def half(part: np.ndarray, own: np.ndarray) -> np.ndarray:
+        calls.append(own.tolist())
+        return cv2.resize(part, (8, 6))
+
+    found = in_fours(half, image, values)
+    assert found.shape == (6, 8, channels)
+    assert np.concatenate(calls).tolist() == values.tolist()
+    assert max(map(len, calls)) <= 4
+    for c in range(channels):
+        alone = cv2.resize(np.ascontiguousarray(image[..., c]), (8, 6))
+        np.testing.assert_array_equal(found[..., c], alone)
+    assert in_fours(lambda part: part[:2], image[..., 0]).shape == (2, 17)

@@ -1,0 +1,138 @@
+"""Meshes and batches; four devices give the gradients of one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.parallel import mesh as sharding
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_mesh_takes_all_devices_by_default():
+    mesh = sharding.make_mesh(ConfigDict({"data": -1}))
+    assert dict(mesh.shape) == {"data": len(jax.devices()), "fsdp": 1, "space": 1}
+    assert all(kind == jax.sharding.AxisType.Auto for kind in mesh.axis_types)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"data": 0}, "config.mesh.data is 0, but there .* or -1 for all that are left"),
+        ({"data": -2}, "config.mesh.data is -2, but there"),
+        ({"fsdp": -1}, "config.mesh.fsdp is -1, but there are [0-9]* devices; give a number from"),
+        ({"data": 1000}, r"asks for 1000 devices \(data 1000 x fsdp 1 x space 1\), but there are"),
+        ({"data": -1, "space": 999}, "fsdp x space is 1 x 999, which does not divide the"),
+    ],
+)
+def test_impossible_meshes_are_named(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        sharding.make_mesh(ConfigDict({"data": 1, "fsdp": 1, "space": 1} | sizes))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((3, 3, 256, 512), (None, None, None, "fsdp")),
+        ((12544, 1024), ("fsdp",)),
+        ((1022, 1024, 2), (None, "fsdp")),  # the longest that four devices can share
+        ((1023, 1021), ()),
+        ((16, 1024), (None, "fsdp")),
+        ((16, 1020), ()),  # too small
+        ((), ()),
+    ],
+)
+def test_large_arrays_of_the_state_are_split_along_their_longest_axis(shape, spec):
+    tree = {"params": jax.ShapeDtypeStruct(shape, np.float32)}
+    sharded = sharding.state_sharding(tree, AbstractMesh((2, 4, 1), sharding.AXES))["params"]
+    assert tuple(sharded.spec) == spec
+    whole = sharding.state_sharding(tree, AbstractMesh((8, 1, 1), sharding.AXES))["params"]
+    assert tuple(whole.spec) == ()
+
+
+def test_devices_of_several_processes_must_all_be_used(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "devices", lambda: _devices(processes=2, each=4))
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    with pytest.raises(ValueError, match=r"has 4 devices .* the 2 processes have 8, and all must"):
+        sharding.make_mesh(ConfigDict({"data": 4, "fsdp": 1, "space": 1}))
+    with pytest.raises(ValueError, match=r"config.mesh.space is 8, but each process has 4 device"):
+        sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 8}))
+
+
+def _devices(processes, each):
+    return [
+        SimpleNamespace(process_index=i // each, id=i, device_kind="cpu")
+        for i in range(processes * each)
+    ]
+
+
+def test_rows_that_devices_cannot_share_are_named():
+    mesh = AbstractMesh((1, 1, 3), sharding.AXES)
+    sharding.check_buckets(((96, 64), (192, 100)), mesh)
+    message = "has 64x96, of which 3 devices cannot share the 64 rows equally; .* multiple of 96"
+    with pytest.raises(ValueError, match=message):
+        sharding.check_buckets(((96, 64), (64, 96)), mesh)
+
+
+def test_a_batch_reaches_the_device_unchanged(one_device_mesh):
+    batch = {
+        "image": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
+        "valid": np.array([True, False]),
+    }
+    arrays = sharding.shard_batch(batch, one_device_mesh)
+    for key, value in batch.items():
+        assert arrays[key].dtype == value.dtype
+        np.testing.assert_array_equal(arrays[key], value)
+
+
+@pytest.fixture(scope="module")
+def four_devices(tmp_path_factory):
+    """What `four_devices.py` finds."""
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    folder = str(tmp_path_factory.mktemp("four_devices"))
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.training.four_devices", folder],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_four_devices_give_the_gradients_of_one(four_devices):
+    one, four = four_devices["metrics"]
+    assert four == pytest.approx(one, rel=1e-4)
+    assert four_devices["shards"] == [[1, 64, 64, 3]] * 4
+    name, error = four_devices["gradient_error"]
+    assert error < 1e-4, name
+
+
+def test_a_checkpoint_moves_between_topologies(four_devices):
+    assert four_devices["state_devices"] == 4
+    assert four_devices["moved_devices"] == four_devices["loaded_devices"] == 1
+    assert four_devices["moved_equal"]
+
+
+def test_batches_that_devices_cannot_share_are_named(one_device_mesh):
+    class FourDevices:
+        shape = {"data": 2, "fsdp": 2, "space": 1}  # noqa: RUF012
+        local_devices = (0, 1, 2, 3)
+
+    assert sharding.local_batch_size(8, FourDevices(), "config.train.batch_size") == 8
+    with pytest.raises(ValueError, match=r"config.eval.batch_size is 6, which 4 devices cannot"):
+        sharding.local_batch_size(6, FourDevices(), "config.eval.batch_size")
+    with pytest.raises(ValueError, match=r"config.train.batch_size is 0"):
+        sharding.local_batch_size(0, one_device_mesh, "config.train.batch_size")
