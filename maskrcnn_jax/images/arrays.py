@@ -10,9 +10,8 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, FileHandle, TiffFile, TiffPage, TiffPageSeries
@@ -22,15 +21,8 @@ from maskrcnn_jax.images.png import encode_png
 
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
+_MOST_HEADER = 2**16  # bytes, of numpy's files
 _COLOURED = (PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR, PHOTOMETRIC.CIELAB)
-
-
-_UNPACKERS = {
-    COMPRESSION.ADOBE_DEFLATE: zlib.decompressobj,
-    COMPRESSION.DEFLATE: zlib.decompressobj,
-    COMPRESSION.LZMA: lzma.LZMADecompressor,
-}
-T = TypeVar("T")
 
 
 class ArrayFile(NamedTuple):
@@ -39,7 +31,7 @@ class ArrayFile(NamedTuple):
     Attributes:
         size: height and width as stored.
         kind: its channels and depth.
-        orientation: as of EXIF: 1, or how the picture is to be turned upright.
+        orientation: 1, or how the stored picture is to be turned upright, 2 to 8 as EXIF has it.
         read: gives the pixels, [height, width, C] uint8 or uint16.
     """
 
@@ -50,41 +42,56 @@ class ArrayFile(NamedTuple):
 
 
 @contextmanager
-def opened(path: str | Path, content: bytes | None = None) -> Iterator[ArrayFile | None]:
-    """Opens a file and reads its header.
+def opened(stream: BinaryIO, path: str | Path) -> Iterator[ArrayFile | None]:
+    """Reads the header of an open file.
 
     Args:
-        path: of the file.
-        content: of the file, where it is part of another, which `path` then names.
+        stream: of the file, which has no file number: tifffile follows what the metadata of OME,
+            Micro-Manager and NDTiff name beside a file that has one.
+        path: of the file, for messages.
 
     Yields:
         What the header says; None where the file is for Pillow.
 
     Raises:
         ValueError: the file has values of another kind, or is not what its first bytes say.
-        OSError: it is not there or may not be read.
     """
-    with _Alone(io.FileIO(path)) if content is None else io.BytesIO(content) as stream:
-        start = stream.read(len(_NPY))
+    start = stream.read(len(_NPY))
+    stream.seek(0)
+    if start == _NPY:
+        yield _numpy_file(stream, path)
+    elif start[:4] in _TIFF:
+        with faults_named(path):
+            file = TiffFile(stream, name=Path(path).name)
+        with file:
+            with faults_named(path):
+                found = _tiff_file(file, path)
+            yield found
         stream.seek(0)
-        if start == _NPY:
-            yield _guarded(partial(_numpy_file, stream, path), path)
-        elif start[:4] in _TIFF:
-            with _guarded(partial(TiffFile, stream, name=Path(path).name), path) as file:
-                yield _guarded(partial(_tiff_file, file, path), path)
-        else:
-            yield None
+    else:
+        yield None
 
 
-class _Alone(io.BufferedReader):
-    """A file as a stream without a place on the disk: nothing can look for others beside it.
+@contextmanager
+def faults_named(path: str | Path) -> Iterator[None]:
+    """Makes what a reader trips over a ValueError that names the file.
 
-    The metadata of OME, Micro-Manager and NDTiff can name further files, in any folder, and
-    tifffile follows them from a stream that has a file number.
+    Args:
+        path: of the file.
     """
-
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation("this file is read by itself")
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # of a broken file anything can come
+        if str(path) in str(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        if "imagecodecs" in str(error):
+            raise ValueError(
+                f"{path} is packed in a way that tifffile alone cannot unpack ({error}): pip "
+                "install imagecodecs, or save it uncompressed or by deflate"
+            ) from error
+        raise ValueError(f"{path} is not a readable image, or is truncated: {error}") from error
 
 
 def to_file(image: np.ndarray) -> tuple[bytes, str]:
@@ -100,11 +107,13 @@ def to_file(image: np.ndarray) -> tuple[bytes, str]:
 
 
 def _numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
-    version = np.lib.format.read_magic(stream)
+    # numpy reads a header as long as it says it is, up to 4 GiB, before it looks at its length.
+    header = io.BytesIO(stream.read(_MOST_HEADER))
+    version = np.lib.format.read_magic(header)
     read = np.lib.format.read_array_header_1_0
     if version != (1, 0):
         read = np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    shape, _, dtype = read(header)
     if len(shape) not in (2, 3) or 0 in shape:
         raise ValueError(
             f"{path} holds an array of shape {shape}; expected [height, width] or "
@@ -114,11 +123,14 @@ def _numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
     kind = Kind(channels, channels if channels in (1, 3) else 0, _depth(dtype, path))
 
     def pixels() -> np.ndarray:
+        given = stream.seek(0, io.SEEK_END) - header.tell()
+        if given != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{given} bytes follow the header of an array {shape} of {dtype}")
         stream.seek(0)
         array = np.load(stream, allow_pickle=False)
         return array.reshape(*shape[:2], channels).astype(dtype.newbyteorder("="), copy=False)
 
-    return ArrayFile(shape[:2], kind, 1, partial(_guarded, pixels, path))
+    return ArrayFile(shape[:2], kind, 1, pixels)
 
 
 def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
@@ -129,9 +141,9 @@ def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
             f"{path} says that a part of its image is in other files, which are not opened; save "
             "the whole image as one file, or each page as a file of its own"
         )
-    depth = _depth(page.dtype, path)
     if len(series) == 1 and _is_for_pillow(page):
         return None
+    depth = _depth(page.dtype, path)
     others = [i for i, axis in enumerate(axes) if axis not in "YX" and shape[i] > 1]
     if axes.count("Y") != 1 or axes.count("X") != 1 or len(others) > 1:
         sizes = ", ".join(f"{axis}: {n}" for axis, n in zip(axes, shape, strict=True))
@@ -145,7 +157,8 @@ def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
     channels = shape[others[0]] if others else 1
     is_rgb = page.photometric == PHOTOMETRIC.RGB and channels in (3, 4)
     kind = Kind(channels, 3 if is_rgb else int(channels == 1), depth)
-    orientation = page.tags.valueof("Orientation") or 1
+    orientation = page.tags.valueof("Orientation")
+    orientation = orientation if orientation in range(1, 9) else 1
 
     def pixels() -> np.ndarray:
         _check_segments(series, file.filehandle)
@@ -159,7 +172,7 @@ def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
             array = np.iinfo(array.dtype).max - array
         return array
 
-    return ArrayFile((height, width), kind, int(orientation), partial(_guarded, pixels, path))
+    return ArrayFile((height, width), kind, orientation, pixels)
 
 
 def _check_segments(series: TiffPageSeries, stream: FileHandle) -> None:
@@ -167,19 +180,52 @@ def _check_segments(series: TiffPageSeries, stream: FileHandle) -> None:
 
     tifffile unpacks them whole, and a small file can hold a strip of many gigabytes.
     """
-    unpacker = _UNPACKERS.get(series.keyframe.compression)
-    if unpacker is None:
+    unpacked_size = _UNPACKED_SIZES.get(series.keyframe.compression)
+    if unpacked_size is None:
         return
     most = math.prod(series.keyframe.chunks) * series.keyframe.dtype.itemsize
     for page in series.pages:
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             stream.seek(offset)
-            if len(unpacker().decompress(stream.read(count), max_length=most + 1)) > most:
+            if unpacked_size(stream.read(count), most) > most:
                 raise ValueError(f"a strip or tile unpacks to more than its {most} bytes")
+
+
+def _deflated_size(content: bytes, most: int) -> int:
+    return len(zlib.decompressobj().decompress(content, max_length=most + 1))
+
+
+def _lzma_size(content: bytes, most: int) -> int:
+    return len(lzma.LZMADecompressor().decompress(content, max_length=most + 1))
+
+
+def _packbits_size(content: bytes, most: int) -> int:
+    """Returns the size of what PackBits packed: counts, each with so many bytes or a repeated one.
+
+    Source: TIFF 6.0, section 9.
+    """
+    size = at = 0
+    while at < len(content) and size <= most:
+        count = content[at]
+        if count < 128:
+            size, at = size + count + 1, at + count + 2
+        else:
+            size, at = size + (257 - count if count > 128 else 0), at + (2 if count > 128 else 1)
+    return size
+
+
+_UNPACKED_SIZES: dict[int, Callable[[bytes, int], int]] = {
+    COMPRESSION.ADOBE_DEFLATE: _deflated_size,
+    COMPRESSION.DEFLATE: _deflated_size,
+    COMPRESSION.LZMA: _lzma_size,
+    COMPRESSION.PACKBITS: _packbits_size,
+}
 
 
 def _is_for_pillow(page: TiffPage) -> bool:
     """Returns whether Pillow reads a page without loss: grey, or coloured of 8 bits."""
+    if page.dtype is None or page.dtype.itemsize > 4 or page.dtype == np.float16:
+        return False
     if page.samplesperpixel == 1:
         return page.dtype.itemsize == 1 or page.photometric == PHOTOMETRIC.MINISBLACK
     is_coloured = page.photometric in _COLOURED and page.samplesperpixel <= 4
@@ -194,18 +240,3 @@ def _depth(dtype: np.dtype | None, path: str | Path) -> int:
         f"{path} has {8 * dtype.itemsize if dtype else '?'} bits a value ({dtype}), whose range is "
         "unknown; scale them to 0..65535 and save them as uint16, or to 0..255 as uint8"
     )
-
-
-def _guarded(function: Callable[[], T], path: str | Path) -> T:
-    """Returns what a function reads; what it trips over is a ValueError that names the file."""
-    try:
-        return function()
-    except Exception as error:  # of a broken file anything can come
-        if str(path) in str(error) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        if "imagecodecs" in str(error):
-            raise ValueError(
-                f"{path} is packed in a way that tifffile alone cannot unpack ({error}): pip "
-                "install imagecodecs, or save it uncompressed or by deflate"
-            ) from error
-        raise ValueError(f"{path} is not a readable image, or is truncated: {error}") from error

@@ -19,7 +19,7 @@ class Kind(NamedTuple):
     Attributes:
         channels: all of them, transparency too.
         colours: how many of these are its colours: 1, grey; 3, RGB; 0: channels of another sense.
-        depth: bits of a value, 8 or 16.
+        depth: bits of a value, 8 or 16; 32 for numbers of unknown range, which only masks may have.
     """
 
     channels: int
@@ -35,6 +35,11 @@ def check_kind(kind: Kind, wanted: PixelFormat, where: str) -> None:
         wanted: what is asked.
         where: the file, for the message.
     """
+    if kind.depth == 32:
+        raise ValueError(
+            f"{where} has 32 bits a value (or a sign), whose range is unknown; scale them to "
+            "0..65535 and save them as uint16, or to 0..255 as uint8"
+        )
     if kind.depth < wanted.depth:
         raise ValueError(
             f"{where} has {kind.depth} bits a value, data.depth is {wanted.depth}: set data.depth "

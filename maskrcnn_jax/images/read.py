@@ -6,39 +6,19 @@ pixels and saves a tenth of what a training image costs (0.5 of 5.5 ms of CPU ti
 knows fewer kinds of files. Both leave Python's lock to other threads meanwhile.
 """
 
-import io
-import struct
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from maskrcnn_jax.images import arrays as array_files
-from maskrcnn_jax.images.channels import Kind, check_kind, fitted
+from maskrcnn_jax.images.channels import check_kind
+from maskrcnn_jax.images.opening import Source, opened
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 MAX_PIXELS = 100_000_000
-# What Pillow raises for files that are not what they say; its decoders trip over anything.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-_ORIENTATION = 0x0112  # the EXIF tag
-_TURN = {  # what makes the stored picture upright, by the value of the tag
+_TURN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    # What makes the stored picture upright, by the value of the tag.
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
     4: lambda pixels: pixels[::-1],
@@ -47,17 +27,8 @@ _TURN = {  # what makes the stored picture upright, by the value of the tag
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: lambda pixels: np.rot90(pixels),
 }
-_QUARTERS = (_TURN[5], _TURN[6], _TURN[7], _TURN[8])
-_GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes
-
-
-class _Source(NamedTuple):
-    """An open image file: what its header says, and how to have its pixels as wanted."""
-
-    size: tuple[int, int]
-    kind: Kind
-    orientation: int
-    read: Callable[[PixelFormat], np.ndarray]
+_BACK = {6: 8, 8: 6}  # the turn that undoes one; the others undo themselves
+_QUARTERS = (5, 6, 7, 8)
 
 
 def read_image(
@@ -76,7 +47,7 @@ def read_image(
     followed, as annotation tools and Detectron2 do.
 
     Args:
-        path: any format that Pillow reads, `.npy`, or TIFF of any number of channels.
+        path: of a file in one of `opening.FORMATS`, `.npy`, or TIFF of any number of channels.
         max_pixels: an image of more pixels is refused before it is decoded.
         size: (height, width) that the annotations give; None where there is none.
         content: of the image file, where it is part of another, which `path` then names.
@@ -90,15 +61,9 @@ def read_image(
             other channels or a lower depth.
         OSError: the file is not there or may not be read.
     """
-    try:
-        with _source(path, max_pixels, content) as source:
-            check_kind(source.kind, wanted, str(path))
-            pixels = source.read(wanted)
-            turn = _turn(source.orientation, source.size, size)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
-    if turn is not None:
-        pixels = np.ascontiguousarray(turn(pixels))
+    with opened(path, max_pixels, content) as source:
+        check_kind(source.kind, wanted, str(path))
+        pixels = _turned(source, source.read(wanted), size)
     if size is not None and pixels.shape[:2] != tuple(size):
         raise ValueError(
             f"{path} is {pixels.shape[0]} x {pixels.shape[1]} (height x width); "
@@ -129,14 +94,11 @@ def image_size(
             lower depth.
         OSError: the file is not there or may not be read.
     """
-    try:
-        with _source(path, max_pixels, content) as source:
-            if wanted is not None:
-                check_kind(source.kind, wanted, str(path))
-            swapped = _turn(source.orientation, source.size, size) in _QUARTERS
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
-    return source.size[::-1] if swapped else source.size
+    with opened(path, max_pixels, content) as source:
+        if wanted is not None:
+            check_kind(source.kind, wanted, str(path))
+        is_swapped = source.orientation in _QUARTERS and not _is_of_stored(source, size)
+        return source.size[::-1] if is_swapped else source.size
 
 
 def check_stated_size(height: object, width: object, max_pixels: int) -> None:
@@ -174,14 +136,16 @@ def read_mask(
         ValueError: the file is not a readable image, is truncated, or too large.
         OSError: the file is not there or may not be read.
     """
-    try:
-        with _open(path, max_pixels, content) as image:
+    with opened(path, max_pixels, content) as source:
+        if source.picture is None:
+            values, is_jpeg = _all_channels(source), False
+        else:
+            image = source.picture()
+            is_jpeg = image.format in ("JPEG", "MPO")
             if image.mode in ("P", "CMYK", "YCbCr", "PA"):
                 image = image.convert("RGB")
             values = np.asarray(image)
-            is_jpeg = image.format == "JPEG"
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+        values = _turned(source, values)
     if values.ndim == 3:
         colours = {2: 1, 4: 3}.get(values.shape[2], values.shape[2])
         # One colour after the other: several times as fast as the maximum over an axis of three.
@@ -203,122 +167,44 @@ def read_ids(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         ValueError: the file is not a readable image, is truncated, too large, or has colours.
         OSError: the file is not there or may not be read.
     """
-    try:
-        with _open(path, max_pixels) as image:
-            if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-                raise ValueError(
-                    f"{path} has colours (mode {image.mode}); expected an image of numbers: grey "
-                    "of 8 or 16 bits, or with a palette"
-                )
-            ids = np.array(image, np.uint8 if image.mode == "1" else None)
-            return ids.astype(ids.dtype.newbyteorder("="), copy=False)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    with opened(path, max_pixels) as source:
+        if source.picture is None:
+            ids = _all_channels(source)
+            if ids.shape[2] > 1:
+                raise ValueError(f"{path} has {ids.shape[2]} channels; {_NUMBERS}")
+            return _turned(source, ids[..., 0])
+        image = source.picture()
+        if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+            raise ValueError(f"{path} has colours (mode {image.mode}); {_NUMBERS}")
+        ids = np.array(image, np.uint8 if image.mode == "1" else None)
+        return _turned(source, ids.astype(ids.dtype.newbyteorder("="), copy=False))
 
 
-def _open(path: str | Path, max_pixels: int, content: bytes | None = None) -> Image.Image:
-    """Opens a file and reads its header, not its pixels."""
-    try:
-        image = Image.open(path if content is None else io.BytesIO(content))
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{path} is refused unread: {error}. If it is to be trusted, raise "
-            "PIL.Image.MAX_IMAGE_PIXELS and data.max_pixels"
-        ) from error
-    try:
-        _check_pixels(path, image.size, max_pixels)
-    except ValueError:
-        image.close()
-        raise
-    return image
+_NUMBERS = "expected an image of numbers: grey of 8 or 16 bits, or with a palette"
 
 
-def _check_pixels(path: str | Path, size: tuple[int, int], max_pixels: int) -> None:
-    """Raises ValueError where an image of this width and height has too many pixels."""
-    width, height = size
-    if width * height > max_pixels:
-        raise ValueError(
-            f"{path} has {width} x {height} pixels, more than the {max_pixels} of "
-            "data.max_pixels; it is refused unread"
-        )
+def _all_channels(source: Source) -> np.ndarray:
+    """Returns the pixels of a file that Pillow does not read, [h, w, C] of the file's depth."""
+    return source.read(PixelFormat(source.kind.channels, source.kind.depth))
 
 
-@contextmanager
-def _source(path: str | Path, max_pixels: int, content: bytes | None) -> Iterator[_Source]:
-    """Opens an image file of any kind."""
-    with array_files.opened(path, content) as found:
-        if found is not None:
-            _check_pixels(path, found.size[::-1], max_pixels)
+def _turned(source: Source, pixels: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Returns a picture upright; as it is stored where `size` says so (see `read_image`).
 
-            def read(wanted: PixelFormat) -> np.ndarray:
-                return fitted(found.read(), found.kind.colours, wanted)
-
-            yield _Source(found.size, found.kind, found.orientation, read)
-            return
-    with _open(path, max_pixels, content) as image:
-        kind = _kind(image, path)
-        # Of the base class: a PNG's own getexif decodes the whole image to find a tag at its end.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-
-        def read(wanted: PixelFormat) -> np.ndarray:
-            if wanted.depth == 8:
-                return _shallow(image, wanted.channels)
-            pixels = _deep_png(path, content) if kind.channels > 1 else np.array(image)[..., None]
-            return fitted(pixels, kind.colours, wanted)
-
-        yield _Source(image.size[::-1], kind, orientation, read)
+    Args:
+        source: that gave the pixels, turned or not.
+        pixels: [h, w] or [h, w, C].
+        size: (height, width) of the annotations.
+    """
+    orientation = source.orientation
+    is_wanted_turned = not _is_of_stored(source, size)
+    if orientation == 1 or is_wanted_turned == source.is_turned:
+        return pixels
+    turn = orientation if is_wanted_turned else _BACK.get(orientation, orientation)
+    return np.ascontiguousarray(_TURN[turn](pixels))
 
 
-def _kind(image: Image.Image, path: str | Path) -> Kind:
-    """Returns what the header says of an image that Pillow has opened."""
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"{path} has 32 bits a value, whose range is unknown; scale them to 0..65535 and save "
-            "them as uint16, or to 0..255 as uint8"
-        )
-    if image.mode.startswith("I;16"):
-        return Kind(1, 1, 16)
-    colours = 1 if image.mode in _GREY else 3
-    channels = 3 if image.mode in ("P", "PA") else len(image.getbands())
-    # Pillow makes 8 bits of a PNG's 16, unless it is plain grey; its decoder's argument tells.
-    is_deep = image.format == "PNG" and "16" in str(image.tile[0].args)
-    return Kind(channels, colours, 16 if is_deep else 8)
-
-
-def _shallow(image: Image.Image, channels: int) -> np.ndarray:
-    """Returns an image with 8 bits a value, [height, width, channels] uint8."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == "P":  # palettes with transparency pass through RGBA
-        image = image.convert("RGBA")
-    if channels == 3:
-        return np.array(image.convert("RGB"))
-    if channels == 1:
-        grey = image if image.mode in _GREY else image.convert("RGB")
-        return np.array(grey.convert("L"))[..., None]
-    return np.array(image)
-
-
-def _deep_png(path: str | Path, content: bytes | None) -> np.ndarray:
-    """Returns a PNG of colours or transparency with 16 bits a value, [height, width, C] uint16."""
-    content = Path(path).read_bytes() if content is None else content
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError(f"{path} is not a readable image, or is truncated")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-
-
-def _turn(
-    orientation: int, stored: tuple[int, int], size: tuple[int, int] | None
-) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Returns how to turn a stored picture, if at all (see `read_image`)."""
-    if orientation in (5, 6, 7, 8) and size is not None and tuple(size) == stored != stored[::-1]:
-        return None
-    return _TURN.get(orientation)
-
-
-def _unreadable(path: str | Path, error: Exception) -> Exception:
-    """Tells a file that is not there from one whose content is wrong."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error  # names the file already
-    return ValueError(f"{path} is not a readable image, or is truncated: {error}")
+def _is_of_stored(source: Source, size: tuple[int, int] | None) -> bool:
+    """Returns whether annotations of this size can only be of the picture as it is stored."""
+    is_quarter = source.orientation in _QUARTERS
+    return is_quarter and size is not None and tuple(size) == source.size != source.size[::-1]
