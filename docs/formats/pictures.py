@@ -32,6 +32,7 @@ from maskrcnn_jax.data.formats import (
 )
 from maskrcnn_jax.data.masks.segmentation import to_mask
 from maskrcnn_jax.data.prepared import reader as tfds_reader
+from maskrcnn_jax.data.read_options import ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.tools.convert import convert
 from maskrcnn_jax.data.union import union
@@ -233,7 +234,7 @@ def yolo_columns(folder: Path) -> list[Column]:
     )
     return [
         ("polygons of a.txt", scene.with_corners()),
-        ("as read", _drawn(yolo.read(folder, split="train"))),
+        ("as read", _drawn(yolo.read(folder, options=ReadOptions(split="train")))),
     ]
 
 

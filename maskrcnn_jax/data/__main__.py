@@ -31,7 +31,6 @@ from maskrcnn_jax.data.tools.audit import as_json, audit
 from maskrcnn_jax.data.tools.browse import browse
 from maskrcnn_jax.data.tools.command_line import Target, add_arguments, target
 from maskrcnn_jax.data.tools.convert import convert
-from maskrcnn_jax.data.tools.fault_kinds import kind_of
 from maskrcnn_jax.data.tools.statistics import statistics
 from maskrcnn_jax.data.tools.statistics_report import as_picture, as_text
 from maskrcnn_jax.files import write_atomically
@@ -128,7 +127,7 @@ def _check(target: Target, options: argparse.Namespace) -> int:
         print(check.report(dataset, faults[split], len(faults[split])))
     found = [fault for split in faults.values() for fault in split]
     if found:
-        counts = Counter(map(kind_of, found)).most_common()
+        counts = Counter(fault.kind.value for fault in found).most_common()
         print("by kind: " + ", ".join(f"{count} {kind}" for kind, count in counts))
     if options.out:
         content = {split: as_json(loaded[split], faults[split]) for split in loaded}

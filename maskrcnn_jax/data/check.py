@@ -5,28 +5,23 @@ records are checked whichever reader made them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.console import counted
-from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation
-from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
+from maskrcnn_jax.data.masks.segmentation import box_of
+from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat, pixel_format
 from maskrcnn_jax.images.read import MAX_PIXELS, image_size
 
 _MOST_SHOWN = 20  # faults in the report
-_THREADS = 16  # they wait for the disk, or the network behind it
 _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
-
-T, R = TypeVar("T"), TypeVar("R")
 
 
 def checked(
@@ -113,22 +108,6 @@ def check(
     return dataset.faults + faults + _check_whole(dataset)
 
 
-def each_in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:
-    """Returns what a function that reads files gives for each item; says how far it has come.
-
-    Args:
-        function: of one item.
-        items: its arguments.
-        what: happens to them, for the lines on the progress.
-    """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            return list(counted(pool.map(function, items), len(items), what))
-        except BaseException:  # an interrupt, say; without this, the other items came first
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def drop_faulty(dataset: Dataset, faults: list[Fault]) -> Dataset:
     """Returns the dataset without the images that faults of severity "error" name.
 
@@ -178,15 +157,16 @@ def _check_file(
             return []
         size = image_size(record.path, max_pixels, expected, wanted=wanted)
         if size != expected:
-            raise ValueError(
+            raise FaultError(
+                FaultKind.IMAGE_SIZE,
                 f"the image is {size[0]} x {size[1]} (height x width); its annotations are for "
-                f"{expected[0]} x {expected[1]}"
+                f"{expected[0]} x {expected[1]}",
             )
         if decode:
             dataset.read_image(record)
     except (ValueError, OSError) as error:
         where = record.path or f"image {record.image_id}"
-        return [Fault(where, str(error), image_id=record.image_id)]
+        return [fault_of(error, where, image_id=record.image_id)]
     return []
 
 
@@ -197,7 +177,7 @@ def _check_instances(record: Record, num_classes: int) -> list[Fault]:
     lengths = [len(column) for column in (boxes, record.classes, record.crowd, record.areas)]
     if boxes.shape[1:] != (4,) or lengths != [count] * 4 or len(record.annotation_ids) != count:
         reason = f"{count} masks, but boxes {boxes.shape}, and columns of {lengths}"
-        return [Fault(where, reason, image_id=record.image_id)]
+        return [Fault(where, reason, FaultKind.ENTRY, image_id=record.image_id)]
     border = np.array([record.width, record.height] * 2)
     inside = np.all((boxes >= 0) & (boxes <= border), 1)  # false for NaN
     usable = inside & np.all(boxes[:, 2:] > boxes[:, :2], 1)
@@ -209,35 +189,23 @@ def _check_instances(record: Record, num_classes: int) -> list[Fault]:
             f"{record.classes[first]}; expected x1 < x2, y1 < y2 inside {record.height} x "
             f"{record.width}, and a class from 1 to {num_classes}"
         )
-        return [Fault(where, reason, image_id=record.image_id)]
-    extents = np.clip(_extents(record.segmentations), 0, border)
+        kind = FaultKind.CLASS if usable[first] else FaultKind.BOX
+        return [Fault(where, reason, kind, image_id=record.image_id)]
+    extents = np.full((count, 4), np.nan)  # of files, which would have to be read
+    for index, segmentation in enumerate(record.segmentations):
+        found = box_of(segmentation)
+        if found is not None:
+            extents[index] = np.clip(found, 0, border)
     return [
         Fault(
             f"{where}: annotation {record.annotation_ids[index]}",
             f"its box {boxes[index].tolist()} and its mask, within "
             f"{np.round(extents[index], 1).tolist()}, hardly agree",
+            FaultKind.BOX_AND_MASK,
             "warning",
         )
         for index in np.flatnonzero(_iou(boxes, extents) < _MIN_AGREEMENT)
     ]
-
-
-def _extents(segmentations: list[Segmentation]) -> np.ndarray:
-    """Returns the boxes tight around masks, [n, 4] xyxy; NaN where files would have to be read."""
-    extents = np.full((len(segmentations), 4), np.nan)
-    outlined = [i for i, s in enumerate(segmentations) if isinstance(s, Polygons)]
-    if outlined:
-        parts = [part for i in outlined for part in segmentations[i].parts]
-        lengths = [sum(map(len, segmentations[i].parts)) for i in outlined]
-        corners, first = np.concatenate(parts), np.cumsum([0] + lengths[:-1])
-        extents[outlined, :2] = np.minimum.reduceat(corners, first)
-        extents[outlined, 2:] = np.maximum.reduceat(corners, first)
-    for index, segmentation in enumerate(segmentations):
-        if isinstance(segmentation, RLE):
-            encoded = {"size": segmentation.size, "counts": segmentation.counts}
-            x, y, w, h = coco_mask.toBbox(encoded)
-            extents[index] = x, y, x + w, y + h
-    return extents
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -254,4 +222,4 @@ def _check_whole(dataset: Dataset) -> list[Fault]:
     if not absent:
         return []
     reason = f"no instance of {len(absent)} of its classes: {', '.join(absent[:10])}"
-    return [Fault(dataset.name, reason, "warning")]
+    return [Fault(dataset.name, reason, FaultKind.CLASS_WITHOUT_OBJECTS, "warning")]

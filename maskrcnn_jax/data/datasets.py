@@ -20,11 +20,11 @@ from maskrcnn_jax.data.formats import (
 from maskrcnn_jax.data.masks.mask_boxes import with_boxes_of_masks
 from maskrcnn_jax.data.prepared import reader as tfds_reader
 from maskrcnn_jax.data.prepared import tfds_coco
+from maskrcnn_jax.data.read_options import DEFAULTS, DIVISION, ReadOptions
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.selection import select
 from maskrcnn_jax.data.union import union
 from maskrcnn_jax.images.pixels import RGB8, checked_format
-from maskrcnn_jax.images.read import MAX_PIXELS
 
 
 def load(config_data: Mapping, split: str) -> Dataset:
@@ -42,7 +42,7 @@ def load(config_data: Mapping, split: str) -> Dataset:
     """
     if split not in ("train", "val"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
-    common = {name: config_data[name] for name in ("on_error", "max_pixels")}
+    common = ReadOptions(on_error=config_data["on_error"], max_pixels=config_data["max_pixels"])
     form = config_data["format"]
     wanted = checked_format(config_data)
     dataset = _read(form, dict(config_data[split]), common, "data.format", f"data.{split}")
@@ -71,12 +71,28 @@ def _for_training(dataset: Dataset, config_data: Mapping) -> Dataset:
     return replace(dataset, records=records)
 
 
-def _read(form: str, options: dict, common: dict, form_key: str, key: str) -> Dataset:
+def arguments_of(form: str) -> dict[str, inspect.Parameter]:
+    """Returns the arguments that a format's reader takes, as `data.train` and `data.val` have them.
+
+    Args:
+        form: a format of `READERS`.
+
+    Returns:
+        The reader's own, and in place of its `options` those of `ReadOptions`; a reader with a
+        `split` of its own does not take those that divide the images by a hash.
+    """
+    own = dict(inspect.signature(READERS[form]).parameters)
+    if own.pop("options", None) is None:
+        return own
+    common = dict(inspect.signature(ReadOptions).parameters)
+    return own | {n: p for n, p in common.items() if not ("split" in own and n in DIVISION)}
+
+
+def _read(form: str, options: dict, common: ReadOptions, form_key: str, key: str) -> Dataset:
     """Calls the reader of a format after checking its arguments; the keys are for messages."""
     if form not in READERS:
         raise ValueError(f"{form_key} is {form!r}; expected one of {sorted(READERS)}")
-    reader = READERS[form]
-    parameters = inspect.signature(reader).parameters
+    parameters = arguments_of(form)
     needed = [name for name, p in parameters.items() if p.default is p.empty]
     missing = [name for name in needed if name not in options]
     unknown = [name for name in options if name not in parameters]
@@ -87,9 +103,13 @@ def _read(form: str, options: dict, common: dict, form_key: str, key: str) -> Da
             + (f"; unknown: {unknown}" if unknown else "")
             + f". Expected {needed}, and if wanted {[n for n in parameters if n not in needed]}"
         )
-    given = {name: common[name] for name in common if name in parameters} | options
+    own = inspect.signature(READERS[form]).parameters
+    given = {name: value for name, value in options.items() if name in own}
+    if "options" in own:
+        changed = {name: value for name, value in options.items() if name not in own}
+        given["options"] = replace(common, **changed)
     try:
-        return reader(**given)
+        return READERS[form](**given)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
 
@@ -98,8 +118,7 @@ def read_union(
     parts: Mapping[str, Mapping],
     class_names: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns several datasets as one (see `union`).
 
@@ -107,18 +126,16 @@ def read_union(
         parts: `format` and the arguments of its reader, of each part by a name for it.
         class_names: the classes to keep, in this order; by default all.
         rename: new names of classes, by their old ones.
-        on_error: of each part.
-        max_pixels: of each part.
+        options: of each part that does not say otherwise.
 
     Raises:
         ValueError: as `load`, and `union`.
     """
-    common = {"on_error": on_error, "max_pixels": max_pixels}
     loaded = {}
     for name, part in parts.items():
-        options = dict(part)
-        form = options.pop("format", "")
-        loaded[name] = _read(form, options, common, f"parts.{name}.format", f"parts.{name}")
+        given = dict(part)
+        form = given.pop("format", "")
+        loaded[name] = _read(form, given, options, f"parts.{name}.format", f"parts.{name}")
     return union(loaded, class_names, rename)
 
 

@@ -1,15 +1,38 @@
 """What every reader hands over: images with their instances, and the faults found on the way."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from maskrcnn_jax.data.masks.segmentation import Segmentation
+from maskrcnn_jax.data.read_options import ReadOptions
+from maskrcnn_jax.faults import Fault, raise_errors
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import MAX_PIXELS, read_image
+
+
+class Instance(NamedTuple):
+    """One object of an image, or a crowd region.
+
+    Attributes:
+        box: xyxy, clipped to the image.
+        class_number: 1..K.
+        crowd: whether it is a crowd region, neither positive nor negative in training.
+        segmentation: its mask.
+        annotation_id: the dataset's own; 0 where `make_dataset` gives the numbers.
+        area: square pixels, by which evaluation sorts small from large.
+    """
+
+    box: Sequence[float] | np.ndarray
+    class_number: int
+    crowd: bool
+    segmentation: Segmentation
+    annotation_id: int
+    area: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +63,22 @@ class Record:
     annotation_ids: np.ndarray
     areas: np.ndarray
 
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Record":
+        """Returns the record with some of its instances.
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something wrong in a dataset.
-
-    Attributes:
-        where: the file, and the annotation in it where there is one.
-        reason: what was found and what was expected.
-        severity: "error": the image or annotation cannot be used; "warning": it can.
-        image_id: of the image that cannot be used, for faults of a whole image.
-    """
-
-    where: str
-    reason: str
-    severity: str = "error"
-    image_id: int | str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.where}: {self.reason}"
+        Args:
+            indices: [m] whole numbers, in the order wanted.
+        """
+        index = np.asarray(indices, np.int64)
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            classes=self.classes[index],
+            crowd=self.crowd[index],
+            segmentations=[self.segmentations[i] for i in index],
+            annotation_ids=self.annotation_ids[index],
+            areas=self.areas[index],
+        )
 
 
 @dataclass
@@ -84,7 +104,7 @@ class Dataset:
 
 
 def make_record(
-    image_id: int | str, path: str, height: int, width: int, instances: list[tuple]
+    image_id: int | str, path: str, height: int, width: int, instances: Sequence[Instance]
 ) -> Record:
     """Returns the record of an image whose instances are given one by one.
 
@@ -93,7 +113,7 @@ def make_record(
         path: the image file, or empty.
         height: in pixels.
         width: in pixels.
-        instances: (box xyxy, class 1..K, crowd, segmentation, annotation id, area) of each.
+        instances: n of them.
     """
     columns = zip(*instances, strict=True) if instances else [()] * 6
     boxes, classes, crowd, segmentations, ids, areas = columns
@@ -116,8 +136,7 @@ def make_dataset(
     class_names: Sequence[str],
     records: Iterable[Record],
     faults: list[Fault],
-    on_error: str,
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions,
 ) -> Dataset:
     """Returns a dataset of image files, of a format without numbers for categories and annotations.
 
@@ -128,13 +147,12 @@ def make_dataset(
         class_names: K names.
         records: their annotation ids are overwritten.
         faults: what the reader found.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: `on_error` and `max_pixels` are used.
 
     Raises:
         ValueError: with on_error="raise", there are faults of severity "error".
     """
-    raise_errors(faults, on_error)
+    raise_errors(faults, options.on_error)
     records, first = list(records), 1
     for record in records:
         record.annotation_ids[:] = np.arange(first, first + len(record.classes))
@@ -145,9 +163,21 @@ def make_dataset(
         class_names=tuple(class_names),
         category_ids=tuple(range(1, len(class_names) + 1)),
         records=records,
-        read_image=partial(read_image_file, max_pixels=max_pixels),
+        read_image=partial(read_image_file, max_pixels=options.max_pixels),
         faults=faults,
     )
+
+
+def split_results(
+    results: Iterable[tuple[Record | None, list[Fault]]],
+) -> tuple[list[Record], list[Fault]]:
+    """Returns the records and the faults of images that were read one by one."""
+    records, faults = [], []
+    for record, found in results:
+        faults += found
+        if record is not None:
+            records.append(record)
+    return records, faults
 
 
 def read_image_file(
@@ -164,22 +194,3 @@ def read_image_file(
         ValueError, OSError: as `read_image`.
     """
     return read_image(record.path, max_pixels, (record.height, record.width), wanted=wanted)
-
-
-def raise_errors(faults: list[Fault], on_error: str) -> None:
-    """Raises ValueError naming the faults of severity "error" if `on_error` is "raise".
-
-    Args:
-        faults: those found.
-        on_error: "skip": nothing happens, what is faulty has been left out; or "raise".
-    """
-    if on_error not in ("skip", "raise"):
-        raise ValueError(f"on_error is {on_error!r}; expected 'skip' or 'raise'")
-    errors = [fault for fault in faults if fault.severity == "error"]
-    if errors and on_error == "raise":
-        shown = "\n".join(f"  {fault.where}: {fault.reason}" for fault in errors[:20])
-        more = f"\n  and {len(errors) - 20} more" if len(errors) > 20 else ""
-        raise ValueError(
-            f"{len(errors)} faults in the dataset (data.on_error='skip' leaves them out):\n"
-            f"{shown}{more}"
-        )

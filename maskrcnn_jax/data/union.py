@@ -72,12 +72,8 @@ def _with_classes(record: Record, new_numbers: np.ndarray, image_id: str, first:
     classes = new_numbers[record.classes]
     kept = np.flatnonzero(classes)
     return replace(
-        record,
+        record.take(kept),
         image_id=image_id,
-        boxes=record.boxes[kept],
         classes=classes[kept],
-        crowd=record.crowd[kept],
-        segmentations=[record.segmentations[i] for i in kept],
         annotation_ids=np.arange(first, first + len(kept), dtype=np.int64),
-        areas=record.areas[kept],
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.data.coco_entries import box_entry, text_runs
 from maskrcnn_jax.images.paste import MaskCrop
 from maskrcnn_jax.inference.result import Result
 
@@ -27,15 +28,13 @@ def coco_results(
     for box, score, label, crop in zip(
         result.boxes, result.scores, result.classes, result.crops, strict=True
     ):
-        x1, y1, x2, y2 = (float(corner) for corner in box)
-        rle = crop_to_rle(crop, result.height, result.width)
         entries.append(
             {
                 "image_id": image_id,
                 "category_id": int(category_ids[label - 1]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "bbox": box_entry(box),
                 "score": float(score),
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                "segmentation": text_runs(crop_to_rle(crop, result.height, result.width)),
             }
         )
     return entries

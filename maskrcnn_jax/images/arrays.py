@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, FileHandle, TiffFile, TiffPage, TiffPageSeries
 
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.channels import Kind
 from maskrcnn_jax.images.png import encode_png
 
@@ -147,9 +148,10 @@ def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
     others = [i for i, axis in enumerate(axes) if axis not in "YX" and shape[i] > 1]
     if axes.count("Y") != 1 or axes.count("X") != 1 or len(others) > 1:
         sizes = ", ".join(f"{axis}: {n}" for axis, n in zip(axes, shape, strict=True))
-        raise ValueError(
+        raise FaultError(
+            FaultKind.CHANNELS,
             f"{path} has the axes {sizes}; expected Y (rows), X (columns) and one more, for the "
-            "channels: save each plane or time as a file of its own"
+            "channels: save each plane or time as a file of its own",
         )
     if page.photometric == PHOTOMETRIC.PALETTE:
         raise ValueError(f"{path} has {len(series)} pages of palette colours; save them as RGB")
@@ -236,7 +238,8 @@ def _depth(dtype: np.dtype | None, path: str | Path) -> int:
     """Returns 8 or 16; raises ValueError for values of another type."""
     if dtype is not None and (dtype.kind == "b" or (dtype.kind == "u" and dtype.itemsize <= 2)):
         return 8 * dtype.itemsize
-    raise ValueError(
+    raise FaultError(
+        FaultKind.CHANNELS,
         f"{path} has {8 * dtype.itemsize if dtype else '?'} bits a value ({dtype}), whose range is "
-        "unknown; scale them to 0..65535 and save them as uint16, or to 0..255 as uint8"
+        "unknown; scale them to 0..65535 and save them as uint16, or to 0..255 as uint8",
     )

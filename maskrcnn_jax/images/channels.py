@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.pixels import PixelFormat
 
 _MOST_AT_ONCE = 4  # channels that all of OpenCV's functions can take
@@ -36,20 +37,23 @@ def check_kind(kind: Kind, wanted: PixelFormat, where: str) -> None:
         where: the file, for the message.
     """
     if kind.depth == 32:
-        raise ValueError(
+        raise FaultError(
+            FaultKind.CHANNELS,
             f"{where} has 32 bits a value (or a sign), whose range is unknown; scale them to "
-            "0..65535 and save them as uint16, or to 0..255 as uint8"
+            "0..65535 and save them as uint16, or to 0..255 as uint8",
         )
     if kind.depth < wanted.depth:
-        raise ValueError(
+        raise FaultError(
+            FaultKind.CHANNELS,
             f"{where} has {kind.depth} bits a value, data.depth is {wanted.depth}: set data.depth "
-            f"to {kind.depth} if all images are so, or convert this one"
+            f"to {kind.depth} if all images are so, or convert this one",
         )
     by_colour = kind.colours and wanted.channels in (1, 3)
     if kind.channels != wanted.channels and not by_colour:
-        raise ValueError(
+        raise FaultError(
+            FaultKind.CHANNELS,
             f"{where} has {kind.channels} channels, data.channels is {wanted.channels}: set "
-            f"data.channels to {kind.channels} if all images are so, or convert this one"
+            f"data.channels to {kind.channels} if all images are so, or convert this one",
         )
 
 

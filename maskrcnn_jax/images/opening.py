@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import regular
 from maskrcnn_jax.images import arrays
 from maskrcnn_jax.images.channels import Kind, fitted
@@ -124,7 +125,9 @@ def _image(stream: BinaryIO, path: str | Path, max_pixels: int) -> Image.Image:
             if image is None:
                 raise
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is refused unread: {_cure(error, max_pixels)}") from error
+        raise FaultError(
+            FaultKind.FILE_TOO_LARGE, f"{path} is refused unread: {_cure(error, max_pixels)}"
+        ) from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(
             f"{path} is not a readable image, or is truncated: it has none of the formats "
@@ -199,9 +202,10 @@ def _check_pixels(path: str | Path, size: tuple[int, int], max_pixels: int) -> N
     """Raises ValueError where an image of this height and width has too many pixels."""
     height, width = size
     if width * height > max_pixels:
-        raise ValueError(
+        raise FaultError(
+            FaultKind.FILE_TOO_LARGE,
             f"{path} has {width} x {height} pixels, more than the {max_pixels} of "
-            "data.max_pixels; it is refused unread"
+            "data.max_pixels; it is refused unread",
         )
 
 

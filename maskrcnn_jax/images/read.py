@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.channels import check_kind
 from maskrcnn_jax.images.opening import Source, opened
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
@@ -65,9 +66,10 @@ def read_image(
         check_kind(source.kind, wanted, str(path))
         pixels = _turned(source, source.read(wanted), size)
     if size is not None and pixels.shape[:2] != tuple(size):
-        raise ValueError(
+        raise FaultError(
+            FaultKind.IMAGE_SIZE,
             f"{path} is {pixels.shape[0]} x {pixels.shape[1]} (height x width); "
-            f"its annotations are for {size[0]} x {size[1]}"
+            f"its annotations are for {size[0]} x {size[1]}",
         )
     return pixels
 
@@ -109,12 +111,14 @@ def check_stated_size(height: object, width: object, max_pixels: int) -> None:
         max_pixels: an image of more pixels is refused.
     """
     if not all(type(side) is int and side > 0 for side in (height, width)):
-        raise ValueError(
-            f"height and width are {(height, width)!r:.80}; expected whole numbers above 0"
+        raise FaultError(
+            FaultKind.IMAGE_SIZE,
+            f"height and width are {(height, width)!r:.80}; expected whole numbers above 0",
         )
     if height * width > max_pixels:
-        raise ValueError(
-            f"it has {height} x {width} pixels, more than the {max_pixels} of data.max_pixels"
+        raise FaultError(
+            FaultKind.FILE_TOO_LARGE,
+            f"it has {height} x {width} pixels, more than the {max_pixels} of data.max_pixels",
         )
 
 

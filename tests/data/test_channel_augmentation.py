@@ -13,7 +13,7 @@ from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.input.sample import example_spec, make_example
 from maskrcnn_jax.data.input.tiles import training_samples, whole_images
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Dataset, make_record
+from maskrcnn_jax.data.records import Dataset, Instance, make_record
 from maskrcnn_jax.images.pixels import PixelFormat
 
 FORMATS = [PixelFormat(1), PixelFormat(5), PixelFormat(1, 16), PixelFormat(5, 16)]
@@ -42,7 +42,7 @@ def noise(pixels: PixelFormat, seed: int = 0) -> np.ndarray:
 def dataset_of(images: list[np.ndarray]) -> Dataset:
     box = np.array([10.0, 8, 40, 30])
     corners = box[[[0, 1], [2, 1], [2, 3], [0, 3]]]
-    square = (box, 1, False, Polygons([corners]), 1, 30.0 * 22)
+    square = Instance(box, 1, False, Polygons([corners]), 1, 30.0 * 22)
     records = [make_record(i, f"{i}", HEIGHT, WIDTH, [square]) for i in range(len(images))]
     return Dataset("test", ("a",), (1,), records, lambda record: images[record.image_id])
 

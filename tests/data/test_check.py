@@ -7,7 +7,7 @@ from PIL import Image
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.formats import coco, shapes
-from maskrcnn_jax.data.records import Fault
+from maskrcnn_jax.faults import Fault, FaultKind
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_limit_spreads_over_the_images(dataset):
 
 
 def test_a_long_list_of_faults_is_written_whole(dataset, tmp_path):
-    many = [Fault("a.json", f"fault number {i}", "warning") for i in range(30)]
+    many = [Fault("a.json", f"fault number {i}", FaultKind.BOX, "warning") for i in range(30)]
     lines, listing = [], tmp_path / "run" / "faults.txt"
     data = {"on_error": "skip", "max_pixels": 10**8}
     check.checked(replace(dataset, faults=many), data, listing, lines.append)

@@ -1,4 +1,3 @@
-import inspect
 import re
 from pathlib import Path
 
@@ -67,12 +66,11 @@ def test_every_format_is_named_where_users_look():
     lines = (root / "maskrcnn_jax" / "config.py").read_text().split('data.format = ""')[0]
     comment = lines.rpartition("data = ConfigDict()")[2]
     index = (root / "docs/formats/README.md").read_text()
-    for form, reader in datasets.READERS.items():
+    for form in datasets.READERS:
         assert re.search(rf"\b{form}\b", comment)
         assert f"`{form}`" in index
         page = (root / f"docs/formats/{form}.md").read_text()
-        options = inspect.signature(reader).parameters
-        missing = [name for name in options if f"`{name}`" not in page]
+        missing = [name for name in datasets.arguments_of(form) if f"`{name}`" not in page]
         assert set(missing) <= {"on_error", "max_pixels"}
 
 

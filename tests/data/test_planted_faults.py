@@ -239,7 +239,7 @@ FAULTS = {
     "id as text": Planted(
         _annotation(id="first"), "annotation first", "id used twice", "not a whole number"
     ),
-    "crowd of two": Planted(_annotation(iscrowd=2), ANNOTATION, "other", "iscrowd is 2"),
+    "crowd of two": Planted(_annotation(iscrowd=2), ANNOTATION, "crowd region", "iscrowd is 2"),
     "two points": Planted(
         _annotation(segmentation=[[5, 5, 9, 9]]), ANNOTATION, "outline", "4 numbers; expected"
     ),
@@ -274,7 +274,7 @@ FAULTS = {
         "class, box and mask of annotation {annotation}",
         W,
     ),
-    "negative area": Planted(_annotation(area=-4), ANNOTATION, "other", "area is -4", W),
+    "negative area": Planted(_annotation(area=-4), ANNOTATION, "area", "area is -4", W),
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Record, make_record
+from maskrcnn_jax.data.records import Instance, Record, make_record
 from maskrcnn_jax.data.selection import select
 
 KEEP_ALL = dict(empty_images="keep", images_per_class=0, subset_seed=0)
@@ -12,7 +12,7 @@ SQUARE = Polygons([np.array([[1, 1], [5, 1], [5, 5], [1, 5]], float)])
 
 
 def record_of(image_id, classes=(), crowd=()) -> Record:
-    instances = [((1, 1, 5, 5), c, c in crowd, SQUARE, 0, 16) for c in classes]
+    instances = [Instance((1, 1, 5, 5), c, c in crowd, SQUARE, 0, 16) for c in classes]
     return make_record(image_id, f"{image_id}.png", 20, 30, instances)
 
 

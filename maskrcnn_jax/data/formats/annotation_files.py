@@ -13,6 +13,8 @@ from xml.parsers import expat
 
 import yaml
 
+from maskrcnn_jax.faults import FaultError, FaultKind
+
 # LVIS, the largest published set of annotations, has 1.1 GB. Parsed JSON takes about ten times as
 # much memory as its text.
 MAX_JSON_BYTES = 1_500_000_000
@@ -49,7 +51,9 @@ def read_json(path: str | Path, expected: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file ({error}); expected {expected}") from error
+        raise FaultError(
+            FaultKind.UNREADABLE_FILE, f"{path} is not a JSON file ({error}); expected {expected}"
+        ) from error
 
 
 def read_yaml(path: str | Path, expected: str) -> Any:
@@ -70,11 +74,16 @@ def read_yaml(path: str | Path, expected: str) -> Any:
     text = _text(path, MAX_BYTES, f"; expected {expected}")
     try:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError(f"{path} has references (*name), which are not followed; write it out")
+            raise FaultError(
+                FaultKind.UNREADABLE_FILE,
+                f"{path} has references (*name), which are not followed; write it out",
+            )
         return yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a YAML file ({reason}); expected {expected}") from error
+        raise FaultError(
+            FaultKind.UNREADABLE_FILE, f"{path} is not a YAML file ({reason}); expected {expected}"
+        ) from error
 
 
 def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
@@ -93,8 +102,9 @@ def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
     """
 
     def refuse(*_: object) -> None:
-        raise ValueError(
-            f"{path} has a document type (<!DOCTYPE ...>), which is refused; remove it"
+        raise FaultError(
+            FaultKind.UNREADABLE_FILE,
+            f"{path} has a document type (<!DOCTYPE ...>), which is refused; remove it",
         )
 
     builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
@@ -105,7 +115,9 @@ def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
     try:
         parser.Parse(_bytes(path, MAX_BYTES), True)
     except (expat.ExpatError, LookupError, UnicodeError) as error:
-        raise ValueError(f"{path} is not an XML file ({error}); expected {expected}") from error
+        raise FaultError(
+            FaultKind.UNREADABLE_FILE, f"{path} is not an XML file ({error}); expected {expected}"
+        ) from error
     return builder.close()
 
 
@@ -113,14 +125,17 @@ def _text(path: str | Path, max_bytes: int, expected: str = "") -> str:
     try:
         return _bytes(path, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 ({error}){expected}") from error
+        raise FaultError(
+            FaultKind.UNREADABLE_FILE, f"{path} is not text in UTF-8 ({error}){expected}"
+        ) from error
 
 
 def _bytes(path: str | Path, max_bytes: int) -> bytes:
     size = os.path.getsize(path)
     if size > max_bytes:
-        raise ValueError(
+        raise FaultError(
+            FaultKind.FILE_TOO_LARGE,
             f"{path} has {size:,} bytes, more than the {max_bytes:,} that are read of such a file; "
-            "split it"
+            "split it",
         )
     return Path(path).read_bytes()

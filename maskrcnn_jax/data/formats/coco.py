@@ -20,8 +20,10 @@ from maskrcnn_jax.data.formats.paths import existing, path_in
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.data.masks.outlines import is_number
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
-from maskrcnn_jax.data.records import Dataset, Fault, make_record, raise_errors, read_image_file
-from maskrcnn_jax.images.read import MAX_PIXELS, check_stated_size, image_size
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Instance, make_record, read_image_file
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
+from maskrcnn_jax.images.read import check_stated_size, image_size
 
 _MOST_OUTSIDE = 10  # image sides from the origin to a polygon's corner
 
@@ -31,8 +33,7 @@ def read(
     annotations: str | Path,
     root: str | Path = "",
     max_images: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset in COCO's format.
 
@@ -46,8 +47,7 @@ def read(
         annotations: JSON file with the lists images, annotations and categories.
         root: folder to which the two are relative; by default the working directory.
         max_images: the first this many images of the file are used; 0: all.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: see `ReadOptions`.
 
     Raises:
         ValueError: a path does not exist, the file is not in this format, or, with
@@ -56,15 +56,14 @@ def read(
     root = existing(root, "root", is_folder=True) if root else root
     images = existing(os.path.join(root, images), "images", is_folder=True)
     source = existing(os.path.join(root, annotations), "annotations", is_folder=False)
-    return read_annotations(source, images, max_images, on_error, max_pixels)
+    return read_annotations(source, images, max_images, options)
 
 
 def read_annotations(
     source: str,
     images: str = "",
     max_images: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns what one file of annotations has, whether or not its images are there.
 
@@ -77,7 +76,7 @@ def read_annotations(
         ValueError: as `read`.
     """
     with _no_garbage_collection():
-        return _read(images, source, max_images, on_error, max_pixels)
+        return _read(images, source, max_images, options)
 
 
 @contextmanager
@@ -92,25 +91,32 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read(images: str, source: str, max_images: int, on_error: str, max_pixels: int) -> Dataset:
+def _read(images: str, source: str, max_images: int, options: ReadOptions) -> Dataset:
     content = _load(source)
     category_ids, class_names = _categories(content["categories"], source)
     class_of = {category: number for number, category in enumerate(category_ids, 1)}
 
     faults: list[Fault] = []
-    found = _images(content["images"], images, source, max_pixels, faults)
+    found = _images(content["images"], images, source, options.max_pixels, faults)
     instances = _instances(content["annotations"], found, class_of, source, faults)
     if not content["annotations"]:
-        faults.append(Fault(source, "it has images but no annotation at all", "warning"))
-    raise_errors(faults, on_error)
-    used = list(found.values())[: max_images or None]
+        faults.append(
+            Fault(
+                source, "it has images but no annotation at all", FaultKind.NOT_ANNOTATED, "warning"
+            )
+        )
+    raise_errors(faults, options.on_error)
+    files = [os.path.relpath(image[1], images or ".") for image in found.values()]
+    wanted = set(options.chosen(files))
+    used = [image for image, file in zip(found.values(), files, strict=True) if file in wanted]
+    used = used[: max_images or None]
     records = [make_record(*image, instances.get(image[0], [])) for image in used]
     return Dataset(
         name=Path(source).stem,
         class_names=class_names,
         category_ids=category_ids,
         records=records,
-        read_image=partial(read_image_file, max_pixels=max_pixels),
+        read_image=partial(read_image_file, max_pixels=options.max_pixels),
         faults=faults,
     )
 
@@ -157,9 +163,9 @@ def _images(
     for number, entry in enumerate(entries):
         try:
             if not isinstance(entry, dict) or type(entry.get("id")) not in (int, str):
-                raise ValueError("it has no 'id'")
+                raise FaultError(FaultKind.ENTRY, "it has no 'id'")
             if entry["id"] in found:
-                raise ValueError("an earlier image has the same id")
+                raise FaultError(FaultKind.ID, "an earlier image has the same id")
             path = path_in(folder, _file_name(entry, folder))
             size = entry.get("height"), entry.get("width")
             if size == (None, None):
@@ -168,7 +174,7 @@ def _images(
             found[entry["id"]] = (entry["id"], path, *size)
         except (ValueError, OSError) as error:
             name = entry.get("id", f"number {number}") if isinstance(entry, dict) else number
-            faults.append(Fault(f"{source}: image {name}", str(error)))
+            faults.append(fault_of(error, f"{source}: image {name}"))
     return found
 
 
@@ -184,101 +190,122 @@ def _file_name(entry: dict, folder: str) -> str:
         in_subfolder = len(parts) == 2 and os.path.isdir(os.path.join(folder, parts[0]))
         name = "/".join(parts) if in_subfolder else parts[-1]
     if not isinstance(name, str) or not name:
-        raise ValueError("it has no 'file_name'")
+        raise FaultError(FaultKind.MISSING_FILE, "it has no 'file_name'")
     return name
 
 
 def _instances(
     entries: list, images: dict, class_of: dict[int, int], source: str, faults: list[Fault]
-) -> dict[int | str, list[tuple]]:
-    """Returns what `make_record` takes of each image's usable annotations, by image id."""
+) -> dict[int | str, list[Instance]]:
+    """Returns the usable annotations of each image, by image id."""
     instances = defaultdict(list)
     seen = set()
     for number, entry in enumerate(entries, 1):
-        warnings: list[str] = []
+        warnings: list[FaultError] = []
         where = f"{source}: annotation number {number}"
         try:
             if not isinstance(entry, dict):
-                raise ValueError(f"it is {entry!r}; expected an object")
+                raise FaultError(FaultKind.ENTRY, f"it is {entry!r}; expected an object")
             annotation_id = entry.get("id", number)
             where = f"{source}: annotation {annotation_id}"
             is_id = type(annotation_id) is int and abs(annotation_id) < 2**63
             if not is_id or annotation_id in seen:
-                raise ValueError("its 'id' is not a whole number, or is that of an earlier one")
+                raise FaultError(
+                    FaultKind.ID, "its 'id' is not a whole number, or is that of an earlier one"
+                )
             seen.add(annotation_id)
             image_id = entry.get("image_id")
             image = images.get(image_id) if type(image_id) in (int, str) else None
             if image is None:
-                raise ValueError(f"its image_id {image_id!r} is not that of a usable image")
+                raise FaultError(
+                    FaultKind.UNKNOWN_IMAGE,
+                    f"its image_id {image_id!r} is not that of a usable image",
+                )
             instance = _instance(entry, annotation_id, image, class_of, warnings)
             instances[image_id].append(instance)
         except ValueError as error:
-            faults.append(Fault(where, str(error)))
-        faults.extend(Fault(where, reason, "warning") for reason in warnings)
+            faults.append(fault_of(error, where))
+        faults.extend(fault_of(warning, where, "warning") for warning in warnings)
     return instances
 
 
 def _instance(
-    entry: dict, annotation_id: int, image: tuple, class_of: dict, warnings: list[str]
-) -> tuple:
-    """Returns what `make_record` takes of one annotation; ValueError says why it is unusable."""
+    entry: dict, annotation_id: int, image: tuple, class_of: dict, warnings: list[FaultError]
+) -> Instance:
+    """Returns one annotation as an instance; ValueError says why it is unusable."""
     _, _, height, width = image
     category = entry.get("category_id")
     if type(category) is not int or category not in class_of:
-        raise ValueError(f"category_id {category!r} is not in the list of categories")
+        raise FaultError(
+            FaultKind.CLASS, f"category_id {category!r} is not in the list of categories"
+        )
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise ValueError(f"iscrowd is {crowd!r}; expected 0 or 1")
+        raise FaultError(FaultKind.CROWD, f"iscrowd is {crowd!r}; expected 0 or 1")
     box = _box(entry.get("bbox"), height, width, warnings)
     segmentation = _segmentation(entry.get("segmentation"), height, width, warnings)
     area = entry.get("area")
     if not is_number(area) or not area > 0:
         if area is not None:
-            warnings.append(f"area is {area!r}; that of the mask is taken")
+            reason = f"area is {area!r}; that of the mask is taken"
+            warnings.append(FaultError(FaultKind.AREA, reason))
         area = float(coco_mask.area(to_rle(segmentation, height, width)))
-    return box, class_of[category], bool(crowd), segmentation, annotation_id, area
+    return Instance(box, class_of[category], bool(crowd), segmentation, annotation_id, area)
 
 
-def _box(bbox: Any, height: int, width: int, warnings: list[str]) -> tuple:
+def _box(bbox: Any, height: int, width: int, warnings: list[FaultError]) -> tuple:
     """Returns the box clipped to its image, xyxy."""
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        raise ValueError(f"bbox is {bbox!r}; expected four finite numbers [x, y, width, height]")
+        raise FaultError(
+            FaultKind.BOX, f"bbox is {bbox!r}; expected four finite numbers [x, y, width, height]"
+        )
     x, y, w, h = bbox
     if not (w > 0 and h > 0):
-        raise ValueError(f"bbox {bbox} has no area; expected a width and height above 0")
+        raise FaultError(
+            FaultKind.BOX, f"bbox {bbox} has no area; expected a width and height above 0"
+        )
     # In float32, as records keep them: a sliver may vanish there.
     x1, x2 = np.float32(min(max(x, 0), width)), np.float32(min(max(x + w, 0), width))
     y1, y2 = np.float32(min(max(y, 0), height)), np.float32(min(max(y + h, 0), height))
     if not (x2 > x1 and y2 > y1):
-        raise ValueError(f"bbox {bbox} lies outside its image of {height} x {width}")
+        raise FaultError(
+            FaultKind.BOX_OUTSIDE, f"bbox {bbox} lies outside its image of {height} x {width}"
+        )
     if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
-        warnings.append(f"bbox {bbox} leaves its image of {height} x {width}; it is clipped")
+        reason = f"bbox {bbox} leaves its image of {height} x {width}; it is clipped"
+        warnings.append(FaultError(FaultKind.BOX_OUTSIDE, reason))
     return x1, y1, x2, y2
 
 
-def _segmentation(given: Any, height: int, width: int, warnings: list[str]) -> Segmentation:
+def _segmentation(given: Any, height: int, width: int, warnings: list[FaultError]) -> Segmentation:
     """Returns the mask in whichever of COCO's three forms it is given."""
     if isinstance(given, dict):
         if given.get("size") != [height, width]:
-            raise ValueError(
+            raise FaultError(
+                FaultKind.MASK_SIZE,
                 f"its run-length mask is of size {given.get('size')}; expected [height, width] of "
-                f"the image, [{height}, {width}]"
+                f"the image, [{height}, {width}]",
             )
         text = rle.compress(given.get("counts"), height, width)
         if not rle.run_lengths(text)[1::2].any():
-            raise ValueError("its run-length mask is empty")
+            raise FaultError(FaultKind.EMPTY_MASK, "its run-length mask is empty")
         return RLE((height, width), text)
     if not isinstance(given, list) or not given:
-        raise ValueError(f"segmentation is {given!r:.80}; expected polygons or run lengths")
-    parts, reasons = [], []
+        raise FaultError(
+            FaultKind.MASK, f"segmentation is {given!r:.80}; expected polygons or run lengths"
+        )
+    parts, errors = [], []
     for polygon in given:
         try:
             parts.append(_polygon(polygon, _MOST_OUTSIDE * max(height, width)))
-        except ValueError as error:
-            reasons.append(str(error))
+        except FaultError as error:
+            errors.append(error)
     if not parts:
-        raise ValueError("; ".join(reasons))
-    warnings.extend(f"{reason}; the instance's other polygons are kept" for reason in reasons)
+        raise errors[0]
+    warnings.extend(
+        FaultError(error.kind, f"{error}; the instance's other polygons are kept")
+        for error in errors
+    )
     return Polygons(parts)
 
 
@@ -289,14 +316,20 @@ def _polygon(given: Any, most: float) -> np.ndarray:
     """
     if not isinstance(given, list) or len(given) < 6 or len(given) % 2:
         length = f"{len(given)} numbers" if isinstance(given, list) else repr(given)
-        raise ValueError(f"a polygon has {length}; expected x, y of at least three corners")
+        raise FaultError(
+            FaultKind.OUTLINE, f"a polygon has {length}; expected x, y of at least three corners"
+        )
     try:
         corners = np.array(given, np.float64)
     except (TypeError, ValueError, OverflowError):
         corners = np.empty(0)
     furthest = np.abs(corners).max() if corners.ndim == 1 and len(corners) else np.nan
     if not np.isfinite(furthest):
-        raise ValueError("a polygon is not a list of finite numbers [x1, y1, x2, y2, ...]")
+        raise FaultError(
+            FaultKind.OUTLINE, "a polygon is not a list of finite numbers [x1, y1, x2, y2, ...]"
+        )
     if furthest > most:
-        raise ValueError(f"a polygon reaches {furthest:g}, far out of its image")
+        raise FaultError(
+            FaultKind.BOX_OUTSIDE, f"a polygon reaches {furthest:g}, far out of its image"
+        )
     return corners.reshape(-1, 2)

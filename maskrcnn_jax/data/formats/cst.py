@@ -9,15 +9,16 @@ The boxes of the CSV file are padded on purpose; those of the records are tight 
 
 import csv
 import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from maskrcnn_jax.data.formats.annotation_files import read_lines
 from maskrcnn_jax.data.formats.paths import existing, path_in
 from maskrcnn_jax.data.masks.instances import mask_instance
-from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_mask
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.images.read import image_size, read_mask
 
 _CLASSES = {"c": "circle", "s": "square", "t": "triangle"}
 _COLUMNS = ("image_id", "object_id", "class", "mask_path")
@@ -26,8 +27,7 @@ _COLUMNS = ("image_id", "object_id", "class", "mask_path")
 def read(
     folder: str | Path,
     split: str = "train",
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns one split of a dataset in CST's layout; its classes are circle, square, triangle.
 
@@ -37,8 +37,7 @@ def read(
     Args:
         folder: that has the folder `annotation` and one for each split.
         split: as the folder and the CSV file are named: train, val or test.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image or mask of more pixels is refused before it is decoded.
+        options: `on_error` and `max_pixels` are used.
 
     Raises:
         ValueError: there is no such split, its CSV file is not in this format, or, with
@@ -51,16 +50,22 @@ def read(
     rows = _rows(source)
     names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
     faults = [
-        Fault(f"{source}: image {name}", f"there is no folder {name} in {base}", image_id=name)
+        Fault(
+            f"{source}: image {name}",
+            f"there is no folder {name} in {base}",
+            FaultKind.MISSING_FILE,
+            image_id=name,
+        )
         for name in rows.keys() - set(names)
     ]
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        read_one = partial(_read_one, base, source, max_pixels=max_pixels)
-        results = list(pool.map(read_one, names, [rows.get(name, []) for name in names]))
-    faults += [fault for _, found in results for fault in found]
-    records = [record for record, _ in results if record is not None]
+
+    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+        return _read_one(base, source, name, rows.get(name, []), options.max_pixels)
+
+    records, found = split_results(each_in_threads(read_one, names, "images read"))
+    faults += found
     names = list(_CLASSES.values())
-    return make_dataset((folder, split), names, records, faults, on_error, max_pixels)
+    return make_dataset((folder, split), names, records, faults, options)
 
 
 def _rows(source: str) -> dict[str, list[dict[str, str]]]:
@@ -89,15 +94,17 @@ def _read_one(
     try:
         height, width = image_size(image, max_pixels)
     except (ValueError, OSError) as error:
-        return None, [Fault(image, str(error), image_id=name)]
+        return None, [fault_of(error, image, image_id=name)]
     numbers = {letter: number for number, letter in enumerate(_CLASSES, 1)}
     instances, faults = [], []
     for row in rows:
         try:
             if row["class"] not in numbers:
-                raise ValueError(f"its class is {row['class']!r}; expected c, s or t")
+                raise FaultError(
+                    FaultKind.CLASS, f"its class is {row['class']!r}; expected c, s or t"
+                )
             mask = read_mask(path_in(base, row["mask_path"] or ""), max_pixels)
             instances.append(mask_instance(mask, numbers[row["class"]], height, width))
         except (ValueError, OSError) as error:
-            faults.append(Fault(f"{source}: object {row['object_id']}", str(error)))
+            faults.append(fault_of(error, f"{source}: object {row['object_id']}"))
     return make_record(name, image, height, width, instances), faults

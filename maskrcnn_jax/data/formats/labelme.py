@@ -15,10 +15,11 @@ from maskrcnn_jax.data.formats.annotation_files import read_json
 from maskrcnn_jax.data.formats.labelme_shapes import part
 from maskrcnn_jax.data.formats.paths import existing, files_in, path_in
 from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance, union
-from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
-from maskrcnn_jax.data.split import of_split
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
-from maskrcnn_jax.images.read import MAX_PIXELS, check_stated_size, image_size, read_image
+from maskrcnn_jax.images.read import check_stated_size, image_size, read_image
 
 IGNORED = ("__ignore__", "_background_")  # labelme's own names for what is no object
 
@@ -44,11 +45,7 @@ def read(
     class_names: Sequence[str] = (),
     ignore: Sequence[str] = IGNORED,
     crowd_flag: str = "crowd",
-    split: str = "",
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset of labelme's JSON files.
 
@@ -64,11 +61,7 @@ def read(
             of the other split too.
         ignore: shapes with one of these labels or flags are left out.
         crowd_flag: shapes with this flag set are crowd regions.
-        split: "train", "val", or "" for all images (see `of_split`).
-        val_fraction: share of the validation images, where `split` is given.
-        split_seed: another one divides the images otherwise.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: see `ReadOptions`.
 
     Raises:
         ValueError: there is no such folder, it has no JSON file or no label, or, with
@@ -83,13 +76,13 @@ def read(
     unusable: dict[str, Fault] = {}
     for name, file in files.items():
         try:
-            found[name] = _load(folder, file, images, ignore, max_pixels)
+            found[name] = _load(folder, file, images, ignore, options.max_pixels)
         except (ValueError, OSError) as error:
-            unusable[name] = Fault(f"{folder}/{file}", str(error), image_id=name)
+            unusable[name] = fault_of(error, f"{folder}/{file}", image_id=name)
     if not found:
         first = next(iter(unusable.values()))
         raise ValueError(f"{folder} has no usable JSON file; {first.where}: {first.reason}")
-    wanted = set(of_split(files, split, val_fraction, split_seed))
+    wanted = set(options.chosen(files))
     faults = [fault for name, fault in unusable.items() if name in wanted]
     labels = (shape.get("label") for entry in found.values() for shape in entry.shapes.values())
     numbers = class_numbers(class_names, (n for n in labels if isinstance(n, str) and n))
@@ -97,8 +90,8 @@ def read(
     results = [_record(*item, numbers, crowd_flag) for item in used.items()]
     faults += [fault for _, found in results for fault in found]
     records = [record for record, _ in results]
-    name = folder, split
-    dataset = make_dataset(name, list(numbers), records, faults, on_error, max_pixels)
+    name = folder, options.split
+    dataset = make_dataset(name, list(numbers), records, faults, options)
     contained = {name: entry.source for name, entry in used.items() if not entry.image}
     read_file = dataset.read_image
 
@@ -107,7 +100,9 @@ def read(
         if source is None:
             return read_file(record, wanted=wanted)
         content = _contained_image(read_json(source, "an image's labels"))
-        return read_image(source, max_pixels, (record.height, record.width), content, wanted)
+        return read_image(
+            source, options.max_pixels, (record.height, record.width), content, wanted
+        )
 
     dataset.read_image = read_either
     return dataset
@@ -120,14 +115,18 @@ def _load(
     source = os.path.join(folder, file)
     content = read_json(source, "an image's labels by labelme")
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        raise ValueError("it has no list 'shapes', and so is not labelme's; move it elsewhere")
+        raise FaultError(
+            FaultKind.ENTRY, "it has no list 'shapes', and so is not labelme's; move it elsewhere"
+        )
     size = content.get("imageHeight"), content.get("imageWidth")
     if size != (None, None):
         check_stated_size(*size, max_pixels)
     try:
         image = _image_path(folder, file, images, content.get("imagePath"))
         if not os.path.isfile(image):
-            raise ValueError(f"there is no image {image}; give its folder as `images`")
+            raise FaultError(
+                FaultKind.MISSING_FILE, f"there is no image {image}; give its folder as `images`"
+            )
         size = image_size(image, max_pixels) if size == (None, None) else size
     except ValueError:
         if not content.get("imageData"):
@@ -135,9 +134,10 @@ def _load(
         image = ""
         given, size = size, image_size(source, max_pixels, size, _contained_image(content))
         if given not in (size, (None, None)):
-            raise ValueError(
+            raise FaultError(
+                FaultKind.IMAGE_SIZE,
                 f"its imageData is {size[0]} x {size[1]} (height x width), but imageHeight and "
-                f"imageWidth are {given[0]} x {given[1]}"
+                f"imageWidth are {given[0]} x {given[1]}",
             ) from None
     shapes = (shape if isinstance(shape, dict) else {} for shape in content["shapes"])
     used = {
@@ -151,7 +151,9 @@ def _load(
 def _image_path(folder: str, file: str, images: str, given: Any) -> str:
     """Returns the path of an image, which a JSON file names relative to itself."""
     if not isinstance(given, str) or not given:
-        raise ValueError(f"imagePath is {given!r}; expected the name of an image file")
+        raise FaultError(
+            FaultKind.MISSING_FILE, f"imagePath is {given!r}; expected the name of an image file"
+        )
     name = given.replace("\\", "/")
     if images:
         name = posixpath.join(images, posixpath.basename(name))
@@ -160,7 +162,9 @@ def _image_path(folder: str, file: str, images: str, given: Any) -> str:
     try:
         return path_in(folder, name)
     except ValueError as error:
-        raise ValueError(f"imagePath: {error}; or give the images' folder as `images`") from error
+        raise FaultError(
+            FaultKind.FILE_OUTSIDE, f"imagePath: {error}; or give the images' folder as `images`"
+        ) from error
 
 
 def _contained_image(content: dict) -> bytes:
@@ -169,7 +173,9 @@ def _contained_image(content: dict) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise ValueError(f"imageData is not an image file in base64: {error}") from error
+        raise FaultError(
+            FaultKind.UNREADABLE_FILE, f"imageData is not an image file in base64: {error}"
+        ) from error
 
 
 def _flags(shape: dict) -> set[str]:
@@ -190,18 +196,18 @@ def _record(
         try:
             class_, mask = class_number(shape.get("label"), numbers), part(shape, *size)
         except ValueError as error:
-            faults.append(Fault(where, str(error)))
+            faults.append(fault_of(error, where))
             continue
         key = class_, number if group is None else f"group {group}"
         drawn.setdefault(key, []).append((where, crowd_flag in _flags(shape), mask))
     instances = []
     for (class_, _), parts in drawn.items():
         wheres, crowds, masks = zip(*parts, strict=True)
-        warnings: list[str] = []
+        warnings: list[FaultError] = []
         try:
             mask = union(list(masks), *size)
             instances.append(instance(mask, class_, *size, any(crowds), warnings))
         except ValueError as error:
-            faults.append(Fault(wheres[0], str(error)))
-        faults += [Fault(wheres[0], reason, "warning") for reason in warnings]
+            faults.append(fault_of(error, wheres[0]))
+        faults += [fault_of(warning, wheres[0], "warning") for warning in warnings]
     return make_record(name, entry.image, *size, instances), faults

@@ -12,8 +12,6 @@ them person1, person2, ...: the class is the label without the digits at its end
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +24,11 @@ from maskrcnn_jax.data.masks.instances import (
     class_numbers,
     mask_instance,
 )
-from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
-from maskrcnn_jax.data.split import of_split
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_ids
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.images.read import image_size, read_ids
 
 _IGNORED = "__ignore__"
 
@@ -36,11 +36,7 @@ _IGNORED = "__ignore__"
 def read(
     folder: str | Path,
     class_names: Sequence[str] = (),
-    split: str = "",
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset of the folders that labelme's older export makes.
 
@@ -50,11 +46,7 @@ def read(
         folder: under which the folders of images lie.
         class_names: in the order wanted; a label that is one of them is that class, digits and
             all. By default the labels found, without digits at their ends, in alphabetical order.
-        split: "train", "val", or "" for all images (see `of_split`).
-        val_fraction: share of the validation images, where `split` is given.
-        split_seed: another one divides the images otherwise.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image or mask of more pixels is refused before it is decoded.
+        options: see `ReadOptions`.
 
     Raises:
         ValueError: there is no such folder, it has no image or no label, or, with
@@ -65,7 +57,7 @@ def read(
     names = [os.path.dirname(name) or "." for name in masks]
     if not names:
         raise ValueError(f"{folder} has no image in this format; expected <image>_json/label.png")
-    wanted = of_split(names, split, val_fraction, split_seed)
+    wanted = options.chosen(names)
     labels: dict[str, list[str]] = {}
     faults: list[Fault] = []
     for name in names:
@@ -73,18 +65,19 @@ def read(
             labels[name] = _labels(os.path.join(folder, name))
         except (ValueError, OSError) as error:
             if name in wanted:
-                faults.append(Fault(f"{folder}/{name}", str(error), image_id=name))
+                faults.append(fault_of(error, f"{folder}/{name}", image_id=name))
     if not labels:
         raise ValueError(f"{folder} has no usable image; {faults[0].where}: {faults[0].reason}")
-    found = (_stem(label) for texts in labels.values() for label in texts[1:] if label != _IGNORED)
-    numbers = class_numbers(class_names, found)
+    stems = (_stem(label) for texts in labels.values() for label in texts[1:] if label != _IGNORED)
+    numbers = class_numbers(class_names, stems)
     usable = [name for name in wanted if name in labels]
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        read_one = partial(_read_one, folder, numbers=numbers, max_pixels=max_pixels)
-        results = list(pool.map(read_one, usable, [labels[name] for name in usable]))
-    faults += [fault for _, found in results for fault in found]
-    records = [record for record, _ in results if record is not None]
-    return make_dataset((folder, split), list(numbers), records, faults, on_error, max_pixels)
+
+    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+        return _read_one(folder, name, labels[name], numbers, options.max_pixels)
+
+    records, found = split_results(each_in_threads(read_one, usable, "images read"))
+    faults += found
+    return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
 
 def _labels(base: str) -> list[str]:
@@ -98,7 +91,9 @@ def _labels(base: str) -> list[str]:
         by_number = {number: name for name, number in labels.items() if isinstance(number, str)}
         labels = [by_number.get(str(number)) for number in range(len(labels))]
     if not isinstance(labels, list) or not all(isinstance(x, str) and x for x in labels):
-        raise ValueError(f"{path} has label_names {labels!r:.80}; expected a list of names")
+        raise FaultError(
+            FaultKind.CLASS, f"{path} has label_names {labels!r:.80}; expected a list of names"
+        )
     return labels
 
 
@@ -118,17 +113,20 @@ def _read_one(
         ids = read_ids(mask_file, max_pixels)
         check_mask_size(ids, height, width)
     except (ValueError, OSError) as error:
-        return None, [Fault(base, str(error), image_id=name)]
+        return None, [fault_of(error, base, image_id=name)]
     instances, faults = [], []
     for number in np.unique(ids).tolist():
         try:
             if number >= len(labels) or number < 0:
-                raise ValueError(f"label_names has {len(labels)} entries, of 0 and on: none for it")
+                raise FaultError(
+                    FaultKind.CLASS,
+                    f"label_names has {len(labels)} entries, of 0 and on: none for it",
+                )
             label = labels[number]
             if number == 0 or label == _IGNORED:
                 continue
             class_ = class_number(label if label in numbers else _stem(label), numbers)
             instances.append(mask_instance(ids == number, class_, height, width))
         except ValueError as error:
-            faults.append(Fault(f"{mask_file}: number {number}", str(error)))
+            faults.append(fault_of(error, f"{mask_file}: number {number}"))
     return make_record(name, image, height, width, instances), faults

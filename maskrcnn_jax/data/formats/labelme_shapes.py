@@ -8,6 +8,7 @@ import numpy as np
 from maskrcnn_jax.data.masks.instances import encode
 from maskrcnn_jax.data.masks.outlines import ellipse, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import RLE
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import read_mask
 
 _WITH_INSIDE = "polygon, rectangle, oriented_rectangle, circle, mask"
@@ -23,7 +24,7 @@ def part(shape: dict, height: int, width: int) -> np.ndarray | RLE:
         width: of the image, in pixels.
 
     Raises:
-        ValueError: the shape has no inside, or is not as labelme writes it.
+        ValueError: the shape has no area, or is not as labelme writes it.
     """
     kind = shape.get("shape_type") or "polygon"  # not named in labelme's first versions
     given = shape.get("points")
@@ -37,7 +38,9 @@ def part(shape: dict, height: int, width: int) -> np.ndarray | RLE:
         return _bitmap(shape.get("mask"), points(given, 2), height, width)
     if kind in ("polygon", "rectangle", "oriented_rectangle"):
         return polygon(points(given))
-    raise ValueError(f"its {kind!r:.40} has no inside; expected {_WITH_INSIDE} as shape_type")
+    raise FaultError(
+        FaultKind.OUTLINE, f"its {kind!r:.40} has no area; expected {_WITH_INSIDE} as shape_type"
+    )
 
 
 def _bitmap(text: object, corners: np.ndarray, height: int, width: int) -> RLE:
@@ -45,7 +48,9 @@ def _bitmap(text: object, corners: np.ndarray, height: int, width: int) -> RLE:
     try:
         content = base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise ValueError(f"its mask is not a PNG file in base64: {error}") from error
+        raise FaultError(
+            FaultKind.MASK, f"its mask is not a PNG file in base64: {error}"
+        ) from error
     patch = read_mask("its mask", content=content)
     left, top = np.rint(corners.min(0)).astype(int)
     # The bitmap may reach over the image's border, by a pixel's rounding at least.

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from maskrcnn_jax.faults import FaultError, FaultKind
+
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # ends of file names
 
 
@@ -18,8 +20,9 @@ def path_in(folder: str | Path, name: str) -> str:
     """
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ":" in parts[0] or ".." in parts or "\0" in name:
-        raise ValueError(
-            f"file name {name!r} leads out of {folder}; expected a path relative to that folder"
+        raise FaultError(
+            FaultKind.FILE_OUTSIDE,
+            f"file name {name!r} leads out of {folder}; expected a path relative to that folder",
         )
     return os.path.join(folder, name)
 
@@ -47,9 +50,10 @@ def existing(path: str | Path, key: str, is_folder: bool) -> str:
         parent = os.path.dirname(parent)
     names = sorted(os.listdir(parent))
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    raise ValueError(
+    raise FaultError(
+        FaultKind.MISSING_FILE,
         f"{key} is {os.fspath(path)!r}, which {found}; expected a "
-        f"{'folder' if is_folder else 'file'}. In {parent} there is: {shown or 'nothing'}"
+        f"{'folder' if is_folder else 'file'}. In {parent} there is: {shown or 'nothing'}",
     )
 
 

@@ -7,27 +7,23 @@ Source: Wang et al., "Object Detection Combining Recognition and Segmentation", 
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from maskrcnn_jax.data.formats.paths import existing, pictures
 from maskrcnn_jax.data.masks.instances import check_mask_size, mask_instance
-from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
-from maskrcnn_jax.data.split import of_split
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_ids
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, fault_of
+from maskrcnn_jax.images.read import image_size, read_ids
 
 
 def read(
     folder: str | Path,
     class_name: str = "person",
-    split: str = "",
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset of one class kept as one image of instance numbers for each image.
 
@@ -36,11 +32,7 @@ def read(
     Args:
         folder: that has the folders PNGImages and PedMasks.
         class_name: what the masks show.
-        split: "train", "val", or "" for all images (see `of_split`).
-        val_fraction: share of the validation images, where `split` is given.
-        split_seed: another one divides the images otherwise.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image or mask of more pixels is refused before it is decoded.
+        options: see `ReadOptions`.
 
     Raises:
         ValueError: a folder is missing or empty, or, with on_error="raise", there are faults.
@@ -51,18 +43,18 @@ def read(
     files = {Path(name).stem: name for name in pictures(os.path.join(folder, "PNGImages"))}
     if not files:
         raise ValueError(f"{folder}/PNGImages has no images; expected <id>.png")
-    names = of_split(files, split, val_fraction, split_seed)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        read_one = partial(_read_one, folder, max_pixels=max_pixels)
-        results = list(pool.map(read_one, names, [files[name] for name in names]))
-    faults = [found for record, found in results if record is None]
-    records = [record for record, _ in results if record is not None]
-    return make_dataset((folder, split), [class_name], records, faults, on_error, max_pixels)
+    names = options.chosen(files)
+
+    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+        return _read_one(folder, name, files[name], options.max_pixels)
+
+    records, faults = split_results(each_in_threads(read_one, names, "images read"))
+    return make_dataset((folder, options.split), [class_name], records, faults, options)
 
 
 def _read_one(
     folder: str, name: str, file: str, max_pixels: int
-) -> tuple[Record | None, Fault | None]:
+) -> tuple[Record | None, list[Fault]]:
     """Reads one image's size and masks, or says what is wrong with them."""
     image = os.path.join(folder, "PNGImages", file)
     mask_file = os.path.join(folder, "PedMasks", f"{name}_mask.png")
@@ -72,5 +64,5 @@ def _read_one(
         check_mask_size(ids, height, width)
         instances = [mask_instance(ids == i, 1, height, width) for i in np.unique(ids) if i]
     except (ValueError, OSError) as error:
-        return None, Fault(mask_file, str(error), image_id=name)
-    return make_record(name, image, height, width, instances), None
+        return None, [fault_of(error, mask_file, image_id=name)]
+    return make_record(name, image, height, width, instances), []

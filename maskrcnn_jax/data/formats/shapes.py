@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.data.masks.segmentation import RLE
-from maskrcnn_jax.data.records import Dataset, Record, make_record
+from maskrcnn_jax.data.masks.segmentation import RLE, box_of
+from maskrcnn_jax.data.records import Dataset, Instance, Record, make_record
 from maskrcnn_jax.images.channels import Kind, check_kind, fitted
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
@@ -78,16 +78,10 @@ def _record(index: int, scene: _Scene, max_objects: int) -> Record:
     masks = np.asfortranarray((scene.owner[..., None] == numbers).astype(np.uint8))
     instances = []
     for number, rle in zip(numbers, coco_mask.encode(masks), strict=True):
-        x, y, width, height = coco_mask.toBbox(rle)
+        mask = RLE((size, size), rle["counts"])
+        annotation_id, area = index * max_objects + number, coco_mask.area(rle)
         instances.append(
-            (
-                (x, y, x + width, y + height),
-                scene.classes[number - 1],
-                False,
-                RLE((size, size), rle["counts"]),
-                index * max_objects + number,
-                coco_mask.area(rle),
-            )
+            Instance(box_of(mask), scene.classes[number - 1], False, mask, annotation_id, area)
         )
     return make_record(index, "", size, size, instances)
 

@@ -20,9 +20,10 @@ from maskrcnn_jax.data.formats.paths import existing, path_in
 from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance
 from maskrcnn_jax.data.masks.outlines import ellipse, is_number, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Dataset, Fault, make_dataset, make_record
-from maskrcnn_jax.data.split import of_split
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Instance, make_dataset, make_record
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.images.read import image_size
 
 
 def read(
@@ -31,11 +32,7 @@ def read(
     class_attribute: str = "",
     class_name: str = "object",
     class_names: Sequence[str] = (),
-    split: str = "",
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset of one JSON file of the VGG Image Annotator, beside its images.
 
@@ -51,11 +48,7 @@ def read(
         class_name: of that one class.
         class_names: with `class_attribute`: the classes in the order wanted; by default those
             found, in alphabetical order, those of the other split too.
-        split: "train", "val", or "" for all images (see `of_split`).
-        val_fraction: share of the validation images, where `split` is given.
-        split_seed: another one divides the images otherwise.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: see `ReadOptions`.
 
     Raises:
         ValueError: a path does not exist, the file is not in this format, no region has a class,
@@ -70,18 +63,18 @@ def read(
     names = class_names if class_attribute else [class_name]
     numbers = class_numbers(names, (name for name in found if name))
     records = []
-    for name in of_split(images, split, val_fraction, split_seed):
+    for name in options.chosen(images):
         where = f"{source}: image {name}"
         try:
             path = path_in(folder, name)
-            size = image_size(path, max_pixels)
+            size = image_size(path, options.max_pixels)
         except (ValueError, OSError) as error:
-            faults.append(Fault(where, str(error), image_id=name))
+            faults.append(fault_of(error, where, image_id=name))
             continue
         instances, found = _instances(images[name], size, class_attribute, numbers, where)
         records.append(make_record(name, path, *size, instances))
         faults += found
-    return make_dataset((folder, split), list(numbers), records, faults, on_error, max_pixels)
+    return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
 
 def _entries(source: str) -> dict[str, Any]:
@@ -108,16 +101,17 @@ def _images(entries: dict[str, Any], source: str, faults: list[Fault]) -> dict[s
         name = entry.get("filename") if isinstance(entry, dict) else None
         regions = entry.get("regions") if isinstance(entry, dict) else None
         regions = list(regions.values()) if isinstance(regions, dict) else regions
+        kind = FaultKind.ENTRY
         if not isinstance(name, str) or not name:
             reason = f"its filename is {name!r:.80}; expected the name of an image file"
         elif not isinstance(regions, list):
             reason = f"its regions are {regions!r:.80}; expected a list or an object"
         elif name in images:
-            reason = f"an earlier entry has the same filename, {name}"
+            kind, reason = FaultKind.TWICE, f"an earlier entry has the same filename, {name}"
         else:
             images[name] = [region if isinstance(region, dict) else {} for region in regions]
             continue
-        faults.append(Fault(f"{source}: entry {key}", reason))
+        faults.append(Fault(f"{source}: entry {key}", reason, kind))
     if not images:
         raise ValueError(f"{source} has no usable image: {faults[0].reason}")
     return images
@@ -125,20 +119,20 @@ def _images(entries: dict[str, Any], source: str, faults: list[Fault]) -> dict[s
 
 def _instances(
     regions: list[dict], size: tuple[int, int], attribute: str, numbers: dict[str, int], where: str
-) -> tuple[list[tuple], list[Fault]]:
-    """Returns what `make_record` takes of an image's regions, and what is wrong with them."""
-    instances: list[tuple] = []
+) -> tuple[list[Instance], list[Fault]]:
+    """Returns an image's regions as instances, and what is wrong with them."""
+    instances: list[Instance] = []
     faults: list[Fault] = []
     for number, region in enumerate(regions, 1):
         where_region = f"{where}: region {number}"
-        warnings: list[str] = []
+        warnings: list[FaultError] = []
         try:
             class_ = _number_of(region, attribute, numbers) if attribute else 1
             outline = Polygons([_outline(region.get("shape_attributes"))])
             instances.append(instance(outline, class_, *size, warnings=warnings))
         except ValueError as error:
-            faults.append(Fault(where_region, str(error)))
-        faults += [Fault(where_region, reason, "warning") for reason in warnings]
+            faults.append(fault_of(error, where_region))
+        faults += [fault_of(warning, where_region, "warning") for warning in warnings]
     return instances, faults
 
 
@@ -147,7 +141,10 @@ def _number_of(region: dict, attribute: str, numbers: dict[str, int]) -> int:
     name = _class_of(region, attribute)
     if name is None:
         given = region.get("region_attributes")
-        raise ValueError(f"its attributes are {given!r:.80}; expected one class as {attribute!r}")
+        raise FaultError(
+            FaultKind.CLASS,
+            f"its attributes are {given!r:.80}; expected one class as {attribute!r}",
+        )
     return class_number(name, numbers)
 
 
@@ -164,19 +161,23 @@ def _class_of(region: dict, attribute: str) -> str | None:
 def _outline(shape: Any) -> np.ndarray:
     """Returns the outline of a region, [k, 2] float64 (x, y)."""
     if not isinstance(shape, dict):
-        raise ValueError("it has no shape_attributes")
+        raise FaultError(FaultKind.OUTLINE, "it has no shape_attributes")
 
     def numbers(*keys: str) -> list[float]:
         if not all(is_number(shape.get(key)) for key in keys):
             given = {key: shape.get(key) for key in keys}
-            raise ValueError(f"its {shape['name']} has {given!r:.80}; expected finite numbers")
+            raise FaultError(
+                FaultKind.OUTLINE, f"its {shape['name']} has {given!r:.80}; expected finite numbers"
+            )
         return [shape[key] for key in keys]
 
     kind = shape.get("name")
     if kind == "polygon":
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
-            raise ValueError("all_points_x and all_points_y are not two lists of one length")
+            raise FaultError(
+                FaultKind.OUTLINE, "all_points_x and all_points_y are not two lists of one length"
+            )
         return polygon(points(list(zip(xs, ys, strict=True))))
     if kind == "rect":
         x, y, width, height = numbers("x", "y", "width", "height")
@@ -187,6 +188,7 @@ def _outline(shape: Any) -> np.ndarray:
     if kind == "ellipse":
         shape = {"theta": 0, **shape}  # version 1 has upright ellipses alone
         return ellipse(*numbers("cx", "cy", "rx", "ry", "theta"))
-    raise ValueError(
-        f"its shape is {kind!r:.40}, which has no inside; expected polygon, rect, circle or ellipse"
+    raise FaultError(
+        FaultKind.OUTLINE,
+        f"its shape is {kind!r:.40}, which has no area; expected polygon, rect, circle or ellipse",
     )

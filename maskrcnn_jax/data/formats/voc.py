@@ -12,7 +12,6 @@ Source: Everingham et al., "The PASCAL Visual Object Classes Challenge 2012 Deve
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +21,11 @@ from maskrcnn_jax.data.formats.annotation_files import read_lines
 from maskrcnn_jax.data.formats.paths import existing, path_in, pictures
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
 from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, mask_instance
-from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
-from maskrcnn_jax.data.split import of_split
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_ids
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.images.read import image_size, read_ids
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -40,11 +41,7 @@ def read(
     folder: str | Path,
     image_set: str = "",
     class_names: Sequence[str] = (),
-    split: str = "",
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset in the layout of Pascal VOC; class c is index c of its class images.
 
@@ -59,11 +56,7 @@ def read(
             image of SegmentationObject.
         class_names: of the indices from 1 on; by default those of class_names.txt in the folder,
             or VOC's twenty.
-        split: "train", "val", or "" for all images of the set (see `of_split`).
-        val_fraction: share of the validation images, where `split` is given.
-        split_seed: another one divides the images otherwise.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image or mask of more pixels is refused before it is decoded.
+        options: see `ReadOptions`.
 
     Raises:
         ValueError: a folder or the image set is missing, or, with on_error="raise", there are
@@ -74,14 +67,11 @@ def read(
         existing(os.path.join(folder, part), part, is_folder=True)
     files = {Path(name).stem: name for name in pictures(os.path.join(folder, "JPEGImages"))}
     numbers = class_numbers(class_names or _class_names(folder))
-    names = of_split(_ids(folder, image_set), split, val_fraction, split_seed)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        read_one = partial(_read_one, folder, files, numbers, max_pixels=max_pixels)
-        results = list(pool.map(read_one, names))
-    faults = [fault for _, found in results for fault in found]
-    records = [record for record, _ in results if record is not None]
-    name = folder, image_set, split
-    return make_dataset(name, list(numbers), records, faults, on_error, max_pixels)
+    names = options.chosen(_ids(folder, image_set))
+    read_one = partial(_read_one, folder, files, numbers, max_pixels=options.max_pixels)
+    records, faults = split_results(each_in_threads(read_one, names, "images read"))
+    name = folder, image_set, options.split
+    return make_dataset(name, list(numbers), records, faults, options)
 
 
 def _class_names(folder: str) -> Sequence[str]:
@@ -118,7 +108,7 @@ def _read_one(
     xml = os.path.join(folder, "Annotations", f"{name}.xml")
     try:
         if name not in files:
-            raise ValueError(f"there is no JPEGImages/{name}.jpg")
+            raise FaultError(FaultKind.MISSING_FILE, f"there is no JPEGImages/{name}.jpg")
         image = os.path.join(folder, "JPEGImages", files[name])
         height, width = image_size(image, max_pixels)
         ids, classes = (
@@ -129,7 +119,7 @@ def _read_one(
         check_mask_size(classes, height, width)
         objects = read_objects(xml, height, width) if os.path.isfile(xml) else []
     except (ValueError, OSError) as error:
-        return None, [Fault(where, str(error), image_id=name)]
+        return None, [fault_of(error, where, image_id=name)]
     instances, faults = [], []
     for number in np.unique(ids):
         if number not in (0, _VOID):
@@ -138,7 +128,7 @@ def _read_one(
                 class_number = _class_of(classes[mask], len(numbers))
                 instances.append(mask_instance(mask, class_number, height, width))
             except ValueError as error:
-                faults.append(Fault(f"{where}: object {number}", str(error)))
+                faults.append(fault_of(error, f"{where}: object {number}"))
     instances, found = add_objects(instances, objects, numbers, height, width, xml)
     return make_record(name, image, height, width, instances), faults + found
 
@@ -148,8 +138,9 @@ def _class_of(indices: np.ndarray, count: int) -> int:
     present = dict(zip(*(a.tolist() for a in np.unique(indices, return_counts=True)), strict=True))
     most = max(present, key=present.get)
     if not 1 <= most <= count or present[most] < _MIN_SHARE * len(indices):
-        raise ValueError(
+        raise FaultError(
+            FaultKind.CLASS,
             f"its {len(indices)} pixels have the class indices {present} (index: pixels) in "
-            f"SegmentationClass; expected one from 1 to {count} in most of them"
+            f"SegmentationClass; expected one from 1 to {count} in most of them",
         )
     return most

@@ -7,7 +7,8 @@ from maskrcnn_jax.data.formats.annotation_files import read_xml
 from maskrcnn_jax.data.masks.instances import class_number, instance
 from maskrcnn_jax.data.masks.outlines import rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Fault
+from maskrcnn_jax.data.records import Instance
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
 
 _MIN_IOU = 0.5  # of an object's box and the one around the mask that is taken for its own
 
@@ -36,13 +37,16 @@ def read_objects(path: str, height: int, width: int) -> list[VocObject]:
     """
     root = read_xml(path, "an <annotation> of Pascal VOC")
     if root.tag != "annotation":
-        raise ValueError(f"{path} has <{root.tag}> outermost; expected <annotation>")
+        raise FaultError(
+            FaultKind.ENTRY, f"{path} has <{root.tag}> outermost; expected <annotation>"
+        )
     if root.find("size") is not None:
         size = tuple(_number(root, f"size/{side}", path) for side in ("height", "width"))
         if size != (height, width):
-            raise ValueError(
+            raise FaultError(
+                FaultKind.IMAGE_SIZE,
                 f"{path} is meant for an image of {size[0]:g} x {size[1]:g} (height x width); its "
-                f"masks are {height} x {width}"
+                f"masks are {height} x {width}",
             )
     objects = []
     for number, element in enumerate(root.findall("object"), 1):
@@ -56,20 +60,20 @@ def read_objects(path: str, height: int, width: int) -> list[VocObject]:
 
 
 def add_objects(
-    instances: list[tuple],
+    instances: list[Instance],
     objects: list[VocObject],
     numbers: dict[str, int],
     height: int,
     width: int,
     source: str,
-) -> tuple[list[tuple], list[Fault]]:
+) -> tuple[list[Instance], list[Fault]]:
     """Returns an image's instances with what its XML file knows beyond their masks, and faults.
 
     An instance whose object is difficult becomes a crowd region; an object without a mask is
     added as the crowd region of its box.
 
     Args:
-        instances: what `make_record` takes of each that has a mask.
+        instances: those that have a mask.
         objects: of the XML file.
         numbers: of the classes.
         height: of the image, in pixels.
@@ -84,24 +88,24 @@ def add_objects(
             wanted = class_number(item.name, numbers)
             x1, y1, x2, y2 = item.box
             if not (x2 > x1 and y2 > y1):
-                raise ValueError(
-                    f"its bndbox from ({x1 + 1:g}, {y1 + 1:g}) to ({x2:g}, {y2:g}) has no area"
+                raise FaultError(
+                    FaultKind.BOX,
+                    f"its bndbox from ({x1 + 1:g}, {y1 + 1:g}) to ({x2:g}, {y2:g}) has no area",
                 )
-            same = [i for i in free if instances[i][1] == wanted]
-            best = max(same, key=lambda i: (_iou(instances[i][0], item.box), -i), default=None)
-            if best is not None and _iou(instances[best][0], item.box) >= _MIN_IOU:
+            same = [i for i in free if instances[i].class_number == wanted]
+            best = max(same, key=lambda i: (_iou(instances[i].box, item.box), -i), default=None)
+            if best is not None and _iou(instances[best].box, item.box) >= _MIN_IOU:
                 free.remove(best)
                 if item.difficult:
-                    box, number, _, *others = instances[best]
-                    instances[best] = (box, number, True, *others)
+                    instances[best] = instances[best]._replace(crowd=True)
                 continue
             outline = Polygons([rectangle(*item.box)])
             instances.append(instance(outline, wanted, height, width, crowd=True))
             if not item.difficult:
                 reason = f"the {item.name} has a box but no mask; it becomes a crowd region"
-                faults.append(Fault(where, reason, "warning"))
+                faults.append(Fault(where, reason, FaultKind.CROWD, "warning"))
         except ValueError as error:
-            faults.append(Fault(where, str(error)))
+            faults.append(fault_of(error, where))
     return instances, faults
 
 
@@ -112,7 +116,7 @@ def _number(element: Element, key: str, where: str) -> float:
     except ValueError:
         value = float("nan")
     if not abs(value) < 1e9:
-        raise ValueError(f"{where}: {key} is {text!r}; expected a number")
+        raise FaultError(FaultKind.BOX, f"{where}: {key} is {text!r}; expected a number")
     return value
 
 

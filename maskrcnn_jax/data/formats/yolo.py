@@ -24,9 +24,11 @@ from maskrcnn_jax.data.formats.paths import PICTURES, existing, files_in, path_i
 from maskrcnn_jax.data.masks.instances import class_numbers, instance
 from maskrcnn_jax.data.masks.outlines import polygon
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Dataset, Fault, Record, make_dataset, make_record
-from maskrcnn_jax.data.split import of_split
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.images.read import image_size
 
 _ROUNDING = 0.01  # how far outside of 0 to 1 a coordinate may be; it is clipped
 
@@ -36,11 +38,7 @@ def read(
     names: str = "data.yaml",
     images: str = "",
     class_names: Sequence[str] = (),
-    split: str = "",
-    val_fraction: float = 0.2,
-    split_seed: int = 0,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset of YOLO's text files of polygons.
 
@@ -54,12 +52,8 @@ def read(
         images: folder of images; by default what the YAML file has for `split` (folders, or text
             files that list images), or else `images`.
         class_names: instead of those of the file `names`, which is not needed then.
-        split: "train", "val", or another one that the YAML file has. Where it does not have it,
-            or `images` is given: "train", "val", or "" for all images (see `of_split`).
-        val_fraction: share of the validation images, where they are divided so.
-        split_seed: another one divides the images otherwise.
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: see `ReadOptions`; `split` may also be another one that the YAML file has, and a
+            hash divides the images only where it does not have it, or `images` is given.
 
     Raises:
         ValueError: a path does not exist or leads out of the folder, there are no names, no images
@@ -69,19 +63,22 @@ def read(
     is_needed = not class_names or os.path.isfile(os.path.join(folder, names))
     content = _content(folder, names) if is_needed else {}
     numbers = class_numbers(class_names or _class_names(content.get("names"), names))
-    listed = [] if images else _listed(content.get(split) if split else None)
+    listed = [] if images else _listed(content.get(options.split) if options.split else None)
     faults: list[Fault] = []
     files = _files(folder, listed or [images or "images"], faults)
     if not listed:
-        files = of_split(files, split, val_fraction, split_seed)
+        files = options.chosen(files)
     labels = {name: os.path.join(folder, _labels_of(name)) for name in files}
     if not any(map(os.path.isfile, labels.values())):
         name, path = next(iter(labels.items()))
         raise ValueError(f"{folder} has no labels: those of {name}, say, are expected in {path}")
-    results = [_read_one(folder, *item, len(numbers), max_pixels) for item in labels.items()]
-    faults += [fault for _, found in results for fault in found]
-    records = [record for record, _ in results if record is not None]
-    return make_dataset((folder, split), list(numbers), records, faults, on_error, max_pixels)
+
+    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+        return _read_one(folder, name, labels[name], len(numbers), options.max_pixels)
+
+    records, found = split_results(each_in_threads(read_one, files, "images read"))
+    faults += found
+    return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
 
 def _content(folder: str, names: str) -> dict[str, Any]:
@@ -128,7 +125,7 @@ def _files(folder: str, sources: list[str], faults: list[Fault]) -> list[str]:
                     path_in(folder, file)
                     found.append(file)
                 except ValueError as error:
-                    faults.append(Fault(path, str(error)))
+                    faults.append(fault_of(error, path))
         else:
             inside = files_in(existing(path, "the folder of images", is_folder=True), *PICTURES)
             found += [posixpath.normpath(posixpath.join(source, file)) for file in inside]
@@ -157,11 +154,11 @@ def _read_one(
         height, width = image_size(path, max_pixels)
         lines = read_lines(labels, keep_empty=True) if has_labels else []
     except (ValueError, OSError) as error:
-        return None, [Fault(path, str(error), image_id=name)]
+        return None, [fault_of(error, path, image_id=name)]
     instances, faults = [], []
     if not has_labels:
         reason = f"it has no labels {labels}, and so no objects; make an empty file to say so"
-        faults.append(Fault(path, reason, "warning"))
+        faults.append(Fault(path, reason, FaultKind.NOT_ANNOTATED, "warning"))
     for number, line in enumerate(lines, 1):
         try:
             if line:
@@ -169,7 +166,7 @@ def _read_one(
                 outline = Polygons([polygon(corners * (width, height))])
                 instances.append(instance(outline, class_, height, width))
         except ValueError as error:
-            faults.append(Fault(f"{labels}: line {number}", str(error)))
+            faults.append(fault_of(error, f"{labels}: line {number}"))
     return make_record(name, path, height, width, instances), faults
 
 
@@ -178,17 +175,26 @@ def _instance(line: str, num_classes: int) -> tuple[int, np.ndarray]:
     try:
         class_, *numbers = (float(word) for word in line.split())
     except ValueError as error:
-        raise ValueError(f"it is {line!r:.60}; expected numbers alone") from error
+        raise FaultError(
+            FaultKind.OUTLINE, f"it is {line!r:.60}; expected numbers alone"
+        ) from error
     if class_ not in range(num_classes):
-        raise ValueError(f"its class is {class_:g}; expected 0 to {num_classes - 1}")
+        raise FaultError(
+            FaultKind.CLASS, f"its class is {class_:g}; expected 0 to {num_classes - 1}"
+        )
     if len(numbers) == 4:
-        raise ValueError("it has a box; expected x and y of the corners of a polygon")
+        raise FaultError(
+            FaultKind.OUTLINE, "it has a box; expected x and y of the corners of a polygon"
+        )
     if len(numbers) % 2:
-        raise ValueError(f"it has {len(numbers)} numbers after its class; expected pairs x y")
+        raise FaultError(
+            FaultKind.OUTLINE, f"it has {len(numbers)} numbers after its class; expected pairs x y"
+        )
     corners = np.array(numbers).reshape(-1, 2)
     if not np.all((corners >= -_ROUNDING) & (corners <= 1 + _ROUNDING)):  # also of NaN
-        raise ValueError(
+        raise FaultError(
+            FaultKind.OUTLINE,
             f"its coordinates go from {corners.min():g} to {corners.max():g}; expected shares of "
-            "the image's width and height, from 0 to 1"
+            "the image's width and height, from 0 to 1",
         )
     return int(class_) + 1, np.clip(corners, 0, 1)

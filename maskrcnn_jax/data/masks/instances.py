@@ -1,11 +1,13 @@
-"""What `make_record` takes of an instance, from its mask alone: box and area are measured."""
+"""Instances made of their masks alone, box and area measured, and the numbers of classes."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
+from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, box_of, to_rle
+from maskrcnn_jax.data.records import Instance
+from maskrcnn_jax.faults import FaultError, FaultKind
 
 _MOST_OUTSIDE = 10  # image sides; outlines that go further are not of this image
 
@@ -35,7 +37,7 @@ def class_number(name: object, numbers: dict[str, int]) -> int:
     """Returns the number of a class; ValueError lists the known names if it is not one."""
     if not isinstance(name, str) or name not in numbers:
         shown = ", ".join(list(numbers)[:20]) + (", ..." if len(numbers) > 20 else "")
-        raise ValueError(f"its class {name!r:.80} is not in class_names ({shown})")
+        raise FaultError(FaultKind.CLASS, f"its class {name!r:.80} is not in class_names ({shown})")
     return numbers[name]
 
 
@@ -45,9 +47,9 @@ def instance(
     height: int,
     width: int,
     crowd: bool = False,
-    warnings: list[str] | None = None,
-) -> tuple:
-    """Returns what `make_record` takes of an instance; its annotation id is 0.
+    warnings: list[FaultError] | None = None,
+) -> Instance:
+    """Returns the instance of a mask; its annotation id is 0.
 
     Args:
         segmentation: its mask.
@@ -55,31 +57,38 @@ def instance(
         height: of the image, in pixels.
         width: of the image, in pixels.
         crowd: whether it is a crowd region.
-        warnings: gets a line where polygons leave the image by more than a pixel.
+        warnings: gets an entry where polygons leave the image by more than a pixel.
 
     Raises:
         ValueError: the mask is empty, of another size, or far outside the image.
     """
     size = np.array([width, height] * 2)
-    if isinstance(segmentation, Polygons):
-        extent = _extent(segmentation, height, width)
-        encoded = to_rle(segmentation, height, width)
-    else:
-        encoded = to_rle(segmentation, height, width)
-        x, y, w, h = coco_mask.toBbox(encoded)
-        extent = np.array([x, y, x + w, y + h])
+    measured = segmentation
+    if not isinstance(segmentation, Polygons):  # of a file, say, which is read here
+        measured = RLE((height, width), to_rle(segmentation, height, width)["counts"])
+    extent = box_of(measured)
+    # Filling takes time and memory by the length of the outline.
+    if np.any(extent < -_MOST_OUTSIDE * size) or np.any(extent > (1 + _MOST_OUTSIDE) * size):
+        raise FaultError(
+            FaultKind.BOX_OUTSIDE,
+            f"its box {extent.tolist()} (xyxy) is far out of its image of {height} x {width}",
+        )
+    encoded = to_rle(measured, height, width)
     area = coco_mask.area(encoded)
     x1, y1, x2, y2 = np.clip(extent, 0, size).astype(np.float32)
     if not (area and x2 > x1 and y2 > y1):
-        raise ValueError(f"its mask covers no pixel of the image of {height} x {width}")
+        raise FaultError(
+            FaultKind.EMPTY_MASK, f"its mask covers no pixel of the image of {height} x {width}"
+        )
     if warnings is not None and np.any((extent < -1) | (extent > size + 1)):
         shown = np.round(extent, 1).tolist()
-        warnings.append(f"its box {shown} (xyxy) leaves its image of {height} x {width}: clipped")
-    return (x1, y1, x2, y2), class_number, crowd, segmentation, 0, area
+        reason = f"its box {shown} (xyxy) leaves its image of {height} x {width}: clipped"
+        warnings.append(FaultError(FaultKind.BOX_OUTSIDE, reason))
+    return Instance((x1, y1, x2, y2), class_number, crowd, segmentation, 0, float(area))
 
 
-def mask_instance(mask: np.ndarray, class_number: int, height: int, width: int) -> tuple:
-    """Returns what `make_record` takes of an instance whose mask is an array.
+def mask_instance(mask: np.ndarray, class_number: int, height: int, width: int) -> Instance:
+    """Returns the instance whose mask is an array.
 
     Args:
         mask: [height, width] of the image, 0 or 1.
@@ -92,16 +101,17 @@ def mask_instance(mask: np.ndarray, class_number: int, height: int, width: int) 
     """
     check_mask_size(mask, height, width)
     if not mask.any():
-        raise ValueError("the mask is empty")
+        raise FaultError(FaultKind.EMPTY_MASK, "the mask is empty")
     return instance(encode(mask), class_number, height, width)
 
 
 def check_mask_size(mask: np.ndarray, height: int, width: int) -> None:
     """Raises ValueError if a mask has not the size of its image."""
     if mask.shape != (height, width):
-        raise ValueError(
+        raise FaultError(
+            FaultKind.MASK_SIZE,
             f"the mask is {mask.shape[0]} x {mask.shape[1]} (height x width); its image is "
-            f"{height} x {width}"
+            f"{height} x {width}",
         )
 
 
@@ -124,15 +134,3 @@ def union(parts: list[np.ndarray | RLE], height: int, width: int) -> Segmentatio
     masks = [part if isinstance(part, RLE) else Polygons([part]) for part in parts]
     merged = coco_mask.merge([to_rle(mask, height, width) for mask in masks])
     return RLE((height, width), merged["counts"])
-
-
-def _extent(polygons: Polygons, height: int, width: int) -> np.ndarray:
-    """Returns the box tight around polygons, [4] xyxy, wherever it lies."""
-    corners = np.concatenate(polygons.parts)
-    low, high = corners.min(0), corners.max(0)
-    size = np.array([width, height])
-    # Filling takes time and memory by the length of the outline.
-    if np.any(low < -_MOST_OUTSIDE * size) or np.any(high > (1 + _MOST_OUTSIDE) * size):
-        shown = np.concatenate([low, high]).tolist()
-        raise ValueError(f"its box {shown} (xyxy) is far out of its image of {height} x {width}")
-    return np.concatenate([low, high])

@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation
+from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Record
 
 
@@ -18,23 +17,12 @@ def with_boxes_of_masks(record: Record) -> Record:
     Args:
         record: its areas stay as they are too.
     """
-    boxes = record.boxes.copy()
+    boxes, border = record.boxes.copy(), [record.width, record.height] * 2
     for i, segmentation in enumerate(record.segmentations):
-        x1, y1, x2, y2 = box = _box(segmentation, record.height, record.width)
+        found = box_of(segmentation)
+        if found is None:
+            continue
+        x1, y1, x2, y2 = box = np.clip(found, 0, border).astype(np.float32)
         if x2 > x1 and y2 > y1:
             boxes[i] = box
     return replace(record, boxes=boxes)
-
-
-def _box(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
-    """Returns the part in the image of the box around a mask, [4] float32 xyxy; zeros: unknown."""
-    if isinstance(segmentation, Polygons):
-        corners = np.concatenate(segmentation.parts)
-        box = np.concatenate([corners.min(0), corners.max(0)])
-    elif isinstance(segmentation, RLE):
-        encoded = {"size": list(segmentation.size), "counts": segmentation.counts}
-        x, y, w, h = coco_mask.toBbox(encoded)
-        box = np.array([x, y, x + w, y + h])
-    else:
-        return np.zeros(4, np.float32)
-    return np.clip(box, 0, [width, height] * 2).astype(np.float32)

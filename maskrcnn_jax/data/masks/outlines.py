@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.faults import FaultError, FaultKind
+
 # Beyond any image; also refuses NaN, infinity, and whole numbers too large for a float.
 _MOST = 1e9
 _MAX_SAGITTA = 0.05  # pixels between an arc and its chord
@@ -28,9 +30,11 @@ def points(given: Any, count: int = 0) -> np.ndarray:
     """
     wanted = f"{count} points [x, y]" if count else "points [x, y]"
     if not isinstance(given, list) or not all(map(_is_pair, given)):
-        raise ValueError(f"its points are {given!r:.80}; expected {wanted} of finite numbers")
+        raise FaultError(
+            FaultKind.OUTLINE, f"its points are {given!r:.80}; expected {wanted} of finite numbers"
+        )
     if count and len(given) != count:
-        raise ValueError(f"it has {len(given)} points; expected {wanted}")
+        raise FaultError(FaultKind.OUTLINE, f"it has {len(given)} points; expected {wanted}")
     return np.array(given, np.float64).reshape(-1, 2)
 
 
@@ -41,14 +45,18 @@ def _is_pair(given: Any) -> bool:
 def polygon(corners: np.ndarray) -> np.ndarray:
     """Returns a polygon's corners [k, 2]; ValueError if they are fewer than three."""
     if len(corners) < 3:
-        raise ValueError(f"its polygon has {len(corners)} corners; expected three or more")
+        raise FaultError(
+            FaultKind.OUTLINE, f"its polygon has {len(corners)} corners; expected three or more"
+        )
     return corners
 
 
 def rectangle(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
     """Returns the rectangle between two opposite corners; ValueError if it has no area."""
     if x1 == x2 or y1 == y2:
-        raise ValueError(f"its rectangle from ({x1}, {y1}) to ({x2}, {y2}) has no area")
+        raise FaultError(
+            FaultKind.OUTLINE, f"its rectangle from ({x1}, {y1}) to ({x2}, {y2}) has no area"
+        )
     return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.float64)
 
 
@@ -64,7 +72,9 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0) -> np
         ValueError: a half axis is not above 0.
     """
     if not (rx > 0 and ry > 0):
-        raise ValueError(f"it has radius {rx:g} and {ry:g}; expected numbers above 0")
+        raise FaultError(
+            FaultKind.OUTLINE, f"it has radius {rx:g} and {ry:g}; expected numbers above 0"
+        )
     step = 2 * math.acos(max(1 - _MAX_SAGITTA / max(rx, ry), 0))
     count = int(np.clip(math.ceil(2 * math.pi / step), _MIN_CORNERS, _MAX_CORNERS))
     angles = np.arange(count) * (2 * np.pi / count)

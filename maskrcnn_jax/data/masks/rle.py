@@ -10,6 +10,8 @@ checked here, and only the columns asked for are decoded.
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.faults import FaultError, FaultKind
+
 
 def compress(counts: object, height: int, width: int) -> bytes:
     """Returns the compressed text of a run-length mask.
@@ -29,13 +31,16 @@ def compress(counts: object, height: int, width: int) -> bytes:
         text = None
         lengths = np.array(counts, np.int64)
     else:
-        raise ValueError("run lengths are neither text nor a list of whole numbers below 2^32")
+        raise FaultError(
+            FaultKind.MASK, "run lengths are neither text nor a list of whole numbers below 2^32"
+        )
     if np.any(lengths < 0):
-        raise ValueError("a run of the mask has a negative length")
+        raise FaultError(FaultKind.MASK, "a run of the mask has a negative length")
     if lengths.sum() != height * width:
-        raise ValueError(
+        raise FaultError(
+            FaultKind.MASK_SIZE,
             f"the runs of the mask add up to {lengths.sum()} pixels; expected {height} x {width} "
-            f"= {height * width}"
+            f"= {height * width}",
         )
     if text is None:
         rle = {"size": [height, width], "counts": counts}
@@ -54,12 +59,14 @@ def run_lengths(text: bytes) -> np.ndarray:
     """
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if len(digits) == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise ValueError("the compressed run lengths are not in COCO's code, or are cut short")
+        raise FaultError(
+            FaultKind.MASK, "the compressed run lengths are not in COCO's code, or are cut short"
+        )
     last = np.flatnonzero(digits & 32 == 0)  # of each number's digits
     first = np.concatenate([[0], last[:-1] + 1])
     place = np.arange(len(digits)) - np.repeat(first, last - first + 1)
     if place.max() > 6:
-        raise ValueError("a compressed run length has more than 32 bits")
+        raise FaultError(FaultKind.MASK, "a compressed run length has more than 32 bits")
     numbers = np.add.reduceat((digits & 31) << 5 * place, first)
     numbers -= np.where(digits[last] & 16, 32 << 5 * place[last], 0)  # the sign
     numbers[1::2] = np.cumsum(numbers[1::2])
@@ -81,7 +88,9 @@ def decode_columns(text: bytes, height: int, first: int, end: int) -> np.ndarray
     """
     ends = np.cumsum(run_lengths(text))
     if ends[-1] < end * height:
-        raise ValueError(f"the runs of the mask end before column {end} of {height} pixels")
+        raise FaultError(
+            FaultKind.MASK_SIZE, f"the runs of the mask end before column {end} of {height} pixels"
+        )
     low, high = first * height, end * height
     lengths = np.diff(np.clip(ends, low, high), prepend=low)
     values = (np.arange(len(ends)) & 1).astype(np.uint8)

@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.data.masks import rle
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import read_mask
 
 # Polygons are sampled on a grid of at least this side, and averaged down. Twice M = 112 halves what
@@ -75,6 +76,26 @@ def rasterize_in_box(
     return mask_in_box(mask, (x1 - left, y1, x2 - left, y2), side)
 
 
+def box_of(segmentation: Segmentation) -> np.ndarray | None:
+    """Returns the box tight around a mask, [4] float64 xyxy, wherever it lies.
+
+    Polygons are measured by their corners. None of a mask file, which would have to be read; zeros
+    of an empty mask.
+
+    Args:
+        segmentation: the instance's mask.
+    """
+    if isinstance(segmentation, Polygons):
+        parts = segmentation.parts
+        corners = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate([corners.min(0), corners.max(0)])
+    if isinstance(segmentation, RLE):
+        encoded = {"size": list(segmentation.size), "counts": segmentation.counts}
+        x, y, w, h = coco_mask.toBbox(encoded)
+        return np.array([x, y, x + w, y + h])
+    return None
+
+
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
     """Returns the mask of a whole image, run-length encoded as pycocotools does.
 
@@ -130,8 +151,9 @@ def mask_columns(
 
 def _check_size(size, height: int, width: int, what: str) -> None:
     if tuple(size) != (height, width):
-        raise ValueError(
-            f"{what} is {size[0]} x {size[1]} (height x width); its image is {height} x {width}"
+        raise FaultError(
+            FaultKind.MASK_SIZE,
+            f"{what} is {size[0]} x {size[1]} (height x width); its image is {height} x {width}",
         )
 
 

@@ -18,14 +18,15 @@ from maskrcnn_jax.data.formats.paths import existing
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.data.prepared.layout import NAME, VERSION, WITHOUT_IMAGES, check_array_record
 from maskrcnn_jax.data.prepared.tfrecords import values
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
-from maskrcnn_jax.images.read import MAX_PIXELS, read_image
+from maskrcnn_jax.images.read import read_image
 
 _AT_ONCE = 1000  # examples read together when a split is opened
 
 
-def read(folder: str | Path, split: str = "train", max_pixels: int = MAX_PIXELS) -> Dataset:
+def read(folder: str | Path, split: str = "train", options: ReadOptions = DEFAULTS) -> Dataset:
     """Returns one split of a prepared dataset, with the records that were given to `prepare`.
 
     Masks that were files are run-length masks here. An image is read from its shard when it is
@@ -34,7 +35,7 @@ def read(folder: str | Path, split: str = "train", max_pixels: int = MAX_PIXELS)
     Args:
         folder: that was given to `prepare`.
         split: the name that it was prepared by.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: `max_pixels` is used.
 
     Raises:
         ValueError: there is no such dataset or split, a shard is missing or broken, or array_record
@@ -60,7 +61,7 @@ def read(folder: str | Path, split: str = "train", max_pixels: int = MAX_PIXELS)
     def read_content(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         (content,) = values(examples[number_of[record.image_id]], "image")
         where = f"the image in split {split!r} of {builder.data_dir}"
-        return read_image(where, max_pixels, (record.height, record.width), content, wanted)
+        return read_image(where, options.max_pixels, (record.height, record.width), content, wanted)
 
     return Dataset(
         name=metadata["names"][split],

@@ -18,9 +18,11 @@ from maskrcnn_jax.console import counted
 from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.data.formats.paths import existing
 from maskrcnn_jax.data.prepared import tfrecords
-from maskrcnn_jax.data.records import Dataset, Fault, Record, raise_errors
+from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
+from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
-from maskrcnn_jax.images.read import MAX_PIXELS, read_image
+from maskrcnn_jax.images.read import read_image
 
 NAME, VERSION = "coco/2017", "1.1.0"
 SPLITS = {"train": "train", "val": "validation"}  # their names in tensorflow-datasets
@@ -40,8 +42,7 @@ def read(
     folder: str | Path,
     annotations: str | Path,
     split: str = "train",
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a split of coco/2017, with the records that `coco.read` gives, in their order.
 
@@ -52,8 +53,7 @@ def read(
         folder: the `data_dir` of tensorflow-datasets.
         annotations: instances_train2017.json or instances_val2017.json, as the split.
         split: "train" or "val".
-        on_error: "skip", or "raise" to accept no fault.
-        max_pixels: an image of more pixels is refused before it is decoded.
+        options: `on_error` and `max_pixels` are used.
 
     Raises:
         ValueError: the dataset is not prepared in TFRecord files, a shard is cut short, the JSON
@@ -65,16 +65,16 @@ def read(
     source = existing(annotations, "annotations", is_folder=False)
     builder = _open_builder(folder, SPLITS[split])
     # Faults raise below, all at once.
-    dataset = coco.read_annotations(source, max_pixels=max_pixels)
+    dataset = coco.read_annotations(source, options=replace(options, on_error="skip"))
     faults = list(dataset.faults)
     records, places = _joined(dataset, builder, SPLITS[split], source, faults)
-    raise_errors(faults, on_error)
+    raise_errors(faults, options.on_error)
 
     def read_content(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         place = places[record.image_id]
         (content,) = tfrecords.values(tfrecords.read(place), "image")
         where = f"image {record.image_id} in {place.path}"
-        return read_image(where, max_pixels, (record.height, record.width), content, wanted)
+        return read_image(where, options.max_pixels, (record.height, record.width), content, wanted)
 
     return replace(dataset, records=records, read_image=read_content, faults=faults)
 
@@ -120,7 +120,7 @@ def _joined(
         (image_id,) = tfrecords.values(example, "image/id")
         if image_id not in given:
             reason = f"{source} has no usable image of this id"
-            faults.append(Fault(f"{place.path}: image {image_id}", reason))
+            faults.append(Fault(f"{place.path}: image {image_id}", reason, FaultKind.UNKNOWN_IMAGE))
             continue
         record, places[image_id] = given[image_id], place
         stored = _stored(example, record, labels)
@@ -132,7 +132,7 @@ def _joined(
         )
     for image_id in given.keys() - joined.keys():
         reason = f"split {split!r} of {builder.data_dir} has no such image"
-        faults.append(Fault(f"{source}: image {image_id}", reason))
+        faults.append(Fault(f"{source}: image {image_id}", reason, FaultKind.UNKNOWN_IMAGE))
     return [joined[image_id] for image_id in given if image_id in joined], places
 
 
@@ -161,24 +161,15 @@ def _join(
     for i, annotation_id in enumerate(record.annotation_ids.tolist()):
         name = class_names[record.classes[i] - 1]
         ours = _Instance(record.boxes[i], name, bool(record.crowd[i]))
-        reason = _difference(ours, stored.pop(annotation_id, None), where)
-        if reason:
-            faults.append(Fault(f"{source}: annotation {annotation_id}", reason))
+        difference = _difference(ours, stored.pop(annotation_id, None), where)
+        if difference:
+            faults.append(fault_of(difference, f"{source}: annotation {annotation_id}"))
         else:
             kept.append(i)
     for annotation_id in stored:
         reason = f"{source} has no usable annotation of this id in image {record.image_id}"
-        faults.append(Fault(f"{where}: annotation {annotation_id}", reason))
-    return replace(
-        record,
-        path="",
-        boxes=record.boxes[kept],
-        classes=record.classes[kept],
-        crowd=record.crowd[kept],
-        segmentations=[record.segmentations[i] for i in kept],
-        annotation_ids=record.annotation_ids[kept],
-        areas=record.areas[kept],
-    )
+        faults.append(Fault(f"{where}: annotation {annotation_id}", reason, FaultKind.ENTRY))
+    return replace(record.take(kept), path="")
 
 
 def _stored(example: Any, record: Record, labels: Sequence[str]) -> dict[int, _Instance]:
@@ -192,14 +183,17 @@ def _stored(example: Any, record: Record, labels: Sequence[str]) -> dict[int, _I
     return {i: _Instance(box, labels[c], bool(is_crowd)) for i, box, c, is_crowd in columns}
 
 
-def _difference(ours: _Instance, theirs: _Instance | None, where: str) -> str:
+def _difference(ours: _Instance, theirs: _Instance | None, where: str) -> FaultError | None:
     """Returns why an annotation of the JSON file cannot be that of the prepared dataset, if so."""
     if theirs is None:
-        return f"{where} has no such annotation of this image"
+        return FaultError(FaultKind.ENTRY, f"{where} has no such annotation of this image")
     if np.abs(theirs.box - ours.box).max() > _MOST_APART:
-        return f"its box is {ours.box.tolist()}; {where} has {np.round(theirs.box, 2).tolist()}"
+        boxes = ours.box.tolist(), np.round(theirs.box, 2).tolist()
+        return FaultError(FaultKind.BOX, f"its box is {boxes[0]}; {where} has {boxes[1]}")
     if theirs.class_name != ours.class_name:
-        return f"its class is {ours.class_name!r}; {where} has {theirs.class_name!r}"
+        reason = f"its class is {ours.class_name!r}; {where} has {theirs.class_name!r}"
+        return FaultError(FaultKind.CLASS, reason)
     if theirs.crowd != ours.crowd:
-        return f"its iscrowd is {int(ours.crowd)}; {where} has {int(theirs.crowd)}"
-    return ""
+        reason = f"its iscrowd is {int(ours.crowd)}; {where} has {int(theirs.crowd)}"
+        return FaultError(FaultKind.CROWD, reason)
+    return None

@@ -15,10 +15,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.console import counted
-from maskrcnn_jax.data.check import check, check_same_classes, each_in_threads
+from maskrcnn_jax.data.check import check, check_same_classes
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
-from maskrcnn_jax.data.records import Dataset, Fault, Record
-from maskrcnn_jax.data.tools.fault_kinds import kind_of
+from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 _ROWS = 512  # edges that are compared with all others at a time
@@ -53,7 +54,7 @@ def audit(
         try:
             check_same_classes(train, val)
         except ValueError as error:
-            list(faults.values())[1].append(Fault(val.name, str(error)))
+            list(faults.values())[1].append(Fault(val.name, str(error), FaultKind.SPLITS_DIFFER))
     return faults
 
 
@@ -71,7 +72,7 @@ def as_json(dataset: Dataset, faults: list[Fault]) -> dict[str, object]:
         "instances": sum(len(record.classes) for record in dataset.records),
         "errors": severities["error"],
         "warnings": severities["warning"],
-        "kinds": dict(Counter(map(kind_of, faults)).most_common()),
+        "kinds": dict(Counter(fault.kind.value for fault in faults).most_common()),
         "faults": [_entry(fault) for fault in faults],
     }
 
@@ -83,7 +84,7 @@ def _entry(fault: Fault) -> dict[str, object]:
         file, part = fault.where, None
     return {
         "severity": fault.severity,
-        "kind": kind_of(fault),
+        "kind": fault.kind.value,
         "file": file,
         "part": part,
         "image_id": fault.image_id,
@@ -99,33 +100,37 @@ def _faults_of_objects(dataset: Dataset) -> Iterable[Fault]:
         if len(record.segmentations) != len(record.annotation_ids):
             continue  # `check` tells of it
         for i, segmentation in enumerate(record.segmentations):
-            for reason in _reasons(segmentation, record):
-                yield Fault(f"{where}: annotation {record.annotation_ids[i]}", reason, "warning")
+            for error in _oddities(segmentation, record):
+                yield fault_of(error, f"{where}: annotation {record.annotation_ids[i]}", "warning")
         for i, first in _twin_objects(record):
             reason = f"it has class, box and mask of annotation {record.annotation_ids[first]}"
-            yield Fault(f"{where}: annotation {record.annotation_ids[i]}", reason, "warning")
+            annotation = f"{where}: annotation {record.annotation_ids[i]}"
+            yield Fault(annotation, reason, FaultKind.TWICE, "warning")
 
 
-def _reasons(segmentation: Segmentation, record: Record) -> Iterable[str]:
+def _oddities(segmentation: Segmentation, record: Record) -> Iterable[Exception]:
     """Yields what is wrong with a mask."""
     try:
         filled = to_rle(segmentation, record.height, record.width)
     except (ValueError, OSError) as error:
-        yield str(error)
+        yield error
         return
     if not coco_mask.area(filled):
-        yield "its mask covers no pixel of the image; a mask without any is learned"
+        reason = "its mask covers no pixel of the image; a mask without any is learned"
+        yield FaultError(FaultKind.EMPTY_MASK, reason)
     if not isinstance(segmentation, Polygons):
         return
     for part in segmentation.parts:
         if _is_line(part):
-            yield f"a polygon of {len(part)} corners lies on one line; it has no inside"
+            reason = f"a polygon of {len(part)} corners lies on one line; it has no area"
+            yield FaultError(FaultKind.OUTLINE, reason)
         point = crossing(part)
         if point is not None:
-            yield (
+            reason = (
                 f"its outline crosses itself near ({point[0]:.1f}, {point[1]:.1f}); what it goes "
                 "around twice counts as outside"
             )
+            yield FaultError(FaultKind.CROSSING, reason)
 
 
 def crossing(corners: np.ndarray) -> np.ndarray | None:
@@ -218,7 +223,8 @@ def twin_images(datasets: Mapping[str, Dataset]) -> dict[str, list[Fault]]:
         within = "" if other_split == split else f" of {other_split}"
         file = "is the same file" if other.path == record.path else "has the same bytes"
         reason = f"it {file} as image {other.image_id}{within} ({other.path})"
-        faults[split].append(Fault(f"{record.path}: image {record.image_id}", reason, "warning"))
+        where = f"{record.path}: image {record.image_id}"
+        faults[split].append(Fault(where, reason, FaultKind.TWICE, "warning"))
     return faults
 
 

@@ -109,7 +109,7 @@ def _of_format(config: ConfigDict, form: str, split: str | None, arguments: list
     options = _reader_options(form, arguments)
     config.data.format = form
     splits = SPLITS if split == "both" else (split,) if split else ()
-    if splits and "split" not in inspect.signature(datasets.READERS[form]).parameters:
+    if splits and "split" not in datasets.arguments_of(form):
         raise ValueError(
             f"--split={split}: format {form} is not divided by that; give the arguments of the "
             "wanted part alone"
@@ -124,8 +124,7 @@ def _of_format(config: ConfigDict, form: str, split: str | None, arguments: list
 def _reader_options(form: str, arguments: list[str]) -> dict[str, Any]:
     """Parses arguments of a reader by the types of its parameters."""
     parser = argparse.ArgumentParser(prog=f"--format={form}", add_help=False, allow_abbrev=False)
-    parameters = inspect.signature(datasets.READERS[form]).parameters
-    for name, parameter in parameters.items():
+    for name, parameter in datasets.arguments_of(form).items():
         if name in (*_COMMON, "split"):
             continue
         kind = _value_type(parameter)

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from maskrcnn_jax.console import counted
+from maskrcnn_jax.data.coco_entries import annotation_entries, category_entries, text_runs
 from maskrcnn_jax.data.formats.paths import path_in
-from maskrcnn_jax.data.masks.segmentation import Polygons, to_rle
-from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.data.masks.segmentation import Polygons, Segmentation, to_rle
+from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.arrays import to_file
 
@@ -94,7 +95,7 @@ def coco_json(dataset: Dataset, file_names: list[str]) -> dict[str, object]:
     annotations = [
         entry
         for record, image_id in zip(records, image_ids, strict=True)
-        for entry in _annotations(record, image_id, dataset)
+        for entry in annotation_entries(record, image_id, dataset.category_ids, _shape)
     ]
     ids = [entry["id"] for entry in annotations]
     if len(set(ids)) < len(ids) or min(ids, default=1) < 1:
@@ -107,33 +108,12 @@ def coco_json(dataset: Dataset, file_names: list[str]) -> dict[str, object]:
             for record, image_id, name in zip(records, image_ids, file_names, strict=True)
         ],
         "annotations": annotations,
-        "categories": [
-            {"id": int(category_id), "name": name}
-            for category_id, name in zip(dataset.category_ids, dataset.class_names, strict=True)
-        ],
+        "categories": category_entries(dataset),
     }
 
 
-def _annotations(record: Record, image_id: int, dataset: Dataset) -> list[dict[str, object]]:
-    """Returns the annotations of one image."""
-    entries = []
-    # As Python's floats, of 64 bits: there a corner plus a side is the other corner, rounded.
-    for i, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
-        segmentation = record.segmentations[i]
-        if isinstance(segmentation, Polygons):
-            shape = [part.ravel().tolist() for part in segmentation.parts]
-        else:
-            shape = to_rle(segmentation, record.height, record.width)
-            shape = {"size": shape["size"], "counts": shape["counts"].decode("ascii")}
-        entries.append(
-            {
-                "id": int(record.annotation_ids[i]),
-                "image_id": image_id,
-                "category_id": int(dataset.category_ids[record.classes[i] - 1]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": float(record.areas[i]),
-                "iscrowd": int(record.crowd[i]),
-                "segmentation": shape,
-            }
-        )
-    return entries
+def _shape(segmentation: Segmentation, height: int, width: int) -> object:
+    """Returns polygons as polygons, and any other mask as compressed run lengths."""
+    if isinstance(segmentation, Polygons):
+        return [part.ravel().tolist() for part in segmentation.parts]
+    return text_runs(to_rle(segmentation, height, width))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.data.check import each_in_threads
 from maskrcnn_jax.data.input.tiles import Sample, training_samples, whole_images
 from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.data.threads import each_in_threads
 from maskrcnn_jax.data.tools.anchor_recall import best_iou
 from maskrcnn_jax.data.tools.bucket_choice import choices, padding, suggested
 from maskrcnn_jax.images.sizes import bucket_of_size, resize_boxes, resized_size

@@ -13,7 +13,7 @@ from maskrcnn_jax.data.augment.augmentation import turned_by_quarters
 from maskrcnn_jax.data.augment.geometry import Geometry
 from maskrcnn_jax.data.augment.placement import largest, pixel_mask, place_objects
 from maskrcnn_jax.data.masks.segmentation import RLE, MaskFile, Polygons
-from maskrcnn_jax.data.records import make_record
+from maskrcnn_jax.data.records import Instance, make_record
 
 HEIGHT, WIDTH = 90, 120
 FINE = 8  # samples along each side of a pixel
@@ -81,7 +81,7 @@ def box_of(raster: np.ndarray, scale: int = FINE) -> np.ndarray:
 
 def record_of(objects: list[tuple], crowd: bool = False):
     """A record of (segmentation, box) pairs, all of class 1, 2, ... in their order."""
-    instances = [(box, i, crowd, mask, i, 1.0) for i, (mask, box) in enumerate(objects, 1)]
+    instances = [Instance(box, i, crowd, mask, i, 1.0) for i, (mask, box) in enumerate(objects, 1)]
     return make_record(1, "x.png", HEIGHT, WIDTH, instances)
 
 

@@ -8,6 +8,7 @@ from pycocotools.coco import COCO
 
 from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
 
 SQUARE = [[10, 5, 30, 5, 30, 25, 10, 25]]
 BLOCK = np.zeros((40, 60), np.uint8)
@@ -96,7 +97,7 @@ def test_faulty_annotation_is_left_out_and_named(write_coco, changes, reason):
     assert fault.severity == "error"
     assert fault.where == f"{paths['annotations']}: annotation {changes.get('id', 101)}"
     with pytest.raises(ValueError, match=rf"(?s)1 faults .*annotation 10.*{reason}"):
-        coco.read(**paths, on_error="raise")
+        coco.read(**paths, options=ReadOptions(on_error="raise"))
 
 
 def test_good_polygons_of_a_faulty_instance_are_kept(write_coco):
@@ -151,7 +152,7 @@ def test_faulty_image_is_left_out_and_named(write_coco, image, reason):
     (fault,) = dataset.faults
     assert "image" in fault.where
     with pytest.raises(ValueError, match=reason):
-        coco.read(**paths, on_error="raise")
+        coco.read(**paths, options=ReadOptions(on_error="raise"))
 
 
 def test_images_of_lvis_are_named_by_their_address(write_coco, tmp_path):

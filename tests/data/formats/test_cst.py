@@ -5,6 +5,7 @@ import pytest
 
 from maskrcnn_jax.data.formats import cst
 from maskrcnn_jax.data.masks.segmentation import to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
 
 BLOCK = np.zeros((40, 60), np.uint8)
 BLOCK[8:24, 16:32] = 255  # on the grid of JPEG's blocks, so that it stays exact
@@ -59,7 +60,7 @@ def test_faulty_row_is_left_out_and_named(write, write_picture, row, reason):
     (fault,) = dataset.faults
     assert fault.where.endswith("anno-train.csv: object a-1")
     with pytest.raises(ValueError, match=reason):
-        cst.read(folder, on_error="raise")
+        cst.read(folder, options=ReadOptions(on_error="raise"))
 
 
 def test_image_that_is_not_there_is_named(write):

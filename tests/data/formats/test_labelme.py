@@ -8,6 +8,9 @@ from PIL import Image, ImageDraw
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.formats import coco, labelme, voc
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
+
+HALVES = [ReadOptions(split=split, val_fraction=0.5) for split in ("train", "val")]
 
 SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
 
@@ -131,9 +134,9 @@ def test_flags_and_labels_may_say_to_ignore_a_shape_or_that_it_is_a_crowd(write)
         (dict(shape_type="rectangle", points=[[1, 2], [1, 5]]), "has no area"),
         (dict(shape_type="circle", points=[[1, 2], [1, 2]]), "it has radius 0"),
         (dict(shape_type="circle", points=[[1, 2]]), "it has 1 points; expected 2"),
-        (dict(shape_type="linestrip"), "its 'linestrip' has no inside"),
-        (dict(shape_type="point", points=[[1, 2]]), "its 'point' has no inside"),
-        (dict(shape_type=["polygon"]), "has no inside"),
+        (dict(shape_type="linestrip"), "its 'linestrip' has no area"),
+        (dict(shape_type="point", points=[[1, 2]]), "its 'point' has no area"),
+        (dict(shape_type=["polygon"]), "has no area"),
         (dict(shape_type="mask", points=[[1, 2], [3, 4]]), "not a PNG file in base64"),
         (dict(shape_type="mask", points=[[1, 2], [3, 4]], mask="AAAA"), "not a readable image"),
         (dict(label="dgo"), r"its class 'dgo' is not in class_names \(cat, dog\)"),
@@ -149,7 +152,7 @@ def test_faulty_shape_is_left_out_and_named(write, changes, reason):
     (fault,) = dataset.faults
     assert (fault.where, fault.severity) == (f"{folder}/a.json: shape 2", "error")
     with pytest.raises(ValueError, match=reason):
-        labelme.read(folder, class_names=("cat", "dog"), on_error="raise")
+        labelme.read(folder, class_names=("cat", "dog"), options=ReadOptions(on_error="raise"))
 
 
 def test_shape_that_leaves_the_image_is_clipped_with_a_warning(write):
@@ -198,7 +201,7 @@ def test_faulty_file_is_left_out_and_named(write, changes, reason):
     (fault,) = dataset.faults
     assert (fault.where, fault.image_id) == (f"{folder}/b.json", "b")
     with pytest.raises(ValueError, match=reason):
-        labelme.read(folder, on_error="raise")
+        labelme.read(folder, options=ReadOptions(on_error="raise"))
 
 
 def test_size_that_differs_from_the_image_is_found_by_the_check(write):
@@ -224,23 +227,23 @@ def test_image_may_lie_in_the_json_file(write, tmp_path):
     np.testing.assert_array_equal(dataset.read_image(beside), np.full((40, 60, 3), 128))
     assert check.check(dataset) == []
     with pytest.raises(ValueError, match=r"a\.json: it has 40 x 60 pixels, more than the 99"):
-        labelme.read(folder, max_pixels=99, on_error="raise")
+        labelme.read(folder, options=ReadOptions(max_pixels=99, on_error="raise"))
     write({}, image=False, imagePath="../a.png", imageData=data, imageWidth=61)
     with pytest.raises(ValueError, match=r"its imageData is 40 x 60 .*are 40 x 61"):
-        labelme.read(folder, on_error="raise")
+        labelme.read(folder, options=ReadOptions(on_error="raise"))
 
 
 def test_both_parts_of_a_division_have_the_classes_of_all(write):
     for number in range(8):
         folder = write(dict(label=f"class {number}"), name=f"{number}")
-    parts = [labelme.read(folder, split=split, val_fraction=0.5) for split in ("train", "val")]
+    parts = [labelme.read(folder, options=half) for half in HALVES]
     assert parts[0].class_names == parts[1].class_names == tuple(f"class {i}" for i in range(8))
     ids = [{record.image_id for record in part.records} for part in parts]
     assert ids[0] | ids[1] == {str(number) for number in range(8)}
     assert not ids[0] & ids[1]
     first = min(ids[0])
     (folder / f"{first}.json").write_text("{")
-    faulty = [labelme.read(folder, split=s, val_fraction=0.5).faults for s in ("train", "val")]
+    faulty = [labelme.read(folder, options=half).faults for half in HALVES]
     assert [len(faults) for faults in faulty] == [1, 0]  # each is reported once
 
 
@@ -331,16 +334,18 @@ def test_a_folder_of_other_json_files_says_so_before_it_is_divided(write):
     with pytest.raises(
         ValueError, match=r"no usable JSON file; .*a\.json: it has no list 'shapes'"
     ):
-        labelme.read(folder, split="val")
+        labelme.read(folder, options=ReadOptions(split="val"))
 
 
 def test_a_faulty_file_is_listed_in_its_own_split(write):
     names = [f"image{i}" for i in range(12)]
     for name in names:
         folder = write({}, name=name)
-    val = [record.image_id for record in labelme.read(folder, split="val").records]
+    val = [
+        record.image_id for record in labelme.read(folder, options=ReadOptions(split="val")).records
+    ]
     assert 0 < len(val) < len(names)
     (folder / f"{val[0]}.json").write_text("{")
-    assert labelme.read(folder, split="train").faults == []
-    (fault,) = labelme.read(folder, split="val").faults
+    assert labelme.read(folder, options=ReadOptions(split="train")).faults == []
+    (fault,) = labelme.read(folder, options=ReadOptions(split="val")).faults
     assert fault.image_id == val[0]

@@ -3,6 +3,9 @@ import pytest
 
 from maskrcnn_jax.data.formats import labelme_export
 from maskrcnn_jax.data.masks.segmentation import to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
+
+HALVES = [ReadOptions(split=split, val_fraction=0.5) for split in ("train", "val")]
 
 IDS = np.zeros((40, 60), np.uint8)
 IDS[5:25, 10:30] = 1
@@ -59,7 +62,7 @@ def test_ignored_labels_and_numbers_of_labels(write):
 def test_images_are_divided_and_classes_are_those_of_all(write):
     for number, letter in enumerate("abcdefgh"):
         folder = write(f"{number}", yaml=f"label_names: [_background_, {letter}1, {letter}2]")
-    parts = [labelme_export.read(folder, split=s, val_fraction=0.5) for s in ("train", "val")]
+    parts = [labelme_export.read(folder, options=half) for half in HALVES]
     assert parts[0].class_names == parts[1].class_names == tuple("abcdefgh")
     assert sum(len(part.records) for part in parts) == 8
 
@@ -84,7 +87,7 @@ def test_faulty_folder_is_left_out_and_named(write, changes, reason):
     (fault,) = dataset.faults
     assert fault.image_id == "labelme_json/b_json"
     with pytest.raises(ValueError, match=reason):
-        labelme_export.read(folder, on_error="raise")
+        labelme_export.read(folder, options=ReadOptions(on_error="raise"))
 
 
 def test_faulty_number_is_left_out_and_named(write):

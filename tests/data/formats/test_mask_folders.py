@@ -3,6 +3,7 @@ import pytest
 
 from maskrcnn_jax.data.formats import mask_folders
 from maskrcnn_jax.data.masks.segmentation import to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
 
 
 def block(top, bottom, left, right, size=(20, 30)) -> np.ndarray:
@@ -52,7 +53,7 @@ def test_faulty_masks_and_images_are_named(write_mask_folder):
         assert part in found
     assert len(dataset.faults) == 4
     with pytest.raises(ValueError, match="4 faults"):
-        mask_folders.read(root, on_error="raise")
+        mask_folders.read(root, options=ReadOptions(on_error="raise"))
 
 
 def test_folder_of_another_kind_is_refused(tmp_path):

@@ -3,6 +3,9 @@ import pytest
 
 from maskrcnn_jax.data.formats import penn_fudan
 from maskrcnn_jax.data.masks.segmentation import to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
+
+HALVES = [ReadOptions(split=split, val_fraction=0.5) for split in ("train", "val")]
 
 IDS = np.zeros((40, 60), np.uint8)
 IDS[5:25, 10:30] = 1
@@ -40,7 +43,7 @@ def test_each_number_is_an_instance(write):
 def test_images_are_divided_by_name(write):
     for number in range(12):
         folder = write(f"{number}")
-    parts = [penn_fudan.read(folder, "cell", split, 0.5) for split in ("train", "val")]
+    parts = [penn_fudan.read(folder, "cell", half) for half in HALVES]
     ids = [record.image_id for part in parts for record in part.records]
     assert sorted(ids, key=int) == [str(number) for number in range(12)]
     assert [part.name for part in parts] == ["PennFudanPed-train", "PennFudanPed-val"]
@@ -62,7 +65,7 @@ def test_image_whose_masks_cannot_be_used_is_left_out_and_named(write, ids, reas
     (fault,) = dataset.faults
     assert (fault.image_id, fault.severity) == ("a", "error")
     with pytest.raises(ValueError, match=rf"a_mask\.png: .*{reason}"):
-        penn_fudan.read(folder, on_error="raise")
+        penn_fudan.read(folder, options=ReadOptions(on_error="raise"))
 
 
 def test_folder_of_another_kind_is_refused(tmp_path):

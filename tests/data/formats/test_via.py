@@ -5,6 +5,9 @@ import pytest
 
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.formats import via
+from maskrcnn_jax.data.read_options import ReadOptions
+
+HALVES = [ReadOptions(split=split, val_fraction=0.5) for split in ("train", "val")]
 
 POLYGON = dict(name="polygon", all_points_x=[10, 30, 30, 10], all_points_y=[5, 5, 25, 25])
 RECT = dict(name="rect", x=10, y=5, width=20, height=20)
@@ -97,7 +100,7 @@ def test_class_is_that_of_an_attribute(write):
 
 def test_images_are_divided_and_classes_are_those_of_all(write):
     folder = write({f"{i}.jpg": [region(kind=f"class {i}")] for i in range(8)})
-    parts = [via.read(folder, class_attribute="kind", split=s) for s in ("train", "val")]
+    parts = [via.read(folder, class_attribute="kind", options=half) for half in HALVES]
     assert parts[0].class_names == parts[1].class_names == tuple(f"class {i}" for i in range(8))
     ids = [record.image_id for part in parts for record in part.records]
     assert sorted(ids) == [f"{i}.jpg" for i in range(8)]
@@ -116,7 +119,7 @@ def test_images_are_divided_and_classes_are_those_of_all(write):
         (region(RECT | dict(width="20")), "its rect has .*expected finite numbers"),
         (region(dict(name="circle", cx=1, cy=2)), "its circle has .*'r': None"),
         (region(dict(name="circle", cx=1, cy=2, r=0)), "it has radius 0"),
-        (region(dict(name="point", cx=1, cy=2)), "its shape is 'point', which has no inside"),
+        (region(dict(name="point", cx=1, cy=2)), "its shape is 'point', which has no area"),
         (region(dict(POLYGON, name="polyline")), "its shape is 'polyline'"),
         (region(None, kind="cat"), "it has no shape_attributes"),
         ("region", "its attributes are None"),
@@ -136,7 +139,7 @@ def test_faulty_region_is_left_out_and_named(write, faulty, reason):
     (fault,) = dataset.faults
     assert fault.where == f"{folder}/via_region_data.json: image a.jpg: region 2"
     with pytest.raises(ValueError, match=reason):
-        via.read(folder, **options, on_error="raise")
+        via.read(folder, **options, options=ReadOptions(on_error="raise"))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_image_that_cannot_be_read_is_left_out_and_named(write, name, reason):
     (fault,) = dataset.faults
     assert fault.image_id == name
     with pytest.raises(ValueError, match=reason):
-        via.read(folder, on_error="raise")
+        via.read(folder, options=ReadOptions(on_error="raise"))
 
 
 def test_faulty_entries_are_named(write):

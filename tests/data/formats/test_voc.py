@@ -4,6 +4,9 @@ from PIL import Image
 
 from maskrcnn_jax.data.formats import voc
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, to_mask
+from maskrcnn_jax.data.read_options import ReadOptions
+
+HALVES = [ReadOptions(split=split, val_fraction=0.5) for split in ("train", "val")]
 
 OBJECTS = np.zeros((40, 60), np.uint8)
 OBJECTS[5:25, 10:30] = 1
@@ -72,7 +75,7 @@ def test_image_sets_and_divisions(write, tmp_path):
     assert dataset.name == "VOC2012-train"
     assert [record.image_id for record in dataset.records] == ["2008_3", "2007_1"]
     assert len(voc.read(root).records) == 3
-    parts = [voc.read(root, split=split, val_fraction=0.5) for split in ("train", "val")]
+    parts = [voc.read(root, options=half) for half in HALVES]
     assert sum(len(part.records) for part in parts) == 3
     with pytest.raises(ValueError, match=r"image_set is .*test\.txt', which does not exist"):
         voc.read(root, "test")
@@ -151,7 +154,7 @@ def test_faulty_image_is_left_out_and_named(write, changes, reason):
     (fault,) = dataset.faults
     assert fault.image_id == "b"
     with pytest.raises(ValueError, match=rf"image b: .*{reason}"):
-        voc.read(root, on_error="raise")
+        voc.read(root, options=ReadOptions(on_error="raise"))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_faulty_object_is_left_out_and_named(write, changes, reason):
     (fault,) = [fault for fault in dataset.faults if fault.severity == "error"]
     assert "object 1" in fault.where
     with pytest.raises(ValueError, match=reason):
-        voc.read(root, on_error="raise")
+        voc.read(root, options=ReadOptions(on_error="raise"))
 
 
 def test_folder_of_another_kind_is_refused(tmp_path, write):

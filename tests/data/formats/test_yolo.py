@@ -3,6 +3,9 @@ import pytest
 
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.formats import yolo
+from maskrcnn_jax.data.read_options import ReadOptions
+
+HALVES = [ReadOptions(split=split, val_fraction=0.5) for split in ("train", "val")]
 
 SQUARE = "0.25 0.25 0.75 0.25 0.75 0.5 0.25 0.5"  # of 40 x 60: x 15 to 45, y 10 to 20
 YAML = "path: ../datasets/pets\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"
@@ -33,7 +36,7 @@ def test_polygons_are_in_shares_of_the_image(write):
     write("images/train/a.jpg", f"1 {SQUARE}", "", "0.0 0 0 1 0 1.0000001 1")
     write("images/train/sub/b.png", " ")
     folder = write("images/val/c.jpg", f"0 {SQUARE}")
-    dataset = yolo.read(folder, split="train")
+    dataset = yolo.read(folder, options=ReadOptions(split="train"))
     assert (dataset.name, dataset.class_names) == ("pets-train", ("cat", "dog"))
     assert dataset.faults == []
     record, empty = dataset.records
@@ -43,7 +46,7 @@ def test_polygons_are_in_shares_of_the_image(write):
     assert record.areas[0] == 300
     assert check.check(dataset) == []
     assert empty.boxes.shape == (0, 4)
-    (record,) = yolo.read(folder, split="val").records
+    (record,) = yolo.read(folder, options=ReadOptions(split="val")).records
     assert record.image_id == "images/val/c.jpg"
 
 
@@ -60,7 +63,7 @@ def test_folders_and_names_in_the_forms_they_have(write, yaml):
     write.text("data.yaml", yaml)
     write.text("train.txt", "./train/images/a.jpg\n")
     folder = write("train/images/a.jpg", f"1 {SQUARE}")
-    dataset = yolo.read(folder, split="train")
+    dataset = yolo.read(folder, options=ReadOptions(split="train"))
     assert dataset.class_names == ("cat", "dog")
     assert [record.image_id for record in dataset.records] == ["train/images/a.jpg"]
     assert dataset.records[0].classes.tolist() == [2]
@@ -72,7 +75,7 @@ def test_images_without_a_division_are_divided(write):
     write.text("classes.txt", "cat\ndog\n")
     for options in (dict(names="classes.txt"), dict(class_names=("cat", "dog"))):
         assert len(yolo.read(folder, **options).records) == 8
-        parts = [yolo.read(folder, split=s, **options) for s in ("train", "val")]
+        parts = [yolo.read(folder, **options, options=half) for half in HALVES]
         assert [part.class_names for part in parts] == [("cat", "dog")] * 2
         assert sum(len(part.records) for part in parts) == 8
 
@@ -87,7 +90,7 @@ def test_labels_may_lie_beside_images(write):
 def test_image_without_labels_has_no_objects_and_a_warning(write):
     write.text("data.yaml", YAML)
     write("images/train/a.jpg", f"1 {SQUARE}")
-    dataset = yolo.read(write("images/train/b.jpg"), split="train")
+    dataset = yolo.read(write("images/train/b.jpg"), options=ReadOptions(split="train"))
     assert [len(record.classes) for record in dataset.records] == [1, 0]
     (fault,) = dataset.faults
     assert fault.severity == "warning"
@@ -115,12 +118,12 @@ def test_image_without_labels_has_no_objects_and_a_warning(write):
 def test_faulty_line_is_left_out_and_named(write, line, reason):
     write.text("data.yaml", YAML)
     folder = write("images/train/a.jpg", f"1 {SQUARE}", "", line, f"0 {SQUARE}")
-    dataset = yolo.read(folder, split="train")
+    dataset = yolo.read(folder, options=ReadOptions(split="train"))
     assert dataset.records[0].classes.tolist() == [2, 1]
     (fault,) = dataset.faults
     assert fault.where == f"{folder}/labels/train/a.txt: line 3"
     with pytest.raises(ValueError, match=reason):
-        yolo.read(folder, split="train", on_error="raise")
+        yolo.read(folder, options=ReadOptions(split="train", on_error="raise"))
 
 
 def test_unreadable_images_and_labels_are_named(write):
@@ -129,7 +132,7 @@ def test_unreadable_images_and_labels_are_named(write):
     write("images/a.jpg", f"1 {SQUARE}")
     folder = write("images/d.jpg")
     (folder / "labels" / "d.txt").write_bytes(b"\xff\xfe0")
-    dataset = yolo.read(folder, split="train")
+    dataset = yolo.read(folder, options=ReadOptions(split="train"))
     assert [record.image_id for record in dataset.records] == ["images/a.jpg"]
     found = [fault.reason for fault in dataset.faults]
     parts = ("'../c.jpg' leads out", "'/etc/passwd' leads out", "No such file", "not text in UTF-8")
@@ -157,4 +160,4 @@ def test_dataset_that_cannot_be_read_is_explained(write, yaml, reason):
     write.text("images/empty/readme.md", "none")
     folder = write("images/train/a.jpg")
     with pytest.raises(ValueError, match=reason):
-        yolo.read(folder, split="train")
+        yolo.read(folder, options=ReadOptions(split="train"))

@@ -14,7 +14,7 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Dataset, make_record
+from maskrcnn_jax.data.records import Dataset, Instance, make_record
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,7 +33,7 @@ def config():
 def noise_dataset(count: int, broken: tuple[int, ...] = (), objects: int = 1) -> Dataset:
     """Noise with squares on it; every third image upright; those in `broken` cannot be read."""
     corners = np.array([[4, 6], [24, 6], [24, 26], [4, 26]], float)
-    square = (np.array([4, 6, 24, 26]), 1, False, Polygons([corners]), 1, 400)
+    square = Instance(np.array([4, 6, 24, 26]), 1, False, Polygons([corners]), 1, 400)
 
     def read_image(record):
         number = int(record.image_id[5:])

@@ -11,7 +11,7 @@ from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.input import sample as example_lib
 from maskrcnn_jax.data.input.tiles import whole_images
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import Dataset, Record, make_record
+from maskrcnn_jax.data.records import Dataset, Instance, Record, make_record
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def data():
     return data
 
 
-def square(x: float, y: float, side: float, number: int = 1, crowd: bool = False) -> tuple:
-    """An instance that fills its box, as `make_record` takes it."""
+def square(x: float, y: float, side: float, number: int = 1, crowd: bool = False) -> Instance:
+    """An instance that fills its box."""
     box = np.array([x, y, x + side, y + side])
     corners = box[[[0, 1], [2, 1], [2, 3], [0, 3]]].astype(float)
-    return box, number, crowd, Polygons([corners]), number, side**2
+    return Instance(box, number, crowd, Polygons([corners]), number, side**2)
 
 
 def dataset_of(*records: Record) -> Dataset:
@@ -63,7 +63,7 @@ def test_a_slot_holds_the_resized_image_and_its_objects(data):
 
 def test_a_flip_moves_objects_with_the_pixels_beneath_them(data):
     triangle = np.array([[4, 8], [14, 8], [4, 18]], float)  # its right angle at the top left
-    instance = (np.array([4, 8, 14, 18]), 1, False, Polygons([triangle]), 1, 50)
+    instance = Instance(np.array([4, 8, 14, 18]), 1, False, Polygons([triangle]), 1, 50)
     record = make_record(7, "x.png", 32, 40, [instance])
     data.augment.flip = 1.0
     slot, _ = example_lib.make_example(record, dataset_of(record), data, Streams(0, 0, 0))

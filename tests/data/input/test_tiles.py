@@ -8,7 +8,7 @@ import pytest
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data.input.tiles import tile_windows, training_samples, whole_images
 from maskrcnn_jax.data.masks.segmentation import Polygons
-from maskrcnn_jax.data.records import make_record
+from maskrcnn_jax.data.records import Instance, make_record
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def augment():
 
 def record_of(height: int, width: int, *boxes, crowd: bool = False, name: str = "a"):
     instances = [
-        (box, 1, crowd, Polygons([np.array(box, float)[[[0, 1], [2, 1], [2, 3]]]]), i, 1)
+        Instance(box, 1, crowd, Polygons([np.array(box, float)[[[0, 1], [2, 1], [2, 3]]]]), i, 1)
         for i, box in enumerate(boxes)
     ]
     return make_record(name, f"{name}.png", height, width, instances)

@@ -36,7 +36,7 @@ def test_box_of_polygons_keeps_fractions_and_ends_at_the_border():
     box, *_, area = instance(outline, 1, 40, 60, warnings=warnings)
     assert box == (50, 5, 60, 25)
     assert area == 200
-    assert "leaves its image of 40 x 60: clipped" in warnings[0]
+    assert "leaves its image of 40 x 60: clipped" in str(warnings[0])
 
 
 @pytest.mark.parametrize(

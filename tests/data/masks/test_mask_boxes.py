@@ -5,14 +5,14 @@ import numpy as np
 from maskrcnn_jax.data.masks.instances import encode
 from maskrcnn_jax.data.masks.mask_boxes import with_boxes_of_masks
 from maskrcnn_jax.data.masks.segmentation import MaskFile, Polygons
-from maskrcnn_jax.data.records import make_record
+from maskrcnn_jax.data.records import Instance, make_record
 
 ANNOTATED = (0, 0, 30, 20)
 
 
 def boxes_with(*segmentations) -> list:
     """Boxes measured on masks of an image of 20 x 30 pixels (height x width)."""
-    instances = [(ANNOTATED, 1, False, segmentation, 0, 7) for segmentation in segmentations]
+    instances = [Instance(ANNOTATED, 1, False, mask, 0, 7) for mask in segmentations]
     record = make_record("a", "a.png", 20, 30, instances)
     measured = with_boxes_of_masks(record)
     assert measured.boxes.dtype == np.float32

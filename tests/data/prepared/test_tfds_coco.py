@@ -19,6 +19,7 @@ from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.data.masks.segmentation import to_mask
 from maskrcnn_jax.data.prepared import tfds_coco
+from maskrcnn_jax.data.read_options import ReadOptions
 
 TRAIN = "annotations/instances_train2017.json"
 
@@ -213,7 +214,7 @@ def test_what_only_one_of_the_two_has_is_left_out_and_listed(prepared, changed):
     kept = {record.image_id: record.annotation_ids.tolist() for record in joined.records}
     assert kept == {100: [], 99: [1000], 98: [998], 97: []}
     with pytest.raises(ValueError, match="7 faults in the dataset"):
-        tfds_coco.read(prepared, source, on_error="raise")
+        tfds_coco.read(prepared, source, options=ReadOptions(on_error="raise"))
 
 
 def test_annotations_of_another_split_are_refused(prepared, changed):

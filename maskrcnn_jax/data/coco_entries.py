@@ -1,0 +1,59 @@
+"""What COCO's format has of images, objects and categories: of datasets, and of detections."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from maskrcnn_jax.data.masks.segmentation import Segmentation
+from maskrcnn_jax.data.records import Dataset, Record
+
+
+def category_entries(dataset: Dataset) -> list[dict[str, Any]]:
+    """Returns `categories`: ids and names of a dataset's classes, in their order."""
+    return [
+        {"id": int(category_id), "name": name}
+        for category_id, name in zip(dataset.category_ids, dataset.class_names, strict=True)
+    ]
+
+
+def annotation_entries(
+    record: Record,
+    image_id: int | str,
+    category_ids: Sequence[int],
+    shape_of: Callable[[Segmentation, int, int], Any],
+) -> list[dict[str, Any]]:
+    """Returns `annotations` of one image, with boxes and areas as the record has them.
+
+    Args:
+        record: the image.
+        image_id: that it gets.
+        category_ids: K ids; class k has id k - 1 of them.
+        shape_of: what becomes `segmentation`, of a mask and the image's height and width.
+    """
+    return [
+        {
+            "id": int(record.annotation_ids[i]),
+            "image_id": image_id,
+            "category_id": int(category_ids[record.classes[i] - 1]),
+            "bbox": box_entry(record.boxes[i]),
+            "area": float(record.areas[i]),
+            "iscrowd": int(record.crowd[i]),
+            "segmentation": shape_of(segmentation, record.height, record.width),
+        }
+        for i, segmentation in enumerate(record.segmentations)
+    ]
+
+
+def box_entry(box: np.ndarray) -> list[float]:
+    """Returns a box [4] xyxy as `bbox`: x, y, width, height.
+
+    As Python's floats, of 64 bits: there a corner plus a side is the other corner, rounded.
+    """
+    x1, y1, x2, y2 = (float(corner) for corner in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def text_runs(encoded: dict[str, Any]) -> dict[str, Any]:
+    """Returns run lengths, {"size": [height, width], "counts": bytes}, with text for JSON."""
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
