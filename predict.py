@@ -10,7 +10,7 @@ proposals, mask grids.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import numpy as np
 from absl import app, flags, logging
 
 from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.console import printable, safe_streams
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.png import encode_png
+from maskrcnn_jax.inference.image_files import find_images, picture_names
 from maskrcnn_jax.inference.predictor import Predictor, load
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.overlay import draw_result
@@ -30,55 +32,49 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.", r
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best or the number of a step.")
 _OUT = flags.DEFINE_string("out", "predictions", "Folder for the pictures and predictions.json.")
 _MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "Objects with a lower score are left out.")
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels", None, "Larger images are refused; by default data.max_pixels of the run."
+)
 _STAGES = flags.DEFINE_bool("stages", False, "Also draw every stage of the network.")
 _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or off.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error, and libraries' logs.")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-
-
-def find_images(paths: Iterable[str]) -> Iterator[Path]:
-    """Yields the files given, and the image files of the folders given in order of their names.
-
-    Raises:
-        ValueError: there are none.
-        FileNotFoundError: a path does not exist.
-    """
-    found = 0
-    for path in map(Path, paths):
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-        elif path.exists():
-            files = [path]
-        else:
-            raise FileNotFoundError(f"{path} does not exist; give image files or folders of them")
-        found += len(files)
-        yield from files
-    if not found:
-        raise ValueError(
-            f"no images found in {', '.join(paths) or 'the arguments: there are none'}; give image "
-            f"files, or folders with files that end in {', '.join(sorted(SUFFIXES))}"
-        )
-
 
 def run(predictor: Predictor, paths: list[Path], out: Path) -> list[str]:
-    """Predicts on every image and writes the results; returns a message for each unreadable one."""
-    entries, unreadable = [], []
+    """Predicts on every image and writes the results; returns a message for each unreadable one.
+
+    Raises:
+        OSError: a result cannot be written; it says which, and what is finished.
+    """
+    entries, unreadable, drawn = [], [], 0
     try:
         for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), 1):
             try:
                 image = predictor.read(path)
             except (ValueError, OSError) as error:
                 unreadable.append(str(error))
-                print(f"skipped: {error}", file=sys.stderr)
+                print(f"skipped: {printable(error)}", file=sys.stderr)
                 continue
             result = _draw(predictor, image, out, name)
             found = coco_results(result, image_id, predictor.category_ids)
             entries += [{**entry, "file_name": str(path)} for entry in found]
-            print(f"{path}: {len(result)} objects -> {out / name}")
+            drawn += 1
+            print(f"{printable(path)}: {len(result)} objects -> {printable(out / name)}")
+    except OSError as error:  # the disk is full, say
+        raise OSError(f"{error}; {drawn} of {len(paths)} images are finished, in {out}") from error
     finally:  # also of those before a Ctrl-C
-        write_atomically(out / "predictions.json", json.dumps(entries))
+        _write_entries(entries, out, drawn)
     return unreadable
+
+
+def _write_entries(entries: list[dict[str, Any]], out: Path, drawn: int) -> None:
+    try:
+        write_atomically(out / "predictions.json", json.dumps(entries))
+    except OSError as error:
+        raise OSError(
+            f"{error}; the pictures of {drawn} images are in {out}, but what was found in them is "
+            "not written down: make room and run the command again"
+        ) from error
 
 
 def _draw(predictor: Predictor, image: np.ndarray, out: Path, name: str) -> Result:
@@ -90,19 +86,6 @@ def _draw(predictor: Predictor, image: np.ndarray, out: Path, name: str) -> Resu
         result = predictor(image, _MIN_SCORE.value)
     write_atomically(out / name, encode_png(draw_result(image, result)))
     return result
-
-
-def picture_names(paths: Iterable[Path]) -> list[str]:
-    """Returns a file name for each image's picture, no two the same."""
-    names, taken = [], set()
-    for path in paths:
-        name, number = f"{path.stem}.png", 1
-        while name.lower() in taken:  # some file systems know no difference of case
-            number += 1
-            name = f"{path.stem}_{number}.png"
-        taken.add(name.lower())
-        names.append(name)
-    return names
 
 
 def _draw_stages(stages: dict[str, Any], predictor: Predictor, folder: Path) -> None:
@@ -118,6 +101,11 @@ def _check_out(paths: Iterable[Path], out: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    with safe_streams():  # names of files are anybody's
+        _main(arguments)
+
+
+def _main(arguments: list[str]) -> None:
     if not _DEBUG.value:
         logging.set_verbosity(logging.ERROR)
     use_compilation_cache(_CACHE.value)
@@ -125,7 +113,7 @@ def main(arguments: list[str]) -> None:
     try:
         images = list(find_images(arguments[1:]))
         _check_out(images, out)
-        predictor = load(_WORKDIR.value, _CHECKPOINT.value)
+        predictor = load(_WORKDIR.value, _CHECKPOINT.value, max_pixels=_MAX_PIXELS.value)
         unreadable = run(predictor, images, out)
     except KeyboardInterrupt:
         print(f"interrupted; what was finished is in {out}", file=sys.stderr)

@@ -1,13 +1,77 @@
-"""Saying how far a long look at many images has come."""
+"""What is printed: names that somebody else chose, and how far a long look has come."""
 
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
 
 _EVERY = 5.0  # seconds
+# Unicode's categories of what moves the cursor, changes colours or the direction of text, or is no
+# character: controls, formats, surrogates (bytes of a name that are no UTF-8), line separators.
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 T = TypeVar("T")
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""Returns text with visible escapes for what a terminal would act on or cannot show.
+
+    A file can have any name: one with an escape code would clear the screen, or recolour or
+    overwrite the lines around it; one that is no UTF-8 ends a program that prints it.
+
+    Args:
+        text: a name, or a message with names in it.
+        keep: characters that stay as they are, say "\n" for several lines.
+
+    Returns:
+        The text, with `\x1b` for an escape code and `\xff` for a byte that is no character.
+    """
+    text = str(text)
+    if text.isprintable():  # by far most
+        return text
+    return "".join(c if c in keep else _visible(c) for c in text)
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in _UNPRINTABLE:
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that it cannot decode
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class _SafeStream:
+    """A text stream that shows what it cannot print, and never fails on a character."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        # A carriage return that begins what is printed is a line of progress of our own.
+        start = "\r" if text.startswith("\r") else ""
+        shown = start + printable(text[len(start) :], keep="\n\t")
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def safe_streams() -> Iterator[None]:
+    """Makes all that is printed meanwhile pass through `printable`, to stdout and to stderr."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and _SafeStream(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def counted(

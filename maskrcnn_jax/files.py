@@ -99,9 +99,19 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     Raises:
         OSError: the file cannot be written; whatever stood there before is untouched.
     """
-    path = Path(path)
+    try:
+        _write_atomically(Path(path), content)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # A full disk would name no file, and an error of the temporary file another one.
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def _write_atomically(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
+    # Names out of files may hold what is no character, which UTF-8 cannot say.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     # Without the file's own name, which may have all the bytes that a name can have.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:

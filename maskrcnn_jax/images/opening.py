@@ -18,7 +18,7 @@ from PIL import Image
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import regular
 from maskrcnn_jax.images import arrays
-from maskrcnn_jax.images.channels import Kind, fitted
+from maskrcnn_jax.images.channels import Kind, check_kind, fitted
 from maskrcnn_jax.images.metadata import without_metadata
 from maskrcnn_jax.images.pixels import PixelFormat
 
@@ -81,6 +81,30 @@ def opened(path: str | Path, max_pixels: int, content: bytes | None = None) -> I
                 return
         with _image(stream, path, max_pixels) as image:
             yield _source(image, stream, path)
+
+
+def image_pixels(image: Image.Image, wanted: PixelFormat) -> np.ndarray:
+    """Returns the pixels of an image of Pillow as they lie in it, [h, w, C] as wanted.
+
+    Args:
+        image: opened or made by whoever calls.
+        wanted: channels and depth.
+
+    Raises:
+        ValueError: it has other channels or a lower depth, or cannot be decoded.
+    """
+    name = getattr(image, "filename", "") or f"the image of mode {image.mode}"
+    with arrays.faults_named(name):
+        kind = _kind(image)._replace(depth=_depth_in_memory(image))
+        check_kind(kind, wanted, name)
+        if wanted.depth == 8:
+            return _shallow(image, wanted.channels)
+        return fitted(np.array(image)[..., None], kind.colours, wanted)
+
+
+def _depth_in_memory(image: Image.Image) -> int:
+    """Returns the bits of a value of a decoded image, where only grey keeps 16."""
+    return 32 if image.mode in ("I", "F") else 16 if image.mode.startswith("I;16") else 8
 
 
 def _stream(path: str | Path, content: bytes | None) -> BinaryIO:
@@ -222,7 +246,7 @@ def _kind(image: Image.Image) -> Kind:
     colours = 1 if image.mode in _GREY else 3
     channels = 3 if image.mode in ("P", "PA") else len(image.getbands())
     # Pillow makes 8 bits of a PNG's 16, unless it is plain grey; its decoder's argument tells.
-    is_deep = image.format == "PNG" and "16" in str(image.tile[0].args)
+    is_deep = image.format == "PNG" and any("16" in str(tile.args) for tile in image.tile)
     return Kind(channels, colours, 16 if is_deep else 8)
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
+from PIL import Image
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.images.channels import Kind, check_kind, fitted
+from maskrcnn_jax.images.opening import image_pixels
 from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
 from maskrcnn_jax.images.read import read_image
 from maskrcnn_jax.images.sizes import prepare_image
@@ -17,16 +20,22 @@ from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.models.build import make_model
 
-ImageLike = np.ndarray | str | Path
+ImageLike = np.ndarray | jax.Array | Image.Image | str | Path
 
 
-def load(workdir: str | Path, checkpoint: str | int = "last", batch_size: int = 1) -> "Predictor":
+def load(
+    workdir: str | Path,
+    checkpoint: str | int = "last",
+    batch_size: int = 1,
+    max_pixels: int | None = None,
+) -> "Predictor":
     """Loads a trained model.
 
     Args:
         workdir: the folder of its training run.
         checkpoint: `last`, `best` or the number of a step.
         batch_size: images that the network gets at a time.
+        max_pixels: files of larger images are refused; None: `config.data.max_pixels` of the run.
 
     Returns:
         The predictor.
@@ -34,7 +43,7 @@ def load(workdir: str | Path, checkpoint: str | int = "last", batch_size: int = 
     Raises:
         FileNotFoundError: there is no such checkpoint.
     """
-    return Predictor(*load_for_inference(workdir, checkpoint), batch_size=batch_size)
+    return Predictor(*load_for_inference(workdir, checkpoint), batch_size, max_pixels)
 
 
 class Predictor:
@@ -47,7 +56,11 @@ class Predictor:
     """
 
     def __init__(
-        self, variables: Mapping[str, Any], metadata: Mapping[str, Any], batch_size: int = 1
+        self,
+        variables: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        batch_size: int = 1,
+        max_pixels: int | None = None,
     ):
         """Takes variables and metadata as `load_for_inference` returns them."""
         if batch_size < 1:
@@ -57,6 +70,7 @@ class Predictor:
         self.category_ids = tuple(metadata["category_ids"])
         self._variables = variables
         self._batch_size = batch_size
+        self._max_pixels = self.config.data.max_pixels if max_pixels is None else max_pixels
         self._model = make_model(self.config.model, len(self.class_names))
         self._predict = make_predict_step(self._model)
 
@@ -66,8 +80,12 @@ class Predictor:
         """Detects the objects of one image or of several.
 
         Args:
-            images: an image, `[h, w, 3]` uint8 RGB, or as `config.data.channels` and `depth` say
-                (uint16), or the path of an image file; or a list.
+            images: an image or several. An image is an array of numpy or jax, `[h, w, 3]` uint8
+                RGB, or as `config.data.channels` and `depth` say (uint16); the path of an image
+                file; or an image of Pillow, taken as `numpy.asarray` shows it (its EXIF is not
+                followed: `PIL.ImageOps.exif_transpose` does that). Where 1 or 3 channels are
+                wanted, grey `[h, w]` or `[h, w, 1]`, RGB and RGBA become each other as in files.
+                Several are a list of any of these, or an array `[B, h, w, C]`.
             min_score: objects with a lower score are left out, besides those below the model's
                 own `detections.score_threshold`.
 
@@ -78,7 +96,7 @@ class Predictor:
             ValueError: an array is not an image, or a file is not readable as one.
             OSError: a file is not there.
         """
-        if isinstance(images, np.ndarray | str | Path):
+        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
             return self([images], min_score)[0]
         results = {}
         for batch in _batches(self._prepare(images), self._batch_size):
@@ -100,7 +118,9 @@ class Predictor:
         """
         wanted = pixel_format(self.config.data)
         if isinstance(image, str | Path):
-            return read_image(image, self.config.data.max_pixels, wanted=wanted)
+            return read_image(image, self._max_pixels, wanted=wanted)
+        if isinstance(image, Image.Image):
+            return image_pixels(image, wanted)
         return _checked(image, wanted)
 
     def stages(self, image: ImageLike, min_score: float = 0.0) -> tuple[Result, dict[str, Any]]:
@@ -148,21 +168,27 @@ class Predictor:
             yield index, *prepare_image(image, self.config.data), np.array(image.shape[:2])
 
 
-def _checked(image: np.ndarray, wanted: PixelFormat) -> np.ndarray:
+def _checked(image: np.ndarray | jax.Array, wanted: PixelFormat) -> np.ndarray:
     """Returns an array that is an image as wanted; raises ValueError where it is not."""
     channels = wanted.channels
-    if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == channels):
-        given = getattr(image, "shape", type(image).__name__)
+    shape = getattr(image, "shape", None)
+    if shape is None or len(shape) not in (2, 3) or 0 in shape:
+        given = type(image).__name__ if shape is None else tuple(shape)
         raise ValueError(
-            f"an image must be an array [height, width, {channels}] or a path; given: {given}"
+            f"an image must be an array [height, width, {channels}], a path, or an image of "
+            f"Pillow; given: {given}"
         )
-    if image.dtype != wanted.dtype:
+    array = np.asarray(image)
+    if array.dtype != wanted.dtype:
         name, most = np.dtype(wanted.dtype).name, np.iinfo(wanted.dtype).max
         raise ValueError(
             f"an image must be of {name}, 0..{most}{', RGB' * (channels == 3)}; given: "
-            f"{image.dtype}. Images of 0..1 become so by ({most} * image).round().astype(np.{name})"
+            f"{array.dtype}. Images of 0..1 become so by ({most} * image).round().astype(np.{name})"
         )
-    return image
+    array = array[..., None] if array.ndim == 2 else array
+    colours = {1: 1, 2: 1, 3: 3, 4: 3}.get(array.shape[2], 0)  # grey, RGB, with transparency
+    check_kind(Kind(array.shape[2], colours, wanted.depth), wanted, f"the array {tuple(shape)}")
+    return fitted(array, colours, wanted)
 
 
 def _batches(prepared: Iterable[tuple], batch_size: int) -> Iterator[list[tuple]]:

@@ -1,6 +1,7 @@
 """eval.py and predict.py as a user starts them, on the checkpoint of an untrained model."""
 
 import json
+import os
 import shutil
 
 import cv2
@@ -80,6 +81,26 @@ def test_predict_says_what_is_missing(run_command, workdir, images, tmp_path):
     assert code == 2
     assert str(tmp_path / "x") in stderr
     assert "Traceback" not in stderr
+
+
+def test_predict_takes_files_of_any_name(run_command, workdir, images, tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    content = (images / "a.png").read_bytes()
+    names = [b"0.png", b"\xc6\xac\xb5.png", b"\x1b[2J.png", "片".encode() * 83 + b".png"]
+    for name in names:
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(content)
+    (folder / "._0.png").write_bytes(b"\0\5\x16\7")
+    (folder / "folder.png").mkdir()
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as where the locale is of UTF-8
+    arguments = f"--workdir={workdir}", str(folder), f"--out={tmp_path / 'out'}"
+    code, stdout, stderr = run_command("predict.py", *arguments)
+    assert code == 0, stderr
+    assert stdout.count(" objects -> ") == 4
+    assert "\x1b" not in stdout + stderr
+    assert r"\x1b[2J.png" in stdout
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
 def test_predict_does_not_overwrite_its_input(run_command, workdir, images, tmp_path):

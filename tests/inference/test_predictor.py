@@ -1,10 +1,16 @@
 """The predictor: kinds of input, order, padding of batches, compilations."""
 
+import re
+
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.inference.tiny_model import CLASS_NAMES, tiny_predictor
+from maskrcnn_jax.inference.predictor import Predictor
+from tests.end_to_end.tiny import get_config
+from tests.inference.tiny_model import CLASS_NAMES, tiny_predictor, tiny_variables
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +80,58 @@ def test_stages_give_the_same_result_and_what_the_network_saw(images):
 def test_wrong_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="float64"):
         tiny_predictor()(np.zeros((10, 10, 3)))
-    with pytest.raises(ValueError, match=r"\(10, 10\)"):
-        tiny_predictor()(np.zeros((10, 10), np.uint8))
+    for shape in ((10,), (10, 0, 3), (10, 10, 5)):
+        with pytest.raises(ValueError, match=re.escape(str(shape))):
+            tiny_predictor()(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="NoneType"):
+        tiny_predictor()([None])
     (tmp_path / "no.jpg").write_text("no image")
     with pytest.raises(ValueError, match=r"no\.jpg"):
         tiny_predictor()(tmp_path / "no.jpg")
     with pytest.raises(ValueError, match="batch_size"):
         tiny_predictor(0)
+
+
+def test_every_kind_of_image_gives_the_same(images, tmp_path):
+    image, predictor = images[0], tiny_predictor()
+    expected = predictor(image)
+    assert len(expected) > 0
+    clear = np.dstack([image, np.full((64, 64), 7, np.uint8)])
+    Image.fromarray(image).save(tmp_path / "a.png")
+    for given in (
+        jnp.asarray(image),
+        clear,
+        Image.fromarray(image),
+        Image.fromarray(clear),
+        Image.open(tmp_path / "a.png"),
+    ):
+        _same(predictor(given), expected)
+    grey = image[..., 0]
+    as_grey = predictor(np.repeat(grey[..., None], 3, 2))
+    for given in (grey, grey[..., None], Image.fromarray(grey), jnp.asarray(grey)):
+        _same(predictor(given), as_grey)
+
+
+def test_an_array_of_several_images_is_a_list_of_them(images):
+    several = np.stack([images[0], images[0][::-1]])
+    for given in (several, jnp.asarray(several), list(several)):
+        results = tiny_predictor()(given)
+        assert len(results) == 2
+        for result, image in zip(results, several, strict=True):
+            _same(result, tiny_predictor()(image))
+
+
+def test_images_of_pillow_are_taken_as_they_lie_in_memory(images, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(images[1]).save(tmp_path / "a.png", exif=exif)
+    assert tiny_predictor().read(tmp_path / "a.png").shape == (60, 30, 3)
+    opened = Image.open(tmp_path / "a.png")
+    assert tiny_predictor().read(opened).shape == (*opened.size[::-1], 3) == (30, 60, 3)
+
+
+def test_max_pixels(images, tmp_path):
+    Image.fromarray(images[3]).save(tmp_path / "a.png")
+    metadata = {"config": get_config().to_dict(), "class_names": CLASS_NAMES, "category_ids": (1,)}
+    with pytest.raises(ValueError, match=r"a\.png has 128 x 128 pixels, more than the 100"):
+        Predictor(tiny_variables(), metadata, max_pixels=100).read(tmp_path / "a.png")

@@ -1,0 +1,37 @@
+"""What is printed of names that anybody may have chosen."""
+
+import io
+import sys
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskrcnn_jax.console import printable, safe_streams
+
+
+def test_names_are_shown_and_do_nothing():
+    assert printable("größe 片.jpg") == "größe 片.jpg"
+    assert printable("\x1b[2Ja\rb\nc\x07") == r"\x1b[2Ja\x0db\x0ac\x07"
+    assert printable(b"\xff.jpg".decode(errors="surrogateescape")) == r"\xff.jpg"
+    assert printable("\ud800\u202egpj.exe\u2028") == r"\ud800\u202egpj.exe\u2028"
+    assert printable("a\nb\n", keep="\n") == "a\nb\n"
+    assert printable(ValueError("a\x1b")) == r"a\x1b"
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(st.text(st.characters(codec=None)))
+def test_any_text_can_be_printed_anywhere(text):
+    shown = printable(text)
+    assert shown.encode().decode() == shown
+    assert printable(shown) == shown
+    assert not set(map(ord, shown)) & {*range(32), *range(127, 160)}
+
+
+def test_safe_streams(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with safe_streams():
+        print("\x1b[31mé\udcff", "\n", end="")
+        print("\r50 %", end="", flush=True)
+    assert sys.stdout is stream
+    assert stream.buffer.getvalue() == b"\\x1b[31m\\xe9\\xff \n\r50 %"
