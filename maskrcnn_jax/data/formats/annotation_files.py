@@ -4,8 +4,10 @@ They may come from anyone: their size is looked at before they are opened, nothi
 or reach another file, and whatever is wrong with them is a ValueError that names them.
 """
 
+import codecs
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,11 +16,22 @@ from xml.parsers import expat
 import yaml
 
 from maskrcnn_jax.faults import FaultError, FaultKind
+from maskrcnn_jax.files import regular
 
 # LVIS, the largest published set of annotations, has 1.1 GB. Parsed JSON takes about ten times as
 # much memory as its text.
 MAX_JSON_BYTES = 1_500_000_000
 MAX_BYTES = 50_000_000  # of any other file
+
+# How an XML file begins: the marks of Unicode's encodings, or a declaration in ASCII.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([\w.:-]{1,40})["']""")
+# Python's codecs of text that are no encodings of files; some take the square of its length.
+_NO_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"}
 
 
 def read_lines(path: str | Path, keep_empty: bool = False) -> list[str]:
@@ -107,18 +120,33 @@ def read_xml(path: str | Path, expected: str) -> ElementTree.Element:
             f"{path} has a document type (<!DOCTYPE ...>), which is refused; remove it",
         )
 
-    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
+    content = _bytes(path, MAX_BYTES)
+    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate("utf-8")
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(_bytes(path, MAX_BYTES), True)
+        parser.Parse(_as_utf8(content), True)
     except (expat.ExpatError, LookupError, UnicodeError) as error:
         raise FaultError(
             FaultKind.UNREADABLE_FILE, f"{path} is not an XML file ({error}); expected {expected}"
         ) from error
     return builder.close()
+
+
+def _as_utf8(content: bytes) -> bytes:
+    """Returns the content of an XML file in UTF-8: expat itself knows few encodings.
+
+    Raises:
+        UnicodeError, LookupError: its encoding is unknown, or another than it says.
+    """
+    mark = next((name for start, name in _MARKS.items() if content.startswith(start)), None)
+    declared = _DECLARED.match(content)
+    name = mark or (declared[1].decode() if declared else "utf-8")
+    if codecs.lookup(name).name in _NO_ENCODINGS:
+        raise LookupError(f"unknown encoding: {name}")
+    return content.decode(name).encode()
 
 
 def _text(path: str | Path, max_bytes: int, expected: str = "") -> str:
@@ -131,11 +159,12 @@ def _text(path: str | Path, max_bytes: int, expected: str = "") -> str:
 
 
 def _bytes(path: str | Path, max_bytes: int) -> bytes:
-    size = os.path.getsize(path)
-    if size > max_bytes:
-        raise FaultError(
-            FaultKind.FILE_TOO_LARGE,
-            f"{path} has {size:,} bytes, more than the {max_bytes:,} that are read of such a file; "
-            "split it",
-        )
-    return Path(path).read_bytes()
+    with open(path, "rb", opener=regular) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise FaultError(
+                FaultKind.FILE_TOO_LARGE,
+                f"{path} has {size:,} bytes, more than the {max_bytes:,} that are read of such a "
+                "file; split it",
+            )
+        return file.read(max_bytes)

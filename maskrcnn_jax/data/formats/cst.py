@@ -96,7 +96,7 @@ def _read_one(
     except (ValueError, OSError) as error:
         return None, [fault_of(error, image, image_id=name)]
     numbers = {letter: number for number, letter in enumerate(_CLASSES, 1)}
-    instances, faults = [], []
+    instances, faults, is_first = [], [], True
     for row in rows:
         try:
             if row["class"] not in numbers:
@@ -104,6 +104,8 @@ def _read_one(
                     FaultKind.CLASS, f"its class is {row['class']!r}; expected c, s or t"
                 )
             mask = read_mask(path_in(base, row["mask_path"] or ""), max_pixels)
+            if is_first:  # of the upright photograph, or as the camera stored it
+                is_first, (height, width) = False, image_size(image, max_pixels, mask.shape)
             instances.append(mask_instance(mask, numbers[row["class"]], height, width))
         except (ValueError, OSError) as error:
             faults.append(fault_of(error, f"{source}: object {row['object_id']}"))

@@ -109,8 +109,9 @@ def _read_one(
     base = os.path.join(folder, name)
     image, mask_file = os.path.join(base, "img.png"), os.path.join(base, "label.png")
     try:
-        height, width = image_size(image, max_pixels)
         ids = read_ids(mask_file, max_pixels)
+        # Of the upright photograph, or as the camera stored it.
+        height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
     except (ValueError, OSError) as error:
         return None, [fault_of(error, base, image_id=name)]

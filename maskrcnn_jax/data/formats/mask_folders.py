@@ -63,11 +63,14 @@ def _read_one(folder: str, name: str, max_pixels: int) -> tuple[Record | None, l
     if not os.path.isdir(os.path.join(base, "masks")):
         reason = "it has no folder masks/; make an empty one if there is no object in the image"
         return None, [Fault(base, reason, FaultKind.NOT_ANNOTATED, image_id=name)]
-    instances, faults = [], []
-    for mask in pictures(os.path.join(base, "masks")):
-        path = os.path.join(base, "masks", mask)
+    instances, faults, is_first = [], [], True
+    for name_of_mask in pictures(os.path.join(base, "masks")):
+        path = os.path.join(base, "masks", name_of_mask)
         try:
-            instances.append(mask_instance(read_mask(path, max_pixels), 1, height, width))
+            mask = read_mask(path, max_pixels)
+            if is_first:  # of the upright photograph, or as the camera stored it
+                is_first, (height, width) = False, image_size(image, max_pixels, mask.shape)
+            instances.append(mask_instance(mask, 1, height, width))
         except (ValueError, OSError) as error:
             faults.append(fault_of(error, path))
     return make_record(name, image, height, width, instances), faults

@@ -59,8 +59,9 @@ def _read_one(
     image = os.path.join(folder, "PNGImages", file)
     mask_file = os.path.join(folder, "PedMasks", f"{name}_mask.png")
     try:
-        height, width = image_size(image, max_pixels)
         ids = read_ids(mask_file, max_pixels)
+        # Of the upright photograph, or as the camera stored it.
+        height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
         instances = [mask_instance(ids == i, 1, height, width) for i in np.unique(ids) if i]
     except (ValueError, OSError) as error:

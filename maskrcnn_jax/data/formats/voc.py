@@ -110,11 +110,12 @@ def _read_one(
         if name not in files:
             raise FaultError(FaultKind.MISSING_FILE, f"there is no JPEGImages/{name}.jpg")
         image = os.path.join(folder, "JPEGImages", files[name])
-        height, width = image_size(image, max_pixels)
         ids, classes = (
             read_ids(path_in(os.path.join(folder, part), f"{name}.png"), max_pixels)
             for part in ("SegmentationObject", "SegmentationClass")
         )
+        # Of the upright photograph, or as the camera stored it.
+        height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
         check_mask_size(classes, height, width)
         objects = read_objects(xml, height, width) if os.path.isfile(xml) else []

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from maskrcnn_jax.data.formats import annotation_files
@@ -24,6 +26,33 @@ def test_each_kind_is_read(write):
     assert read_xml(write(latin), "x").text == "é"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        *((name, "片段 1") for name in ("gb2312", "gbk", "gb18030", "big5", "utf-8-sig")),
+        *((name, "カップ") for name in ("shift_jis", "euc_jp", "utf-16", "utf-8")),
+        ("euc_kr", "컵"),
+        ("windows-1251", "чашка"),
+        ("iso-8859-1", "größe"),
+    ],
+)
+def test_xml_is_read_in_any_encoding_that_python_knows(write, encoding, text):
+    content = f'<?xml version="1.0" encoding="{encoding}"?>\n<a b="{text}">{text}</a>'
+    root = read_xml(write(content.encode(encoding)), "x")
+    assert (root.text, root.attrib) == (text, {"b": text})
+
+
+@pytest.mark.parametrize("read", [read_lines, read_json, read_yaml, read_xml])
+def test_only_regular_files_are_read(tmp_path, read):
+    arguments = () if read is read_lines else ("labels",)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name, kind in (("pipe", "a FIFO"), ("zero", "a device"), ("link", "a FIFO")):
+        with pytest.raises(ValueError, match=f"{name} is {kind}"):
+            read(tmp_path / name, *arguments)
+
+
 def test_scalars_of_yaml_stay_text(write):
     content = read_yaml(write("names: [no, 1.0, 'on']\n0: null\n"), "x")
     assert content == {"names": ["no", "1.0", "on"], "0": "null"}
@@ -42,6 +71,9 @@ def test_scalars_of_yaml_stay_text(write):
         (read_xml, "<a>", "is not an XML file .*expected labels"),
         (read_xml, "", "is not an XML file"),
         (read_xml, '<?xml version="1.0" encoding="none"?><a/>', "is not an XML file"),
+        (read_xml, b'<?xml version="1.0" encoding="gb2312"?><a>\xff</a>', "is not an XML file"),
+        (read_xml, '<?xml version="1.0" encoding="zip"?><a/>', "is not an XML file"),
+        (read_xml, '<?xml version="1.0" encoding="punycode"?><a/>', "is not an XML file"),
         (read_xml, '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "has a document type"),
         (read_xml, '<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "has a document type"),
         (read_xml, '<!DOCTYPE a [<!ENTITY b "c">]><a/>'.encode("utf-16"), "has a document type"),
