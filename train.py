@@ -58,6 +58,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         for split in ("train", "val")
     )
     check.check_same_classes(train_set, val_set)
+    check.check_objects(train_set)
     images = {
         f"the {name} images": [(record.image_id, record.height, record.width) for record in records]
         for name, records in (("training", train_set.records), ("validation", val_set.records))

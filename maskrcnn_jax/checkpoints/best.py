@@ -8,11 +8,12 @@ def is_better(metric: str, new: float | None, old: float | None) -> bool:
 
     Args:
         metric: its name; that of a loss begins with `loss_`.
-        new, old: the values; one that is not a number (no object of its kind) is worse than all
-            others, and so is None.
+        new, old: the values. None is never better, nor is one that is not a number, nor COCO's -1,
+            where there is no object of the kind.
     """
-    if new is None or not math.isfinite(new):
+    is_loss = metric.startswith("loss_")
+    if new is None or not math.isfinite(new) or (new < 0 and not is_loss):
         return False
-    if old is None or not math.isfinite(old):
+    if old is None or not math.isfinite(old) or (old < 0 and not is_loss):
         return True
-    return new < old if metric.startswith("loss_") else new > old
+    return new < old if is_loss else new > old

@@ -19,7 +19,6 @@ format. prepare writes a few large files for tensorflow-datasets, read with data
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from maskrcnn_jax.data.tools.command_line import Target, add_arguments, target
 from maskrcnn_jax.data.tools.convert import convert
 from maskrcnn_jax.data.tools.statistics import statistics
 from maskrcnn_jax.data.tools.statistics_report import as_picture, as_text
+from maskrcnn_jax.faults import counts_by_kind
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png
@@ -127,8 +127,8 @@ def _check(target: Target, options: argparse.Namespace) -> int:
         print(check.report(dataset, faults[split], len(faults[split])))
     found = [fault for split in faults.values() for fault in split]
     if found:
-        counts = Counter(fault.kind.value for fault in found).most_common()
-        print("by kind: " + ", ".join(f"{count} {kind}" for kind, count in counts))
+        counts = counts_by_kind(found)
+        print("by kind: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
     if options.out:
         content = {split: as_json(loaded[split], faults[split]) for split in loaded}
         write_atomically(options.out, json.dumps({"splits": content}, indent=1) + "\n")

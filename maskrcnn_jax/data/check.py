@@ -4,8 +4,7 @@ Readers find what annotations alone can tell. Here every image file's header is 
 records are checked whichever reader made them.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,20 @@ import numpy as np
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
+from maskrcnn_jax.faults import (
+    Fault,
+    FaultError,
+    FaultKind,
+    counts_by_severity,
+    fault_of,
+    raise_errors,
+)
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat, pixel_format
 from maskrcnn_jax.images.read import MAX_PIXELS, image_size
 
 _MOST_SHOWN = 20  # faults in the report
+_LOUD_LOSS = 0.2  # fraction of the objects that may be lost before a line says so
 _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
 
 
@@ -130,18 +137,54 @@ def report(dataset: Dataset, faults: list[Fault], most: int = _MOST_SHOWN) -> st
     """
     counts = [len(record.classes) for record in dataset.records]
     crowd = sum(int(record.crowd.sum()) for record in dataset.records)
-    severities = Counter(fault.severity for fault in faults)
+    severities = counts_by_severity(faults)
     lines = [
         f"{dataset.name}: {len(counts)} images ({counts.count(0)} without objects, at most "
         f"{max(counts, default=0)} in one), {sum(counts)} instances ({crowd} crowd) of "
         f"{len(dataset.class_names)} classes; "
         f"{severities['error']} errors, {severities['warning']} warnings"
     ]
+    lines += _loss(dataset, faults)
     ordered = sorted(faults, key=lambda fault: fault.severity != "error")
     lines += [f"  {fault}" for fault in ordered[:most]]
     if len(faults) > most:
         lines.append(f"  and {len(faults) - most} more")
     return "\n".join(lines)
+
+
+def check_objects(dataset: Dataset) -> None:
+    """Raises ValueError if a dataset to train on shows no object, so that nothing can be learned.
+
+    Args:
+        dataset: the training images, after `checked`.
+    """
+    if _objects(dataset.records):
+        return
+    crowd = sum(len(record.classes) for record in dataset.records)
+    first = next((f for f in dataset.faults if f.objects or f.severity == "error"), None)
+    raise ValueError(
+        f"dataset {dataset.name} has {len(dataset.records)} images, {crowd} crowd regions and no "
+        "object: nothing can be learned from it"
+        + (f"; first {first.where}: {first.reason}" if first else "; check the annotations")
+    )
+
+
+def _objects(records: Iterable[Record]) -> int:
+    return sum(int((~record.crowd).sum()) for record in records)
+
+
+def _loss(dataset: Dataset, faults: list[Fault]) -> list[str]:
+    """Returns a line where more than a fifth of the objects cannot be learned, or none can."""
+    bad = {fault.image_id for fault in faults if fault.severity == "error"} - {None}
+    usable = _objects(record for record in dataset.records if record.image_id not in bad)
+    lost = _objects(record for record in dataset.records if record.image_id in bad)
+    lost += sum(fault.objects for fault in faults)
+    if lost <= _LOUD_LOSS * (usable + lost):
+        return []
+    return [
+        f"  WARNING: {lost} of {usable + lost} objects ({lost / (usable + lost):.0%}) cannot be "
+        "learned, for the reasons below: repair them, or accept a worse model"
+    ]
 
 
 def _check_file(
@@ -217,7 +260,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _check_whole(dataset: Dataset) -> list[Fault]:
     """Checks what only shows over all records."""
-    present = set().union(*(record.classes.tolist() for record in dataset.records))
+    present = set().union(*(r.classes[~r.crowd].tolist() for r in dataset.records))
     absent = [name for c, name in enumerate(dataset.class_names, 1) if c not in present]
     if not absent:
         return []

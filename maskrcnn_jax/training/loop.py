@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_json
+from maskrcnn_jax.checkpoints.best import is_better
 from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.files import set_aside, write_atomically
@@ -248,8 +249,10 @@ def _evaluate(
         raise _stopped(
             interrupted.signal_number, checkpoints, state, step, progress, settings
         ) from None
-    is_best = checkpoints.save_best(state, step, metrics, settings.best_metric)
-    shown = dict.fromkeys(("bbox/AP", "segm/AP", "loss_total", settings.best_metric))
+    metric = settings.best_metric
+    is_best = checkpoints.save_best(state, step, metrics, metric)
+    is_best = is_best and is_better(metric, metrics[metric], None)  # the first is kept in any case
+    shown = dict.fromkeys(("bbox/AP", "segm/AP", "loss_total", metric))
     words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
     say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
     return metrics

@@ -129,8 +129,9 @@ def test_generated_images_have_no_files_to_check():
 def test_report_counts_what_it_does_not_list(dataset):
     faults = check.check(dataset)
     lines = check.report(dataset, faults, most=2).splitlines()
-    assert len(lines) == 4
-    assert lines[1].startswith("  error: ")
+    assert len(lines) == 5
+    assert lines[1].startswith("  WARNING: 3 of 6 objects (50%) cannot be learned")
+    assert lines[2].startswith("  error: ")
     assert lines[-1] == "  and 2 more"
 
 
@@ -140,3 +141,27 @@ def test_splits_of_other_classes_are_refused(write_coco):
     check.check_same_classes(train, replace(train, category_ids=(1, 2)))
     with pytest.raises(ValueError, match=r"the classes cat, dog; .* have dog, cat\. Both need"):
         check.check_same_classes(train, val)
+
+
+def test_objects_lost_are_told_loudly_from_more_than_a_fifth_on(write_coco):
+    ignored = dict(segmentation=[])
+    few = coco.read(**write_coco([{}] * 4 + [ignored]))
+    assert "WARNING" not in check.report(few, few.faults)
+    many = coco.read(**write_coco([{}] * 3 + [ignored] + [dict(image_id=9)]))
+    assert "WARNING: 2 of 5 objects (40%)" in check.report(many, many.faults)
+
+
+def test_nothing_to_learn_stops_with_the_first_reason(write_coco):
+    for annotations in ([], [dict(iscrowd=1)], [dict(segmentation=[])]):
+        dataset = coco.read(**write_coco(annotations))
+        with pytest.raises(ValueError, match="no object: nothing can be learned"):
+            check.check_objects(dataset)
+    with pytest.raises(ValueError, match=r"0 crowd regions .*; first .*: its image_id 9"):
+        check.check_objects(coco.read(**write_coco([dict(image_id=9)])))
+    check.check_objects(coco.read(**write_coco([{}, dict(iscrowd=1)])))
+
+
+def test_crowd_regions_are_no_objects_of_their_class(write_coco):
+    dataset = coco.read(**write_coco([{}, dict(category_id=90, iscrowd=1)]))
+    (fault,) = check.check(dataset)
+    assert fault.reason == "no instance of 1 of its classes: dog"

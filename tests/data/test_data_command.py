@@ -38,11 +38,11 @@ def test_check_by_format_exits_with_1_where_there_are_errors(write_coco, capsys)
     paths = write_coco([{}, dict(category_id=90)])
     assert main(["check", *arguments_of(paths)]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
-    paths = write_coco([{}, dict(category_id=90), dict(category_id=5)])
+    paths = write_coco([{}, dict(category_id=90), dict(image_id=5)])
     assert main(["check", *arguments_of(paths)]) == 1
     text = capsys.readouterr().out
-    assert "annotation 102: category_id 5" in text
-    assert "by kind: 1 unknown class" in text
+    assert "annotation 102: its image_id 5" in text
+    assert "by kind: 1 unknown image" in text
     # Whatever the recipe says of faults, all of them are listed.
     assert main(["check", *arguments_of(paths), "--config.data.on_error=raise"]) == 1
     assert main(["check", *arguments_of(paths), "--config.data.max_pixels", "2399"]) == 1

@@ -24,14 +24,14 @@ def test_each_split_has_its_own_arguments(config_data):
 
 def test_common_keys_reach_the_reader(config_data, write_coco):
     config_data.format = "coco"
-    paths = write_coco([dict(category_id=5)])
+    paths = write_coco([dict(image_id=5)])
     config_data.train = ConfigDict({key: str(path) for key, path in paths.items()})
     config_data.max_pixels = 2399
     dataset = datasets.load(config_data, "train")
     assert "more than the 2399" in dataset.faults[0].reason
     config_data.max_pixels = 2400
     config_data.on_error = "raise"
-    with pytest.raises(ValueError, match="category_id 5"):
+    with pytest.raises(ValueError, match="image_id 5"):
         datasets.load(config_data, "train")
     config_data.on_error = "ignore"
     with pytest.raises(ValueError, match="on_error is 'ignore'"):

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.__main__ import main
-from maskrcnn_jax.data.formats import annotation_files
+from maskrcnn_jax.data.files import annotation_files
 from maskrcnn_jax.data.input.pipeline import train_batches
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -69,10 +69,6 @@ def _entry(**values: object) -> Callable[[Image], object]:
 
 def _annotation(**values: object) -> Callable[[Image], object]:
     return lambda image: image.annotation.update(values)
-
-
-def _removed(key: str) -> Callable[[Image], object]:
-    return lambda image: image.annotation.pop(key)
 
 
 def _box(change: Callable[[float, float, float, float, dict], list]) -> Callable[[Image], object]:
@@ -157,7 +153,7 @@ FAULTS = {
         "its annotations are for",
     ),
     "no height": Planted(_entry(height=0), IMAGE, "size of the image", "height and width are"),
-    "width as text": Planted(_entry(width="640"), IMAGE, "size of the image", "'640'"),
+    "width as text": Planted(_entry(width="6x0"), IMAGE, "size of the image", "'6x0'"),
     "no file name": Planted(
         _entry(file_name=None, coco_url=None), IMAGE, "missing file", "no 'file_name'"
     ),
@@ -168,7 +164,7 @@ FAULTS = {
         _entry(file_name="/etc/passwd"), IMAGE, "file outside the folder", "'/etc/passwd' leads"
     ),
     "image id twice": Planted(
-        _add_image(file_name="other.jpg"), IMAGE, "id used twice", "earlier image has the same id"
+        _add_image(file_name="other.jpg"), IMAGE, "id used twice", "have the same id"
     ),
     "file twice": Planted(
         lambda image: image.entry.update(
@@ -190,25 +186,27 @@ FAULTS = {
         W,
     ),
     "NaN in box": Planted(
-        _box(lambda x, y, w, h, image: [x, NAN, w, h]), ANNOTATION, "box", "four finite numbers"
+        _box(lambda x, y, w, h, image: [x, NAN, w, h]), ANNOTATION, "box", "four finite numbers", W
     ),
     "endless box": Planted(
-        _box(lambda x, y, w, h, image: [x, y, INFINITY, h]), ANNOTATION, "box", "inf"
+        _box(lambda x, y, w, h, image: [x, y, INFINITY, h]), ANNOTATION, "box", "inf", W
     ),
     "reversed box": Planted(
         _box(lambda x, y, w, h, image: [x + w, y, -w, h]),
         ANNOTATION,
         "box",
         "width and height above",
+        W,
     ),
     "flat box": Planted(
-        _box(lambda x, y, w, h, image: [x, y, w, 0]), ANNOTATION, "box", "has no area"
+        _box(lambda x, y, w, h, image: [x, y, w, 0]), ANNOTATION, "box", "has no area", W
     ),
     "box outside": Planted(
         _box(lambda x, y, w, h, image: [x + image["width"], y, w, h]),
         ANNOTATION,
-        "box outside the image",
+        "box",
         "lies outside its image",
+        W,
     ),
     "box that leaves": Planted(
         _box(lambda x, y, w, h, image: [x, y, image["width"] - x + 20, h]),
@@ -218,12 +216,14 @@ FAULTS = {
         W,
     ),
     "box of three": Planted(
-        _box(lambda x, y, w, h, image: [x, y, w]), ANNOTATION, "box", "four finite numbers"
+        _box(lambda x, y, w, h, image: [x, y, w]), ANNOTATION, "box", "four finite numbers", W
     ),
-    "no box": Planted(_removed("bbox"), ANNOTATION, "box", "bbox is None"),
+    "nothing but a class": Planted(
+        _annotation(bbox=None, segmentation=[]), ANNOTATION, "mask", "segmentation is []"
+    ),
     "box elsewhere": Planted(_far_box, ANNOTATION, "box and mask disagree", "hardly agree", W),
     "unknown class": Planted(
-        _annotation(category_id=12), ANNOTATION, "unknown class", "category_id 12 is not in"
+        _annotation(category_id=12), ANNOTATION, "unknown class", "category_id 12 is not in", W
     ),
     "unknown image": Planted(
         _annotation(image_id=123), ANNOTATION, "unknown image", "image_id 123 is not"
@@ -235,38 +235,44 @@ FAULTS = {
         ANNOTATION,
         "id used twice",
         "that of an earlier one",
+        W,
     ),
-    "id as text": Planted(
-        _annotation(id="first"), "annotation first", "id used twice", "not a whole number"
+    "mask as text": Planted(
+        _annotation(segmentation="none"), ANNOTATION, "mask", "segmentation is 'none'", W
     ),
-    "crowd of two": Planted(_annotation(iscrowd=2), ANNOTATION, "crowd region", "iscrowd is 2"),
+    "crowd of two": Planted(_annotation(iscrowd=2), ANNOTATION, "crowd region", "iscrowd is 2", W),
     "two points": Planted(
-        _annotation(segmentation=[[5, 5, 9, 9]]), ANNOTATION, "outline", "4 numbers; expected"
+        _annotation(segmentation=[[5, 5, 9, 9]]), ANNOTATION, "outline", "4 numbers; expected", W
     ),
     "NaN in outline": Planted(
-        _annotation(segmentation=[[5, 5, 9, NAN, 9, 9]]), ANNOTATION, "outline", "finite numbers"
+        _annotation(segmentation=[[5, 5, 9, NAN, 9, 9]]), ANNOTATION, "outline", "finite numbers", W
     ),
     "far outline": Planted(
         _annotation(segmentation=[[5, 5, 9e5, 5, 9, 9]]),
         ANNOTATION,
         "box outside the image",
         "far out of its image",
+        W,
     ),
     "crossed outline": Planted(
         _bow_tie, ANNOTATION, "outline crosses itself", "crosses itself near", W
     ),
     "outline of a line": Planted(_line, ANNOTATION, "outline", "lies on one line", W),
-    "no mask": Planted(_annotation(segmentation=[]), ANNOTATION, "mask", "polygons or run lengths"),
+    "no mask": Planted(
+        _annotation(segmentation=[]), ANNOTATION, "mask", "polygons or run lengths", W
+    ),
     "empty runs": Planted(
-        _runs(lambda pixels: [pixels]), ANNOTATION, "empty mask", "run-length mask is empty"
+        _runs(lambda pixels: [pixels]), ANNOTATION, "empty mask", "run-length mask is empty", W
     ),
     "mask larger than image": Planted(
-        _larger_mask, ANNOTATION, "mask of another size", "expected [height, width] of the image"
+        _larger_mask, ANNOTATION, "mask of another size", "expected [height, width] of the image", W
     ),
     "short runs": Planted(
-        _runs(lambda pixels: [10, pixels - 11]), ANNOTATION, "mask of another size", "add up to"
+        _runs(lambda pixels: [10, pixels - 11]), ANNOTATION, "mask of another size", "add up to", W
     ),
-    "runs of no code": Planted(_runs(lambda pixels: "\x01\x02"), ANNOTATION, "mask", "COCO's code"),
+    "runs of no code": Planted(
+        _runs(lambda pixels: "\x01\x02"), ANNOTATION, "mask", "COCO's code", W
+    ),
     "object twice": Planted(
         _add_annotation(id=7_000_001),
         "annotation 7000001",

@@ -13,7 +13,7 @@ from maskrcnn_jax.data.union import union
 def pets(write_coco):
     """Image 7 with a cat, a dog and a crowd of cats; and a faulty annotation and image."""
     images = [dict(id=7, file_name="a.png", height=40, width=60), dict(id=8)]
-    annotations = [{}, dict(category_id=90), dict(iscrowd=1), dict(category_id=5)]
+    annotations = [{}, dict(category_id=90), dict(iscrowd=1), dict(image_id=5)]
     write_coco()  # writes a.png
     return coco.read(**write_coco(annotations, images))
 

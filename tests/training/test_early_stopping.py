@@ -19,7 +19,10 @@ from maskrcnn_jax.training.early_stopping import check_early_stop, reason_to_sto
         ("loss_total", 0.1, 0.1, False),
         ("loss_total", math.nan, 0.1, False),
         ("segm/AP", None, None, False),
-        ("segm/AP", -1.0, None, True),
+        ("segm/AP", -1.0, None, False),
+        ("segm/AP", math.nan, -1.0, False),
+        ("segm/AP", 0.0, -1.0, True),
+        ("loss_total", -2.0, -1.0, True),
         ("loss_total", 5.0, math.inf, True),
     ],
 )

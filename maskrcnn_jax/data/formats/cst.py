@@ -11,8 +11,8 @@ import csv
 import os
 from pathlib import Path
 
-from maskrcnn_jax.data.formats.annotation_files import read_lines
-from maskrcnn_jax.data.formats.paths import existing, path_in
+from maskrcnn_jax.data.files.annotation_files import read_lines
+from maskrcnn_jax.data.files.paths import existing, path_in
 from maskrcnn_jax.data.masks.instances import mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results

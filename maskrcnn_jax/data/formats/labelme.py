@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.annotation_files import read_json
+from maskrcnn_jax.data.files.annotation_files import read_json
+from maskrcnn_jax.data.files.paths import existing, files_in, path_in
 from maskrcnn_jax.data.formats.labelme_shapes import part
-from maskrcnn_jax.data.formats.paths import existing, files_in, path_in
 from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance, union
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record

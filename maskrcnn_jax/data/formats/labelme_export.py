@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.annotation_files import read_lines, read_yaml
-from maskrcnn_jax.data.formats.paths import existing, files_in
+from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
+from maskrcnn_jax.data.files.paths import existing, files_in
 from maskrcnn_jax.data.masks.instances import (
     check_mask_size,
     class_number,

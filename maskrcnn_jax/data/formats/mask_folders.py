@@ -8,7 +8,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from maskrcnn_jax.data.formats.paths import existing, pictures
+from maskrcnn_jax.data.files.paths import existing, pictures
 from maskrcnn_jax.data.masks.instances import mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results

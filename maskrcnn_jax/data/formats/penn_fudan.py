@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.paths import existing, pictures
+from maskrcnn_jax.data.files.paths import existing, pictures
 from maskrcnn_jax.data.masks.instances import check_mask_size, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.annotation_files import read_json
-from maskrcnn_jax.data.formats.paths import existing, path_in
+from maskrcnn_jax.data.files.annotation_files import read_json
+from maskrcnn_jax.data.files.paths import existing, path_in
 from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance
 from maskrcnn_jax.data.masks.outlines import ellipse, is_number, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons

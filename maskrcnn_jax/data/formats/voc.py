@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.annotation_files import read_lines
-from maskrcnn_jax.data.formats.paths import existing, path_in, pictures
+from maskrcnn_jax.data.files.annotation_files import read_lines
+from maskrcnn_jax.data.files.paths import existing, path_in, pictures
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
 from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions

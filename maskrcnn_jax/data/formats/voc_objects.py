@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from maskrcnn_jax.data.formats.annotation_files import read_xml
+from maskrcnn_jax.data.files.annotation_files import read_xml
 from maskrcnn_jax.data.masks.instances import class_number, instance
 from maskrcnn_jax.data.masks.outlines import rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.annotation_files import read_lines, read_yaml
-from maskrcnn_jax.data.formats.paths import PICTURES, existing, files_in, path_in
+from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
+from maskrcnn_jax.data.files.paths import PICTURES, existing, files_in, path_in
 from maskrcnn_jax.data.masks.instances import class_numbers, instance
 from maskrcnn_jax.data.masks.outlines import polygon
 from maskrcnn_jax.data.masks.segmentation import Polygons

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_jax.data.formats.paths import existing
+from maskrcnn_jax.data.files.paths import existing
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation
 from maskrcnn_jax.data.prepared.layout import NAME, VERSION, WITHOUT_IMAGES, check_array_record
 from maskrcnn_jax.data.prepared.tfrecords import values

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskrcnn_jax.console import counted
+from maskrcnn_jax.data.files.paths import existing
 from maskrcnn_jax.data.formats import coco
-from maskrcnn_jax.data.formats.paths import existing
 from maskrcnn_jax.data.prepared import tfrecords
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record

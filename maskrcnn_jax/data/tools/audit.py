@@ -7,7 +7,7 @@ twice.
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +19,14 @@ from maskrcnn_jax.data.check import check, check_same_classes
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import (
+    Fault,
+    FaultError,
+    FaultKind,
+    counts_by_kind,
+    counts_by_severity,
+    fault_of,
+)
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 _ROWS = 512  # edges that are compared with all others at a time
@@ -65,14 +72,14 @@ def as_json(dataset: Dataset, faults: list[Fault]) -> dict[str, object]:
         dataset: the split.
         faults: what was found.
     """
-    severities = Counter(fault.severity for fault in faults)
+    severities = counts_by_severity(faults)
     return {
         "dataset": dataset.name,
         "images": len(dataset.records),
         "instances": sum(len(record.classes) for record in dataset.records),
         "errors": severities["error"],
         "warnings": severities["warning"],
-        "kinds": dict(Counter(fault.kind.value for fault in faults).most_common()),
+        "kinds": counts_by_kind(faults),
         "faults": [_entry(fault) for fault in faults],
     }
 
@@ -89,6 +96,7 @@ def _entry(fault: Fault) -> dict[str, object]:
         "part": part,
         "image_id": fault.image_id,
         "reason": fault.reason,
+        "count": fault.count,
     }
 
 

@@ -143,8 +143,16 @@ def _value_type(parameter: inspect.Parameter) -> Any:
     """Returns what makes a parameter's value of text; None for values that have no text."""
     if parameter.annotation in (int, float, str):
         return parameter.annotation
+    if parameter.annotation is bool:
+        return _boolean
     if parameter.annotation == str | Path:
         return str
     if parameter.annotation == Sequence[str]:
         return lambda text: tuple(name for name in text.split(",") if name)
     return None
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "1")

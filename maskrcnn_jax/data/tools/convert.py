@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maskrcnn_jax.console import counted
 from maskrcnn_jax.data.coco_entries import annotation_entries, category_entries, text_runs
-from maskrcnn_jax.data.formats.paths import path_in
+from maskrcnn_jax.data.files.paths import path_in
 from maskrcnn_jax.data.masks.segmentation import Polygons, Segmentation, to_rle
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.files import write_atomically

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -55,7 +56,18 @@ def test_boxes_are_clipped_and_far_ones_reported(write_coco):
     assert "is clipped" in fault.reason
 
 
-FAULTY = [
+RUN_SIZE = dict(size=[60, 40], counts=TEXT)
+
+# Of the annotation nothing can be used.
+LEFT_OUT = [
+    (dict(image_id=8), "image_id 8 is not that of a usable image"),
+    (dict(image_id=[7]), r"image_id \[7\] is not"),
+    (dict(bbox=None, segmentation=[]), "expected polygons or run lengths"),
+    (dict(bbox=[10, 5, 20], segmentation=[]), "four finite numbers"),
+    (dict(bbox=None, segmentation=[[70, 5, 90, 5, 90, 25]]), "lies outside its image"),
+]
+# Its mask is sound, and gives the box.
+BOX_OF_MASK = [
     (dict(bbox=[10, 5, 0, 20]), "has no area"),
     (dict(bbox=[10, 5, 20, -1]), "has no area"),
     (dict(bbox=[60, 5, 5, 5]), "lies outside its image of 40 x 60"),
@@ -63,41 +75,198 @@ FAULTY = [
     (dict(bbox=[10, 5, 20]), "four finite numbers"),
     (dict(bbox=[10, 5, float("nan"), 20]), "four finite numbers"),
     (dict(bbox=[10, 5, float("inf"), 20]), "four finite numbers"),
-    (dict(bbox=None), "four finite numbers"),
+    (dict(bbox=[10, 5, 10**400, 20]), "four finite numbers"),
+    (dict(bbox=[10, 5, True, 20]), "four finite numbers"),
+]
+# Its box is sound, and becomes a crowd region.
+IGNORED = [
     (dict(category_id=4), "category_id 4 is not in the list"),
     (dict(category_id="cat"), "category_id 'cat' is not in the list"),
-    (dict(image_id=8), "image_id 8 is not that of a usable image"),
-    (dict(image_id=[7]), r"image_id \[7\] is not"),
     (dict(iscrowd=2), "iscrowd is 2"),
-    (dict(id=100), "that of an earlier one"),
-    (dict(id=10**30), "not a whole number"),
     (dict(segmentation=[]), "expected polygons or run lengths"),
     (dict(segmentation=None), "expected polygons or run lengths"),
     (dict(segmentation=[[10, 5, 30, 25]]), "a polygon has 4 numbers"),
     (dict(segmentation=[[10, 5, 30, 25, 3, 4, 5]]), "a polygon has 7 numbers"),
-    (dict(segmentation=SQUARE[0]), "a polygon has 10; expected"),
     (dict(segmentation=[[10, 5, 30, 5, 30, float("nan")]]), "list of finite numbers"),
     (dict(segmentation=[[10, 5, 30, 5, 30, "x"]]), "list of finite numbers"),
     (dict(segmentation=[[10, 5, 30, 5, 30, 10**400]]), "list of finite numbers"),
     (dict(segmentation=[[10, 5, 30, 5, 1e8, 25]]), "reaches 1e.08, far out of its image"),
-    (dict(bbox=[10, 5, 10**400, 20]), "four finite numbers"),
-    (dict(segmentation=dict(size=[60, 40], counts=TEXT)), r"of size \[60, 40\]; .*\[40, 60\]"),
+    (dict(segmentation=RUN_SIZE), r"of size \[60, 40\]; .*\[40, 60\]"),
     (dict(segmentation=dict(size=[40, 60], counts=[5, 5])), "add up to 10 pixels"),
     (dict(segmentation=dict(size=[40, 60], counts=TEXT[:-2])), "run"),
     (dict(segmentation=dict(size=[40, 60], counts=[2400])), "mask is empty"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "reason"), FAULTY)
-def test_faulty_annotation_is_left_out_and_named(write_coco, changes, reason):
+def read_three(write_coco, changes):
+    """The record and the only fault of three squares of which the second one is faulty."""
     paths = write_coco([dict(id=100), dict(id=101) | changes, dict(id=102)])
     dataset = coco.read(**paths)
-    assert dataset.records[0].annotation_ids.tolist() == [100, 102]
     (fault,) = dataset.faults
-    assert fault.severity == "error"
-    assert fault.where == f"{paths['annotations']}: annotation {changes.get('id', 101)}"
+    assert fault.where == f"{paths['annotations']}: annotation 101"
+    return dataset.records[0], fault, paths
+
+
+@pytest.mark.parametrize(("changes", "reason"), LEFT_OUT)
+def test_annotation_without_box_and_mask_is_left_out_and_named(write_coco, changes, reason):
+    record, fault, paths = read_three(write_coco, changes)
+    assert record.annotation_ids.tolist() == [100, 102]
+    assert (fault.severity, fault.objects) == ("error", 1)
     with pytest.raises(ValueError, match=rf"(?s)1 faults .*annotation 10.*{reason}"):
         coco.read(**paths, options=ReadOptions(on_error="raise"))
+
+
+@pytest.mark.parametrize(("changes", "reason"), BOX_OF_MASK)
+def test_mask_gives_the_box_that_cannot_be_used(write_coco, changes, reason):
+    record, fault, _ = read_three(write_coco, changes)
+    np.testing.assert_array_equal(record.boxes, [[10, 5, 30, 25]] * 3)
+    assert not record.crowd.any()
+    assert (fault.severity, fault.objects) == ("warning", 0)
+    assert re.search(reason + ".*; the box of its mask is taken", fault.reason)
+
+
+@pytest.mark.parametrize(("changes", "reason"), IGNORED)
+def test_object_without_mask_or_class_is_ignored_not_background(write_coco, changes, reason):
+    record, fault, _ = read_three(write_coco, changes)
+    np.testing.assert_array_equal(record.boxes, [[10, 5, 30, 25]] * 3)
+    assert record.crowd.tolist() == [False, True, False]
+    np.testing.assert_array_equal(to_mask(record.segmentations[1], 40, 60), BLOCK)
+    assert (fault.severity, fault.objects) == ("warning", 1)
+    assert re.search(reason + ".*; it is ignored as a crowd region", fault.reason)
+
+
+def test_boxes_may_be_taken_as_masks(write_coco):
+    paths = write_coco([dict(segmentation=[]), dict(bbox=[0, 0, 6, 4], segmentation=None)])
+    dataset = coco.read(**paths)
+    assert dataset.records[0].crowd.all()
+    assert sum(fault.objects for fault in dataset.faults) == 2
+    whole = dataset.faults[-1]
+    assert (whole.severity, whole.kind) == ("error", "mask")
+    assert "none of its 2 annotations has a mask" in whole.reason
+    assert "boxes_as_masks=True" in whole.reason
+    dataset = coco.read(**paths, boxes_as_masks=True)
+    assert dataset.faults == []
+    assert dataset.records[0].areas.tolist() == [400, 24]
+    assert not dataset.records[0].crowd.any()
+
+
+def test_crowd_alone_names_the_habit_and_the_argument(write_coco):
+    paths = write_coco([dict(iscrowd=1), dict(iscrowd=True)])
+    (fault,) = coco.read(**paths).faults
+    assert (fault.severity, fault.kind) == ("error", "crowd region")
+    assert re.search("all 2 .*iscrowd=1.*CVAT.*crowd_as_objects=True", fault.reason)
+    dataset = coco.read(**paths, crowd_as_objects=True)
+    assert dataset.faults == []
+    assert not dataset.records[0].crowd.any()
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([1, 1, 2], [1, 3, 2]),
+        ([None, None, None], [1, 2, 3]),
+        (["a", 5.0, "7"], [8, 5, 7]),
+        ([2.5, 10**30, 4], [5, 6, 4]),
+    ],
+)
+def test_annotation_ids_serve_messages_alone(write_coco, ids, expected):
+    dataset = coco.read(**write_coco([dict(id=given) for given in ids]))
+    assert dataset.records[0].annotation_ids.tolist() == expected
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.kind, fault.objects) == ("warning", "id used twice", 0)
+
+
+def test_ids_that_start_again_in_each_image_keep_all_objects(write_coco):
+    images = [dict(id=i, file_name=f"{i}.png", height=40, width=60) for i in (1, 2, 3)]
+    annotations = [dict(image_id=i, id=j) for i in (1, 2, 3) for j in (1, 2)]
+    dataset = coco.read(**write_coco(annotations, images))
+    assert [len(record.classes) for record in dataset.records] == [2, 2, 2]
+    assert len(np.unique(np.concatenate([r.annotation_ids for r in dataset.records]))) == 6
+    (fault,) = dataset.faults
+    assert fault.count == 4
+
+
+def test_two_images_of_one_id_are_both_left_out(write_coco):
+    images = [
+        dict(id=i, file_name=f"{f}/x.png", height=40, width=60)
+        for i, f in ((1, "a"), (2, "b"), (1, "c"))
+    ]
+    dataset = coco.read(**write_coco([dict(image_id=i) for i in (1, 1, 2)], images))
+    assert [record.image_id for record in dataset.records] == [2]
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.objects) == ("error", 2)
+    assert re.search(r"2 images \(a/x.png, c/x.png\) have the same id", fault.reason)
+
+
+@pytest.mark.parametrize(
+    ("image", "annotation"),
+    [
+        (dict(id=7.0, height=40.0, width="60"), dict(image_id=7, category_id=3.0)),
+        (dict(id="7"), dict(image_id=7, category_id="3", iscrowd="0", area="400")),
+        (dict(id=7), dict(image_id="7", category_id="3.0", iscrowd=False)),
+        (dict(id="x"), dict(image_id="x", bbox=["10", "5", 20.0, "20.0"])),
+        (dict(id=7, height=0, width=0), dict(bbox=None)),
+        (dict(id=7), dict(segmentation=SQUARE[0])),
+        (dict(id=7), dict(segmentation=np.reshape(SQUARE[0], (-1, 2)).tolist())),
+        (dict(id=7), dict(segmentation=[list(map(str, SQUARE[0]))])),
+        (dict(id=7), dict(segmentation=dict(size=["40", 60.0], counts=[float(n) for n in RUNS]))),
+    ],
+)
+def test_numbers_are_read_however_they_are_written(write_coco, image, annotation):
+    write_coco([])  # the image file
+    images = [dict(file_name="a.png", height=40, width=60) | image]
+    dataset = coco.read(**write_coco([annotation], images))
+    assert dataset.faults == []
+    (record,) = dataset.records
+    assert (record.height, record.width) == (40, 60)
+    assert record.boxes.tolist() == [[10, 5, 30, 25]]
+    assert record.classes.tolist() == [1]
+    assert not record.crowd.any()
+    np.testing.assert_array_equal(to_mask(record.segmentations[0], 40, 60), BLOCK)
+
+
+def test_text_and_number_that_are_both_ids_are_kept_apart(write_coco):
+    images = [dict(id=i, file_name=f"{n}.png", height=40, width=60) for n, i in enumerate((1, "1"))]
+    dataset = coco.read(**write_coco([dict(image_id="1"), dict(image_id=1.0)], images))
+    assert [(r.image_id, r.annotation_ids.tolist()) for r in dataset.records] == [
+        (1, [101]),
+        ("1", [100]),
+    ]
+
+
+def test_root_category_of_roboflow_is_left_out(write_coco):
+    names = (0, "fish", "none"), (1, "fish", "fish"), (2, "trap", "fish")
+    categories = [dict(id=i, name=name, supercategory=above) for i, name, above in names]
+    annotations = [dict(category_id=1), dict(category_id=2)]
+    dataset = coco.read(**write_coco(annotations, categories=categories))
+    assert (dataset.category_ids, dataset.class_names) == ((1, 2), ("fish", "trap"))
+    (fault,) = dataset.faults
+    assert fault.severity == "warning"
+    with pytest.raises(ValueError, match="two categories have the name 'fish'"):
+        coco.read(**write_coco([*annotations, dict(category_id=0)], categories=categories))
+
+
+def test_one_cause_gives_one_line(write_coco):
+    annotations = [dict(category_id=55)] * 300 + [{}]
+    dataset = coco.read(**write_coco(annotations))
+    (fault,) = dataset.faults
+    assert (fault.count, fault.objects) == (300, 300)
+    assert fault.reason.endswith(
+        "(and 299 more: annotation 101, annotation 102, annotation 103, "
+        "annotation 104, annotation 105, ...)"
+    )
+
+
+def test_one_file_is_divided_by_the_names_of_images(write_coco):
+    images = [dict(id=i, file_name=f"{i}.png", height=40, width=60) for i in range(20)]
+    paths = write_coco(
+        [dict(image_id=i) for i in range(20)] + [dict(image_id=0, category_id=9)], images
+    )
+    parts = [coco.read(**paths, options=ReadOptions(split=split)) for split in ("train", "val")]
+    ids = [{record.image_id for record in part.records} for part in parts]
+    assert ids[0] | ids[1] == set(range(20))
+    assert not ids[0] & ids[1]
+    assert sum(len(part.faults) for part in parts) == 1  # each is reported once
 
 
 def test_good_polygons_of_a_faulty_instance_are_kept(write_coco):
@@ -136,12 +305,12 @@ def test_image_without_objects_and_image_with_400(write_coco):
         (dict(id=8, file_name="/etc/passwd", height=4, width=6), "leads out of"),
         (dict(id=8, height=4, width=6), "no 'file_name'"),
         (dict(file_name="b.png", height=4, width=6), "no 'id'"),
-        (dict(id=7, file_name="b.png", height=4, width=6), "an earlier image"),
         (dict(id=8, file_name="b.png", height=0, width=6), r"are \(0, 6\)"),
         (dict(id=8, file_name="b.png", height=4.5, width=6), r"are \(4.5, 6\)"),
         (dict(id=8, file_name="b.png", height=2**63, width=6), "more than the 100000000 of data"),
         (dict(id=8, file_name="missing.png"), "No such file"),
         ("b.png", "no 'id'"),
+        (dict(id=True, file_name="b.png", height=4, width=6), "no 'id'"),
     ],
 )
 def test_faulty_image_is_left_out_and_named(write_coco, image, reason):

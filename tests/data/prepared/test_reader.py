@@ -229,7 +229,7 @@ def test_what_cannot_be_one_dataset_is_refused(generated, prepared, tmp_path):
 
 
 def test_the_command_prepares_and_a_missing_image_leaves_nothing(write_coco, tmp_path, capsys):
-    paths = write_coco([{}, dict(category_id=5)])
+    paths = write_coco([{}, dict(image_id=5)])
     given = [f"--{name}={path}" for name, path in paths.items()]
     arguments = ["prepare", "--format=coco", *given, f"--out={tmp_path / 'out'}"]
     image = paths["images"] / "a.png"
@@ -240,7 +240,7 @@ def test_the_command_prepares_and_a_missing_image_leaves_nothing(write_coco, tmp
     image.write_bytes(content)
     assert main(arguments) == 0
     captured = capsys.readouterr()
-    assert "category_id 5" in captured.err
+    assert "image_id 5" in captured.err
     assert captured.out.endswith(f"{tmp_path}/out/instances/1.0.0\n")
     config = get_config()
     config.data.format = "tfds"

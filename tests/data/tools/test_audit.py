@@ -126,15 +126,15 @@ def test_splits_of_other_classes_are_an_error():
 
 
 def test_json_of_faults(write_coco):
-    dataset = coco.read(**write_coco([{}, dict(category_id=5), dict(category_id=6)]))
+    dataset = coco.read(**write_coco([{}, dict(image_id=5), dict(image_id=6)]))
     faults = audit.audit({"train": dataset}, 10**8)["train"]
     content = audit.as_json(dataset, faults)
     assert (content["images"], content["instances"]) == (1, 1)
     assert (content["errors"], content["warnings"]) == (2, 1)
-    assert content["kinds"] == {"unknown class": 2, "class without objects": 1}
+    assert content["kinds"] == {"unknown image": 2, "class without objects": 1}
     first = content["faults"][0]
     assert first["file"].endswith("instances.json")
     assert first["part"] == "annotation 101"
-    assert first["kind"] == "unknown class"
+    assert first["kind"] == "unknown image"
     assert first["severity"] == "error"
-    assert "category_id 5" in first["reason"]
+    assert "image_id 5" in first["reason"]

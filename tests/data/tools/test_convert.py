@@ -192,19 +192,19 @@ def test_images_outside_the_given_folder_are_refused(write_coco, tmp_path):
 
 
 def test_the_command_writes_what_training_would_see(tmp_path, write_coco, capsys):
-    paths = write_coco([{}, dict(category_id=5), dict(iscrowd=1)])
+    paths = write_coco([{}, dict(image_id=5), dict(iscrowd=1)])
     out = tmp_path / "new.json"
     given = [f"--{name}={path}" for name, path in paths.items()]
     assert main(["convert", "--format=coco", *given, f"--out={out}"]) == 0
     text = capsys.readouterr().out
-    assert "category_id 5" in text
+    assert "image_id 5" in text
     assert f"--config.data.train.images={paths['images']}" in text
     assert f"--config.data.train.annotations={out}" in text
     copy = coco.read(paths["images"], out)
     assert copy.records[0].crowd.tolist() == [False, True]
     config = "--config.data.on_error=raise"
     assert main(["convert", "--format=coco", *given, config, f"--out={out}.2"]) == 2
-    assert "category_id 5" in capsys.readouterr().err
+    assert "image_id 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -1,6 +1,6 @@
 import pytest
 
-from maskrcnn_jax.data.formats.paths import existing, files_in, path_in, pictures
+from maskrcnn_jax.data.files.paths import existing, files_in, path_in, pictures
 
 
 def test_names_inside_the_folder():

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from maskrcnn_jax.data.formats import annotation_files
-from maskrcnn_jax.data.formats.annotation_files import read_json, read_lines, read_xml, read_yaml
+from maskrcnn_jax.data.files import annotation_files
+from maskrcnn_jax.data.files.annotation_files import read_json, read_lines, read_xml, read_yaml
 
 
 @pytest.fixture

@@ -1,30 +1,78 @@
 """Paths that users and annotation files give."""
 
 import os
+import re
+import unicodedata
 from pathlib import Path
+from urllib.parse import unquote
 
 from maskrcnn_jax.faults import FaultError, FaultKind
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # ends of file names
+# Names that can be read in one way: nothing is looked up, which costs on a network's disk.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
 
 
 def path_in(folder: str | Path, name: str) -> str:
     """Returns the path of a file that annotations name, refusing names that leave the folder.
 
+    Names come from other systems and programs: backslashes, a leading `.`, absolute paths of
+    another machine, accents written apart from their letters, `%20` for a blank. Whichever reading
+    of the name is in the folder is taken; the name as it stands, before all others.
+
     Args:
         folder: of the dataset.
-        name: relative to it. Links inside the folder are followed: whoever made them meant them.
+        name: relative to it, or an absolute path whose end is. Links inside the folder are
+            followed: whoever made them meant them.
 
     Raises:
-        ValueError: the name is absolute, or climbs out of the folder.
+        ValueError: the name climbs out of the folder, or is absolute and no end of it is there.
     """
-    parts = name.replace("\\", "/").split("/")
-    if parts[0] == "" or ":" in parts[0] or ".." in parts or "\0" in name:
+    if _PLAIN.fullmatch(name) and ".." not in name:
+        return os.path.join(folder, name)
+    if "\0" not in name and not _leaves(name) and os.path.lexists(os.path.join(folder, name)):
+        return os.path.join(folder, name)  # a backslash, say, that is part of the name
+    readings = dict.fromkeys([name.replace("\\", "/"), unquote(name).replace("\\", "/")])
+    for reading in readings:
+        found = _found(folder, reading)
+        if found is not None:
+            return found
+    first = next(iter(readings))
+    if _leaves(first) or "\0" in name:
         raise FaultError(
             FaultKind.FILE_OUTSIDE,
             f"file name {name!r} leads out of {folder}; expected a path relative to that folder",
         )
-    return os.path.join(folder, name)
+    return os.path.join(folder, *_parts(first))
+
+
+def _leaves(name: str) -> bool:
+    """Returns whether a name is absolute, here or on Windows, or climbs."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or ":" in parts[0] or ".." in parts
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def _found(folder: str | Path, name: str) -> str | None:
+    """Returns the file that a name with "/" between its parts means, if it is in the folder."""
+    if ".." in name.split("/") or "\0" in name:
+        return None
+    parts = _parts(name)
+    ends = range(len(parts)) if _leaves(name) else range(1)
+    for first in ends:  # the longest end of an absolute path comes first
+        path = os.fspath(folder)
+        for part in parts[first:]:
+            forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+            there = (os.path.join(path, form) for form in forms)
+            path = next(filter(os.path.lexists, there), "")
+            if not path:
+                break
+        if path and first < len(parts):
+            return path
+    return None
 
 
 def existing(path: str | Path, key: str, is_folder: bool) -> str:
