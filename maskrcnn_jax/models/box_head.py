@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.layers import ConvNorm, Dense, Norm, small_normal
+from maskrcnn_jax.models.initializers import normal, small_normal
+from maskrcnn_jax.models.layers import ConvNorm, Dense, Norm
 
 
 class BoxHead(nn.Module):
@@ -42,9 +43,7 @@ class BoxHead(nn.Module):
         if self.dense_norm != "none":
             self.dense_norm_layer = [Norm(self.dense_norm, self.norm_eps) for _ in self.dense]
         self.class_logits = Dense(self.num_classes + 1, self.dtype, small_normal)
-        self.box_deltas = Dense(
-            4 * (self.num_classes + 1), self.dtype, nn.initializers.normal(0.001)
-        )
+        self.box_deltas = Dense(4 * (self.num_classes + 1), self.dtype, normal(0.001))
 
     def __call__(
         self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None

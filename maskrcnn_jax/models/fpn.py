@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.layers import ConvNorm, he_uniform
+from maskrcnn_jax.models.initializers import he_uniform
+from maskrcnn_jax.models.layers import ConvNorm
 from maskrcnn_jax.parallel import partition
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")

@@ -5,21 +5,19 @@ Parameters and statistics are float32; `dtype` is what convolutions and dense la
 
 import inspect
 import math
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maskrcnn_jax.models.initializers import (
+    Initializer,
+    he_normal,
+    he_normal_fan_in,
+    he_uniform,
+)
 from maskrcnn_jax.ops.conv import conv2d
 from maskrcnn_jax.parallel import partition
-
-Initializer = Callable[..., jax.Array]
-
-# He et al. 2015 for layers that a ReLU follows, and the small normal of the detection predictors.
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-he_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-small_normal = nn.initializers.normal(0.01)
 
 
 class Conv(nn.Module):
@@ -194,16 +192,17 @@ class Upsample(nn.Module):
     Attributes:
         features: channels of the output.
         dtype: of the computation and the output.
+        kernel_init: initialiser of the [Cin, 2, 2, features] kernel.
     """
 
     features: int
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = he_normal_fan_in
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns [..., 2 H, 2 W, features] for x [..., H, W, Cin]."""
-        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=0, out_axis=3)
-        kernel = self.param("kernel", init, (x.shape[-1], 2, 2, self.features))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], 2, 2, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = partition.whole(kernel.astype(self.dtype))
         blocks = jnp.einsum("...hwi,iabo->...hawbo", x.astype(self.dtype), kernel)

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.layers import ConvNorm, Upsample, small_normal
+from maskrcnn_jax.models.initializers import Initializer, small_normal
+from maskrcnn_jax.models.layers import ConvNorm, Upsample
 from maskrcnn_jax.parallel import partition
 
 
@@ -63,15 +64,17 @@ class ClassConv(nn.Module):
     Attributes:
         features: output channels that can be chosen from.
         dtype: of the computation and the output.
+        kernel_init: initialiser of the [C, features] kernel.
     """
 
     features: int
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = small_normal
 
     @nn.compact
     def __call__(self, x: jax.Array, channel: jax.Array) -> jax.Array:
         """Returns [..., H, W] for x [..., H, W, C] and channel [...] int32."""
-        kernel = self.param("kernel", small_normal, (x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = partition.whole(kernel.astype(self.dtype))
         weights = jnp.take(kernel.T, channel, axis=0)

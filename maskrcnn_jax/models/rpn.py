@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.layers import Conv, small_normal
+from maskrcnn_jax.models.initializers import small_normal
+from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops.nms import nms
 from maskrcnn_jax.parallel import partition
