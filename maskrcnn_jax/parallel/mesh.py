@@ -2,7 +2,7 @@
 
 Images of a batch are shared out over the mesh axes `data` and `fsdp`, the rows of each over
 `space`. The state is on every device, but for its large arrays, of which the devices along `fsdp`
-hold a part each. How the arrays between image and loss are shared out: `ops/partition.py`.
+hold a part each. How the arrays between image and loss are shared out: `parallel/partition.py`.
 """
 
 import math
@@ -15,9 +15,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.parallel.partition import BATCH_AXES, SPACE_AXIS
+from maskrcnn_jax.parallel.partition import AXES, BATCH_AXES, SPACE_AXIS
 
-AXES = (*BATCH_AXES, SPACE_AXIS)
 # Arrays of fewer numbers are not worth the communication of their parts.
 _MIN_SPLIT = 2**14
 

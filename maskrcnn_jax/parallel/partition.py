@@ -1,60 +1,72 @@
 """Which part of an array each device works on, told to the compiler where it matters.
 
 A step for several devices is one program on whole arrays, which the compiler splits. The functions
-here say how; where a step has not said `with over(mesh):` while it is traced they do nothing, so
-models call them without knowing of devices.
+here say how. They read the mesh that is in force while they are traced, set by `with over(mesh):`
+(or by `jax.set_mesh`); without one they do nothing, so models call them without knowing of devices.
+JAX keeps that mesh among what identifies a compiled function, so a function that was compiled
+without it is compiled again inside.
 
-- Images of a batch are shared out over the axes `data` and `fsdp` of the mesh.
-- The rows of one image, and of its feature maps, are shared out over `space`. The neighbours'
-  rows that a convolution needs are exchanged by the compiler.
-- RoIs of an image are shared out over `space`, too: they need the whole image's features, but the
+- Images of a batch are sharded over the axes `data` and `fsdp` of the mesh.
+- The rows of one image, and of its feature maps, are sharded over `space`. The neighbours' rows
+  that a convolution needs are exchanged by the compiler.
+- RoIs of an image are sharded over `space`, too: they need the whole image's features, but the
   heads work on each of them alone.
-- Parameters may be stored in parts, over `fsdp`; a layer works with the whole of its own.
+- Parameters may be sharded over `fsdp`; a layer works with the whole of its own.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 BATCH_AXES = ("data", "fsdp")
 SPACE_AXIS = "space"
+AXES = (*BATCH_AXES, SPACE_AXIS)
 
 # With fewer rows of a feature map on each device, gradients of strided convolutions were wrong by
 # up to 630 % while the loss was right (jax 0.10.2 and 0.12, XLA's partitioning of convolutions).
 MIN_ROWS = 2
 
-_mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
+_NO_MESH = AbstractMesh((), ())
 
 
-@contextmanager
-def over(mesh: Mesh | None) -> Iterator[None]:
-    """Splits what is traced inside over a mesh with the axes `data`, `fsdp` and `space`."""
-    token = _mesh.set(mesh if mesh is not None and mesh.size > 1 else None)
-    try:
-        yield
-    finally:
-        _mesh.reset(token)
+def over(mesh: Mesh | AbstractMesh | None) -> AbstractContextManager:
+    """Splits what is traced inside over a mesh with the axes `data`, `fsdp` and `space`.
+
+    Args:
+        mesh: with axes of type Auto; None or a single device: nothing is split.
+    """
+    is_split = mesh is not None and mesh.size > 1
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh if is_split else _NO_MESH)
+
+
+def _mesh() -> AbstractMesh | None:
+    """Returns the mesh in force, if there is something to be said about it.
+
+    Inside of `jax.shard_map` its axes are Manual: each device has its own arrays already.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    is_ours = set(mesh.axis_names) == set(AXES) and set(mesh.axis_types) == {AxisType.Auto}
+    return mesh if is_ours and mesh.size > 1 else None
 
 
 def batch_shards() -> int:
-    """Returns the number of parts that the images of a batch are shared out in."""
-    mesh = _mesh.get()
+    """Returns the number of parts that the images of a batch are sharded in."""
+    mesh = _mesh()
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def images(x: Array) -> Array:
-    """Returns `[B, ...]` with the images shared out and each of them whole."""
+    """Returns `[B, ...]` with the images sharded and each of them whole."""
     return _split(x, P(BATCH_AXES))
 
 
 def rows(x: Array, fewest: int | None = None) -> Array:
-    """Returns `[B, H, ...]` with the images shared out, and the rows of each where there are many.
+    """Returns `[B, H, ...]` with the images sharded, and the rows of each where there are many.
 
     Args:
         x: feature maps.
@@ -62,7 +74,7 @@ def rows(x: Array, fewest: int | None = None) -> Array:
             output of a strided convolution; `H` unless given. Where a device would have less than
             two of these, images stay whole.
     """
-    mesh = _mesh.get()
+    mesh = _mesh()
     fewest = x.shape[1] if fewest is None else fewest
     if mesh is None or fewest < MIN_ROWS * mesh.shape[SPACE_AXIS]:
         return images(x)
@@ -70,7 +82,7 @@ def rows(x: Array, fewest: int | None = None) -> Array:
 
 
 def rois(x: Array) -> Array:
-    """Returns `[B, N, ...]` with the images shared out, and their N RoIs where that is possible."""
+    """Returns `[B, N, ...]` with the images sharded, and their N RoIs where that is possible."""
     return _split(x, P(BATCH_AXES, SPACE_AXIS)) if _rois_are_split(x.shape[1]) else images(x)
 
 
@@ -79,7 +91,7 @@ def flat_rois(x: Array) -> Array:
     batch, number = x.shape[:2]
     if not _rois_are_split(number):
         return x.reshape(batch * number, *x.shape[2:])
-    mesh = _mesh.get()
+    mesh = _mesh()
     space, shards = mesh.shape[SPACE_AXIS], batch_shards()
     x = x.reshape(shards, batch // shards, space, number // space, *x.shape[2:])
     x = x.swapaxes(1, 2).reshape(batch * number, *x.shape[4:])
@@ -91,7 +103,7 @@ def unflat_rois(x: Array, batch: int) -> Array:
     number = x.shape[0] // batch
     if not _rois_are_split(number):
         return x.reshape(batch, number, *x.shape[1:])
-    mesh = _mesh.get()
+    mesh = _mesh()
     space, shards = mesh.shape[SPACE_AXIS], batch_shards()
     x = x.reshape(shards, space, batch // shards, number // space, *x.shape[1:])
     return rois(x.swapaxes(1, 2).reshape(batch, number, *x.shape[4:]))
@@ -99,7 +111,7 @@ def unflat_rois(x: Array, batch: int) -> Array:
 
 def whole(parameter: Array) -> Array:
     """Returns a parameter, of which the devices along `fsdp` may store parts, on all of them."""
-    mesh = _mesh.get()
+    mesh = _mesh()
     return parameter if mesh is None or mesh.shape["fsdp"] == 1 else _split(parameter, P())
 
 
@@ -117,24 +129,21 @@ def per_image(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def batched(*arguments):
-        mesh = _mesh.get()
+        mesh = _mesh()
         mapped, arguments = jax.vmap(function), jax.lax.stop_gradient(arguments)
         if mesh is not None:
             split = P(BATCH_AXES)
             # The mesh's axes are all its own inside: what the devices of one image get is equal.
-            mapped = jax.shard_map(
-                mapped, mesh=mesh, in_specs=split, out_specs=split, check_vma=False
-            )
+            mapped = jax.shard_map(mapped, in_specs=split, out_specs=split, check_vma=False)
         return mapped(*arguments)
 
     return batched
 
 
 def _rois_are_split(number: int) -> bool:
-    mesh = _mesh.get()
+    mesh = _mesh()
     return mesh is not None and mesh.shape[SPACE_AXIS] > 1 and number % mesh.shape[SPACE_AXIS] == 0
 
 
 def _split(x: Array, spec: P) -> Array:
-    mesh = _mesh.get()
-    return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+    return x if _mesh() is None else jax.lax.with_sharding_constraint(x, spec)
