@@ -1,42 +1,39 @@
-"""Images of your own: a folder of labelme files, or another format that keeps all in one folder.
+"""Images of your own: a folder of labelme files, a COCO export, or another format of one folder.
 
     python -m maskrcnn_jax.data check --config=configs/own.py:photos
     python train.py --config=configs/own.py:photos --workdir=runs/own
     python predict.py --workdir=runs/own new.jpg
 
-`photos` is the folder. A fifth of the images, chosen by a hash of their names, is kept apart for
-evaluation. `configs/own.py:photos:small` is a small network from scratch, to try things on a CPU;
-otherwise training starts from a detector that was trained on COCO, which is what makes a hundred
-images enough, and wants a GPU. docs/own_data.md says what to change for which data.
+`photos` is the folder: of labelme files, or a COCO export of Roboflow, CVAT or Label Studio as it
+was unpacked. A fifth of the images, chosen by a hash of their names, is kept apart for evaluation,
+where the export does not say which. Any argument of a reader can be added on the command line,
+`--config.data.train.crowd_as_objects=True`. `configs/own.py:photos:small` is a small network from
+scratch, to try things on a CPU; otherwise training starts from a detector that was trained on COCO,
+which is what makes a hundred images enough, and wants a GPU. docs/own_data.md says what to change
+for which data.
 """
 
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict
 
 from configs.small import get_config as small_config
 from maskrcnn_jax.config import get_config as base_config
+from maskrcnn_jax.data.own_folder import arguments, found_in
 
 
 def get_config(given: str = "photos") -> ConfigDict:
     """Returns the recipe.
 
     Args:
-        given: what follows the file's name and a colon: the folder, and `:small` if wanted.
-
-    Raises:
-        ValueError: something else stands there than `small`.
+        given: what follows the file's name and a colon: the folder, which may have colons too
+            (C:\\photos), and `:small` if wanted.
     """
-    folder, _, size = given.partition(":")
-    if size not in ("", "small"):
-        raise ValueError(f"configs/own.py:{given}: expected FOLDER or FOLDER:small")
+    folder, _, size = given.rpartition(":") if given.endswith((":small", ":")) else (given, "", "")
     config = _small() if size else _from_coco()
     config.name = "own"
-    config.data.format = "labelme"
-    # One for both splits: to change it in data.train is to change it in data.val.
-    fraction, seed = FieldReference(0.2), FieldReference(0)
-    for split in ("train", "val"):
-        config.data[split] = ConfigDict(
-            dict(folder=folder, split=split, val_fraction=fraction, split_seed=seed)
-        )
+    found = found_in(folder)
+    config.data.format = found.format
+    options = arguments(found)
+    config.data.train, config.data.val = options["train"], options["val"]
     config.data.resize = "square"  # the long side becomes the bucket's: one compilation for all
     config.data.augment.brightness = 0.2
     config.data.augment.contrast = 0.2

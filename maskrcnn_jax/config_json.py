@@ -109,7 +109,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     return [
         (key, old.get(key, ...), new.get(key, ...))
         for key in keys
-        if old.get(key, ...) != new.get(key, ...)
+        if old.get(key) != new.get(key)  # an absent key is as one without a value
     ]
 
 

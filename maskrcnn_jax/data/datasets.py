@@ -89,9 +89,13 @@ def arguments_of(form: str) -> dict[str, inspect.Parameter]:
 
 
 def _read(form: str, options: dict, common: ReadOptions, form_key: str, key: str) -> Dataset:
-    """Calls the reader of a format after checking its arguments; the keys are for messages."""
+    """Calls the reader of a format after checking its arguments; the keys are for messages.
+
+    An argument that is None is not given: recipes have such keys for the command line.
+    """
     if form not in READERS:
         raise ValueError(f"{form_key} is {form!r}; expected one of {sorted(READERS)}")
+    options = {name: value for name, value in options.items() if value is not None}
     parameters = arguments_of(form)
     needed = [name for name, p in parameters.items() if p.default is p.empty]
     missing = [name for name in needed if name not in options]

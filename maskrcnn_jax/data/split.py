@@ -10,12 +10,14 @@ def of_split(names: Iterable[str], split: str, val_fraction: float, seed: int) -
 
     Whether an image is one of training or of validation follows from its name and the seed alone,
     by a hash that is the same on every machine. So an image stays where it is when others come or
-    go, and the share of validation images is near `val_fraction`, not equal to it.
+    go, and the fraction of validation images is near `val_fraction`, not equal to it. Of few images
+    neither split is left empty: that of the lowest hash is for validation, or that of the highest
+    for training.
 
     Args:
         names: of all images; where they have folders, relative to the dataset's.
         split: "train", "val", or "" for all images.
-        val_fraction: share of the validation images, between 0 and 1.
+        val_fraction: fraction of the validation images, between 0 and 1.
         seed: another one gives another division.
 
     Raises:
@@ -28,22 +30,23 @@ def of_split(names: Iterable[str], split: str, val_fraction: float, seed: int) -
         return names
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; expected a number between 0 and 1")
-    wanted = [n for n in names if (position(n, seed) < val_fraction) == (split == "val")]
+    val = _validation(names, val_fraction, seed)
+    wanted = [name for name in names if (name in val) == (split == "val")]
     if not wanted:
         raise ValueError(
             f"split {split!r} has none of the {len(names)} images at val_fraction={val_fraction} "
-            f"and split_seed={seed}; {_way_out(names, val_fraction)}"
+            f"and split_seed={seed}; give split='' to use all for both train and val"
         )
     return wanted
 
 
-def _way_out(names: list[str], val_fraction: float) -> str:
-    """Returns what to change where the images are so few that a split has none."""
-    names = names[:1000]  # of so many, any sensible fraction has some
-    for seed in range(100):
-        if 0 < sum(position(name, seed) < val_fraction for name in names) < len(names):
-            return f"with split_seed={seed}, given to train and val alike, both have some"
-    return "change val_fraction, for train and val alike, or give split='' to use all for both"
+def _validation(names: list[str], fraction: float, seed: int) -> set[str]:
+    """Returns the names of validation: hashes below a fraction, and of two images or more, one."""
+    ordered = sorted(set(names), key=lambda name: (position(name, seed), name))
+    count = sum(position(name, seed) < fraction for name in ordered)
+    if len(ordered) > 1:
+        count = min(max(count, 1), len(ordered) - 1)
+    return set(ordered[:count])
 
 
 def position(name: str, seed: int) -> float:

@@ -71,6 +71,83 @@ def test_the_division_of_both_splits_changes_together(photos):
     assert len(val.records) > len(datasets.load(get_config(f"{photos}").data, "val").records)
 
 
-def test_another_word_than_small_is_refused():
-    with pytest.raises(ValueError, match="expected FOLDER or FOLDER:small"):
-        get_config("photos:tiny")
+def configuration(*arguments):
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(["", *arguments])
+    return values.config
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "buckets"),
+    [
+        ("C:\\photos:small", "C:\\photos", ((320, 320),)),
+        ("C:\\photos", "C:\\photos", ((768, 768),)),
+        ("a:b:small:small", "a:b:small", ((320, 320),)),
+        ("small", "small", ((768, 768),)),
+        ("photos:tiny", "photos:tiny", ((768, 768),)),
+    ],
+)
+def test_a_folder_may_have_colons(given, folder, buckets):
+    config = configuration(f"--config={RECIPE}:{given}")
+    assert config.data.train.folder == config.data.val.folder == folder
+    assert config.data.buckets == buckets
+
+
+def test_arguments_of_readers_can_be_added(photos):
+    added = ["--config.data.train.class_names=('class 1', 'class 0')"]
+    config = configuration(f"--config={RECIPE}:{photos}", *added)
+    for split in ("train", "val"):
+        assert datasets.load(config.data, split).class_names == ("class 1", "class 0")
+    to_json(config)
+    config = configuration(
+        f"--config={RECIPE}:{photos}", "--config.data.format=via", "--config.data.val.class_name=x"
+    )
+    assert config.data.train.class_name == "x"
+    with pytest.raises(ValueError, match=r"via_region_data\.json"):
+        datasets.load(config.data, "train")
+
+
+def write_export(folder: Path, images: str, annotations: str, prefix: str = "") -> None:
+    """Writes 12 images of one square each, marked as crowd regions, and their annotations."""
+    (folder / images).mkdir(parents=True)
+    content = dict(images=[], annotations=[], categories=[dict(id=1, name="cell")])
+    for i in range(12):
+        Image.new("L", (60, 40)).save(folder / images / f"{i}.png")
+        content["images"].append(dict(id=i, file_name=f"{prefix}{i}.png", height=40, width=60))
+        square = [[10, 5, 30, 5, 30, 25, 10, 25]]
+        content["annotations"].append(
+            dict(id=i, image_id=i, category_id=1, iscrowd=1, segmentation=square)
+        )
+    (folder / annotations).parent.mkdir(parents=True, exist_ok=True)
+    (folder / annotations).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("train", "train/_annotations.coco.json"), ("valid", "valid/_annotations.coco.json")],
+        [("train", "train/_annotations.coco.json")],
+        [(".", "_annotations.coco.json")],
+        [("images/default", "annotations/instances_default.json")],
+        [("images", "annotations/instances_default.json")],
+        [("images", "result.json", "images\\")],
+        [("images", "result_coco.json", "images/")],
+    ],
+)
+def test_coco_exports_are_known_by_their_names(tmp_path, files):
+    folder = tmp_path / "my: export"
+    for file in files:
+        write_export(folder, *file)
+    config = configuration(
+        f"--config={RECIPE}:{folder}:small", "--config.data.train.crowd_as_objects=True"
+    )
+    train, val = (datasets.load(config.data, split) for split in ("train", "val"))
+    assert train.faults == val.faults == []
+    assert len(train.records) + len(val.records) == 12 * len(files)
+    assert train.records
+    assert val.records
+    paths = [{record.path for record in part.records} for part in (train, val)]
+    assert not paths[0] & paths[1]
+    assert not any(record.crowd.any() for record in train.records + val.records)
+    assert all(Path(record.path).is_file() for record in train.records)
