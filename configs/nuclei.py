@@ -9,7 +9,7 @@ small anchors, and many in an image, hence the 300 detections.
 
 from ml_collections import ConfigDict
 
-from configs.small import get_config as small_config
+from maskrcnn_jax.small_config import get_config as small_config
 
 
 def get_config() -> ConfigDict:

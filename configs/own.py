@@ -15,9 +15,9 @@ for which data.
 
 from ml_collections import ConfigDict
 
-from configs.small import get_config as small_config
 from maskrcnn_jax.config import get_config as base_config
 from maskrcnn_jax.data.own_folder import arguments, found_in
+from maskrcnn_jax.small_config import get_config as small_config
 
 
 def get_config(given: str = "photos") -> ConfigDict:

@@ -8,7 +8,7 @@ own.
 
 from ml_collections import ConfigDict
 
-from configs.small import get_config as small_config
+from maskrcnn_jax.small_config import get_config as small_config
 
 
 def get_config() -> ConfigDict:

@@ -3,12 +3,13 @@
 python failing_process.py FAILING --coordinator=... --num_processes=2 --process_id=I
 """
 
-import sys
+import argparse
+from functools import partial
 
 import jax
-from absl import flags
 
-from maskrcnn_jax.cli import command
+from maskrcnn_jax.cli import process_flags
+from maskrcnn_jax.cli import processes as command
 from maskrcnn_jax.parallel import agreement
 from maskrcnn_jax.parallel import processes as distributed
 
@@ -16,11 +17,14 @@ from maskrcnn_jax.parallel import processes as distributed
 def work() -> None:
     distributed.name_checkpoint_in("nowhere")
     agreement.total({"all are here": 1.0})
-    if jax.process_index() == int(sys.argv[1]):
+    if jax.process_index() == options.failing:
         raise ValueError("no such image")
     agreement.total({"waiting for the other": 1.0})
 
 
 jax.config.update("jax_num_cpu_devices", 1)
-flags.FLAGS([sys.argv[0], *sys.argv[2:]])
-command.run(work, debug=False)
+parser = argparse.ArgumentParser()
+parser.add_argument("failing", type=int)
+process_flags.add_arguments(parser)
+options = parser.parse_args()
+command.run(work, False, partial(process_flags.cluster, options))

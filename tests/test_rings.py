@@ -46,8 +46,12 @@ FORBIDDEN = {
 PIPELINE = PACKAGE / "data" / "input" / "pipeline.py"
 
 
+# No module imports a `__main__.py`, which hands over to a command of `cli`.
+_ENTRANCES = ("__init__.py", "__main__.py")
+
+
 def _modules(package: str) -> list[Path]:
-    return sorted(path for path in (PACKAGE / package).rglob("*.py") if path.name != "__init__.py")
+    return sorted(p for p in (PACKAGE / package).rglob("*.py") if p.name not in _ENTRANCES)
 
 
 def _imports(path: Path) -> set[str]:
@@ -121,7 +125,7 @@ def _module_imports() -> dict[str, set[str]]:
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): path
         for path in PACKAGE.rglob("*.py")
-        if path.name != "__init__.py"
+        if path.name not in _ENTRANCES
     }
     return {name: _imports(path) & paths.keys() for name, path in paths.items()}
 

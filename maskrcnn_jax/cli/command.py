@@ -1,83 +1,114 @@
-"""How a command that may be one of several processes begins and ends."""
+"""How every command begins and ends."""
 
+import argparse
+import faulthandler
+import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from absl import flags
-
-from maskrcnn_jax.cli.process_flags import cluster
-from maskrcnn_jax.config_flags import faulty_flag
-from maskrcnn_jax.parallel import processes as distributed
-from maskrcnn_jax.parallel.interrupts import Interrupted
-from maskrcnn_jax.training.run.progress import NonFiniteLoss
+from absl import flags, logging
 
 
-def run(command: Callable[[], None], debug: bool) -> None:
-    """Runs a command among the other processes of its run, if there are any, and ends this one.
-
-    An error that the user can mend is a line on stderr. One of several processes that meets an
-    error ends at once, since waiting for the others would be waiting for ever.
-
-    The process leaves without taking the interpreter down: threads of TensorFlow, TensorStore and
-    JAX that are still there can crash in that, with another status than the command's. So what
-    is written must be closed when the command returns.
+def parser(
+    description: str | None, prog: str | None = None, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    """Returns the parser of a command, with what every command takes.
 
     Args:
-        command: what is to be done.
-        debug: show tracebacks.
-
-    Raises:
-        Exception: where it is the only process, an error that is no user's.
+        description: of the command, the docstring of its module.
+        prog: how it is started; by default the name of the program.
+        epilog: the last lines of its help.
     """
-    sys.unraisablehook = _without_late_writes(sys.unraisablehook)
-    leave(status_of(command, debug))
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description=inspect.cleandoc(description or ""),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_debug(made)
+    return made
 
 
-def status_of(command: Callable[[], None], debug: bool) -> int:
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Adds `--debug`."""
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error, and libraries' logs"
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config`, whose value `config_flags.read` takes."""
+    parser.add_argument(
+        "--config",
+        metavar="RECIPE",
+        help="a recipe's name (coco, coco:3x) or file; --config.KEY=VALUE changes one of its keys",
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Adds `--compilation_cache`, whose value `use_compilation_cache` takes."""
+    parser.add_argument(
+        "--compilation_cache", metavar="DIR", help="the folder of compiled programs, or off"
+    )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds `--workdir` and `--checkpoint`, which name a trained model."""
+    parser.add_argument(
+        "--workdir", metavar="DIR", required=True, help="the folder of the training run"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="NAME",
+        default="last",
+        help="last, best or the number of a step (last)",
+    )
+
+
+def status_of(
+    command: Callable[[], int | None],
+    debug: bool,
+    quiet: int = logging.ERROR,
+    interrupted: str = "interrupted",
+    who: Callable[[], str] = str,
+) -> int:
     """Runs a command; returns its exit status when everything has been said.
 
+    An error that the user can fix is one line on stderr.
+
     Args:
-        command: as for `run`.
-        debug: as for `run`.
+        command: what is to be done; returns its exit status, None for 0.
+        debug: show tracebacks, and the logs of libraries.
+        quiet: otherwise, the level of those logs that are shown.
+        interrupted: what is said on Ctrl-C.
+        who: gives what a line on stderr begins with.
 
     Returns:
-        0, 2 after an error that the user can mend, 1 after another, 130 after Ctrl-C, 128 + the
-        signal's number where the command has stopped on a signal.
+        The command's status, 2 after an error that the user can fix, or 130 after Ctrl-C.
 
     Raises:
-        Exception: as `run`.
+        Exception: an error of another kind.
     """
+    logging.use_absl_handler()
+    if not debug:
+        logging.set_verbosity(quiet)
+    with suppress(OSError, ValueError):  # stderr is no file, as in a test
+        faulthandler.enable()
     try:
-        distributed.join(cluster())
-        command()
-        distributed.leave()
-        return 0
-    except Interrupted as interrupted:  # all processes have stopped
-        print(f"{distributed.name()}{interrupted}", file=sys.stderr, flush=True)
-        distributed.leave()
-        return 128 + interrupted.signal_number
+        return command() or 0
     except KeyboardInterrupt:
-        print(f"{distributed.name()}interrupted", file=sys.stderr)
-        status = 130
-    except (ValueError, OSError, NonFiniteLoss, flags.Error) as error:
+        print(f"{who()}{interrupted}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError, flags.Error) as error:
         if debug:
             traceback.print_exc()
         else:
-            text = faulty_flag(error) if isinstance(error, flags.Error) else error
-            print(f"{distributed.name()}error: {text}", file=sys.stderr)
-        status = 2
-    except Exception as error:
-        if not distributed.is_one_of_several():
-            raise
-        traceback.print_exc()
-        print(f"{distributed.name()}error: {type(error).__name__}: {error}", file=sys.stderr)
-        status = 1
-    distributed.let_others_speak()
-    return status
+            print(f"{who()}error: {error}", file=sys.stderr)
+        return 2
 
 
 def leave(status: int) -> None:
@@ -90,18 +121,3 @@ def leave(status: int) -> None:
         with suppress(OSError, ValueError):  # closed, or nobody reads it
             stream.flush()
     os._exit(status)
-
-
-def _without_late_writes(hook: Callable) -> Callable:
-    """Returns a hook of errors that nobody can catch, without those of a write that has failed.
-
-    When one array of a checkpoint cannot be written Orbax closes its event loop; TensorStore then
-    reports every other array to it in vain, a traceback each, around the warning that counts.
-    """
-
-    def report(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-            hook(unraisable)
-
-    return report

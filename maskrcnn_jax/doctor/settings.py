@@ -3,27 +3,26 @@
 from pathlib import Path
 
 import jax
-from absl import flags
-from ml_collections import ConfigDict, config_flags
 
+from maskrcnn_jax import config_flags
 from maskrcnn_jax.checkpoints.manager import BEST, LAST
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.config_flags import unknown_key
 from maskrcnn_jax.doctor import environment
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.run import log as metrics_log
 
 
-def recipe(arguments: list[str]) -> dict[str, str]:
+def recipe(name: str | None, keys: list[str]) -> dict[str, str]:
     """Returns how a configuration fits the devices.
 
     Args:
-        arguments: `--config=FILE` and `--config.KEY=VALUE`.
+        name: the value of `--config`.
+        keys: such as `--config.train.batch_size=8`.
 
     Raises:
         ValueError: where it does not.
     """
-    config = _configuration(arguments)
+    config = config_flags.read(name, keys)
     mesh = sharding.make_mesh(config.mesh)
     for section in ("train", "eval"):
         sharding.local_batch_size(config[section].batch_size, mesh, f"config.{section}.batch_size")
@@ -36,18 +35,6 @@ def recipe(arguments: list[str]) -> dict[str, str]:
         "buckets": ", ".join(f"{height}x{width}" for height, width in config.data.buckets),
         "backbone": f"ResNet-{config.model.backbone.depth}, {config.model.dtype}",
     }
-
-
-def _configuration(arguments: list[str]) -> ConfigDict:
-    if not any(argument.startswith("--config=") for argument in arguments):
-        raise ValueError(f"{arguments[0]} is of a recipe; give it as --config=FILE, too")
-    values = flags.FlagValues()
-    try:
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
-        values(["doctor", *arguments])
-    except (AttributeError, KeyError) as error:
-        raise ValueError(unknown_key(error)) from error
-    return values.config
 
 
 def workdir(path: Path) -> dict[str, str]:

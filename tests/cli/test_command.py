@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from maskrcnn_jax.cli import command
+from maskrcnn_jax.cli import processes as command
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT = 5
@@ -64,8 +64,7 @@ def test_the_status_is_that_of_the_command_whatever_the_end_of_the_interpreter_d
     # `crash` stands for what threads of native code do when the interpreter goes.
     program = f"""
 import atexit, os, sys
-from absl import flags
-from maskrcnn_jax.cli import command
+from maskrcnn_jax.cli import processes
 from maskrcnn_jax.parallel.interrupts import Interrupted
 
 @atexit.register
@@ -76,8 +75,7 @@ def work():
     sys.stdout.write("printed")
     {what}
 
-flags.FLAGS([sys.argv[0]])
-command.run(work, debug=False)
+processes.run(work, debug=False)
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True,
                            text=True, timeout=200)  # fmt: skip

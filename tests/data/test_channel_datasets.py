@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.__main__ import main
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.images.pixels import PixelFormat
 from maskrcnn_jax.images.read import read_image

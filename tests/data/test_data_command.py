@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskrcnn_jax.data.__main__ import main
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.data.tools import audit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +102,8 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_debug_shows_the_traceback():
-    with pytest.raises(ValueError, match="no such file"):
-        main(["check", "--config=nowhere.py", "--debug"])
+def test_debug_shows_the_traceback(capsys):
+    assert main(["check", "--config=nowhere.py", "--debug"]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "no such file" in said

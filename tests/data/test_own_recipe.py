@@ -12,9 +12,9 @@ from ml_collections import config_flags
 from PIL import Image
 
 from configs.own import get_config
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.config_json import to_json
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.__main__ import main
 from maskrcnn_jax.data.augment.augmentation import check_settings
 from maskrcnn_jax.data.input import pipeline
 

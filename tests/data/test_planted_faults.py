@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check, datasets
-from maskrcnn_jax.data.__main__ import main
 from maskrcnn_jax.data.files import annotation_files
 from maskrcnn_jax.data.input.pipeline import train_batches
 

@@ -49,16 +49,16 @@ def test_an_accelerator_in_tensorflows_hands_is_a_fault(monkeypatch):
 
 
 def test_a_recipe_is_held_to_the_devices():
-    recipe = "--config=tests/end_to_end/tiny.py"
-    facts = settings.recipe([recipe])
+    recipe = "tests/end_to_end/tiny.py"
+    facts = settings.recipe(recipe, [])
     assert facts["name"] == "tiny"
     assert facts["buckets"] == "64x64"
     with pytest.raises(ValueError, match=r"config\.mesh asks for 64 devices"):
-        settings.recipe([recipe, "--config.mesh.data=64"])
+        settings.recipe(recipe, ["--config.mesh.data=64"])
     with pytest.raises(ValueError, match="batchsize"):
-        settings.recipe([recipe, "--config.train.batchsize=64"])
-    with pytest.raises(ValueError, match="is of a recipe; give it as --config=FILE"):
-        settings.recipe(["--config.train.batch_size=64"])
+        settings.recipe(recipe, ["--config.train.batchsize=64"])
+    with pytest.raises(ValueError, match="--config is missing; give a recipe"):
+        settings.recipe(None, ["--config.train.batch_size=64"])
 
 
 def test_what_a_run_has_left(tmp_path):
@@ -96,7 +96,7 @@ def test_what_is_in_the_compilation_cache(tmp_path, cache_settings):
 
 def test_a_cluster_that_is_not_joined_is_mentioned(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert "--distributed=auto joins all" in processes.join([])["joined"]
+    assert "--distributed=auto joins all" in processes.join(None)["joined"]
 
 
 def test_the_step_that_is_timed_can_be_traced():

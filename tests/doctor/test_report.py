@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn_jax.doctor import __main__ as command
+from maskrcnn_jax.cli import doctor as command
 from maskrcnn_jax.doctor import report
 
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from maskrcnn_jax.cli import pretrained as command
 from maskrcnn_jax.compilation import ENVIRONMENT
-from maskrcnn_jax.pretrained import __main__ as command
 from maskrcnn_jax.pretrained import convert
 from maskrcnn_jax.pretrained.files import downloads
 from maskrcnn_jax.pretrained.files.downloads import Published

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from maskrcnn_jax.cli.pretrained import main
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.pretrained import export
-from maskrcnn_jax.pretrained.__main__ import main
 from maskrcnn_jax.pretrained.files.weight_files import read_weights
 from maskrcnn_jax.pretrained.tables import torchvision
 from tests.end_to_end import tiny

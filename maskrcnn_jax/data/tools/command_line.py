@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from maskrcnn_jax import config_flags
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.config_flags import faulty_flag, unknown_key
 from maskrcnn_jax.data import datasets
 
 SPLITS = ("train", "val")
@@ -50,8 +49,8 @@ def target(options: argparse.Namespace, others: Sequence[str], default_split: st
         ValueError: there is no such file, key, format or argument, a value is not of its key's
             type, or no data are named.
     """
-    keys, rest = _config_arguments(others)
-    config = _configuration(options.config, keys)
+    keys, rest = config_flags.separate(others)
+    config = config_flags.read(options.config, keys, default=get_config())
     if options.format:
         return _of_format(config, options.format, options.split, rest)
     if rest:
@@ -63,43 +62,6 @@ def target(options: argparse.Namespace, others: Sequence[str], default_split: st
         )
     split = options.split or default_split
     return Target(config, SPLITS if split == "both" else (split,))
-
-
-def _config_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divides arguments into keys of the configuration, as `--key=value`, and others."""
-    keys, rest = [], []
-    waiting = False  # whether the last key has no value yet
-    for argument in arguments:
-        if argument.lstrip("-").startswith(("config.", "noconfig.")) and argument[0] == "-":
-            keys.append(argument)
-            waiting = "=" not in argument
-        elif waiting and not argument.startswith("--"):
-            keys[-1] += f"={argument}"
-            waiting = False
-        else:
-            rest.append(argument)
-            waiting = False
-    return keys, rest
-
-
-def _configuration(file: str | None, keys: list[str]) -> ConfigDict:
-    """Returns the recipe, or the default configuration where there is none, with the keys set."""
-    values = flags.FlagValues()
-    given = ([f"--config={file}"] if file else []) + keys
-    options = {"flag_values": values, "sys_argv": given}
-    if file and not Path(file.split(":")[0]).is_file():
-        raise ValueError(f"--config={file}: there is no such file; give one like configs/*.py")
-    try:
-        if file:
-            config_flags.DEFINE_config_file("config", **options)
-        else:
-            config_flags.DEFINE_config_dict("config", get_config(), **options)
-        values(["", *given])
-    except (AttributeError, KeyError) as error:  # of the last part of the key, or an earlier one
-        raise ValueError(unknown_key(error).replace("\n", " ")) from error
-    except flags.Error as error:
-        raise ValueError(faulty_flag(error)) from error
-    return values.config
 
 
 def _of_format(config: ConfigDict, form: str, split: str | None, arguments: list[str]) -> Target:

@@ -20,7 +20,7 @@ from maskrcnn_jax.data.prepared import reader as tfds_reader
 
 pytest.importorskip("array_record", reason="prepared datasets need the package array_record")
 
-from maskrcnn_jax.data.__main__ import main
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.data.tools.prepare import prepare
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data.__main__ import main
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.input.pipeline import eval_batches, train_batches
 from maskrcnn_jax.data.tools import browse

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.__main__ import main
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.masks.segmentation import Polygons, to_mask
 from maskrcnn_jax.data.tools.convert import coco_json, convert

@@ -8,8 +8,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data.__main__ import main
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.input.tiles import training_samples, whole_images
 from maskrcnn_jax.data.tools import bucket_choice
