@@ -1,6 +1,7 @@
-"""Options, shared folders and the compilation cache of the test suite."""
+"""Options, data sets and the compilation cache of the test suite."""
 
 import os
+import zipfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,6 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
 import pytest
+
+from tests.datasets import generated
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,29 +23,78 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 def pytest_addoption(parser):
     parser.addoption(
         "--parity",
-        default=str(ROOT.parent / "shared" / "parity"),
-        help="folder with ops.npz and mrcnn_*.npz, the reference values",
+        default=str(ROOT / "tests" / "parity" / "values"),
+        metavar="DIR",
+        help="other reference values (ops.npz, mrcnn_*.npz) than those of tests/parity",
     )
     parser.addoption(
         "--datasets",
-        default=str(ROOT.parent / "shared" / "data"),
-        help="folder with the real data sets",
+        metavar="DIR",
+        help="folder with coco_mini/, cst.zip, labelme_voc/ and nuclei_dsb2018.zip, to be read "
+        "instead of small data sets that are generated or lie in tests/datasets",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests of a full disk, but for one that says why, where none can be mounted."""
+    of_full_disk = [item for item in items if "small_disk" in item.fixturenames][1:]
+    if of_full_disk and os.geteuid() != 0:
+        items[:] = [item for item in items if item not in of_full_disk]
+        config.hook.pytest_deselected(items=of_full_disk)
 
 
 @pytest.fixture(scope="session")
 def parity_dir(request) -> Path:
-    """The folder of reference values; skips where it is absent."""
-    folder = Path(request.config.getoption("--parity"))
-    if not folder.is_dir():
-        pytest.skip(f"{folder} not found; give the folder of reference values as --parity=DIR")
-    return folder
+    """The folder of reference values."""
+    return Path(request.config.getoption("--parity"))
 
 
 @pytest.fixture(scope="session")
-def datasets_dir(request) -> Path:
-    """The folder of real data sets; skips where it is absent."""
-    folder = Path(request.config.getoption("--datasets"))
-    if not folder.is_dir():
-        pytest.skip(f"{folder} not found; give the folder of data sets as --datasets=DIR")
+def small_nuclei_dir() -> Path:
+    """Twelve images of nuclei: train/ and val/ in folders of masks, labelme/."""
+    return ROOT / "tests" / "datasets" / "nuclei"
+
+
+@pytest.fixture(scope="session")
+def nuclei_dir(request, small_nuclei_dir, tmp_path_factory) -> Path:
+    """Nuclei in folders of masks, train/ and val/: all of --datasets, or twelve images."""
+    if archive := _given(request, "nuclei_dsb2018.zip"):
+        return _unpacked(archive, tmp_path_factory.mktemp("nuclei")) / "nuclei_dsb2018"
+    return small_nuclei_dir
+
+
+@pytest.fixture(scope="session")
+def coco_dir(request, tmp_path_factory) -> Path:
+    """A data set in COCO's layout, train2017 and val2017: of --datasets, or a generated one."""
+    return _given(request, "coco_mini") or generated.coco(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture(scope="session")
+def cst_dir(request, tmp_path_factory) -> Path:
+    """A data set in CST's layout: of --datasets, or a generated one."""
+    if archive := _given(request, "cst.zip"):
+        return _unpacked(archive, tmp_path_factory.mktemp("cst")) / "cst"
+    return generated.cst(tmp_path_factory.mktemp("cst"))
+
+
+@pytest.fixture(scope="session")
+def labelme_voc_dir(request, tmp_path_factory) -> Path:
+    """Three pictures with the same instances in labelme/, voc/ and coco/."""
+    return _given(request, "labelme_voc") or generated.labelme_voc(tmp_path_factory.mktemp("three"))
+
+
+def _given(request, name: str) -> Path | None:
+    """The data set of that name in the folder that --datasets names, if any is named."""
+    folder = request.config.getoption("--datasets")
+    if folder is None:
+        return None
+    path = Path(folder, name)
+    if not path.exists():
+        pytest.skip(f"{path} not found; leave --datasets out to use a small data set instead")
+    return path
+
+
+def _unpacked(archive: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
     return folder

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
+from tests.parity.reference import Reference
+
 
 @pytest.fixture(scope="session")
 def ops_reference(parity_dir):
     """torchvision's results for each operation, by name."""
-    path = parity_dir / "ops.npz"
-    if not path.is_file():
-        pytest.skip(f"{path} not found")
-    return np.load(path)
+    return Reference(parity_dir / "ops.npz")
 
 
 def _iou(box, others):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.ops import anchors
+from tests.parity.reference import Reference
 
 SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
 RATIOS = (0.5, 1.0, 2.0)
@@ -80,8 +81,7 @@ def test_pyramid_as_torchvision(ops_reference, shape):
 
 
 def test_unrounded_cells_as_detectron2(parity_dir):
-    path = parity_dir / "mrcnn_d2.npz"
-    if not path.is_file():
-        pytest.skip(f"{path} not found")
-    ours = anchors.cell_anchors(SIZES, RATIOS, rounded=False)
-    np.testing.assert_allclose(ours, np.load(path)["anchors.cell"], rtol=1e-6)
+    reference = Reference(parity_dir / "mrcnn_d2.npz")
+    sizes = reference.meta.get("settings", {}).get("anchor_sizes", SIZES)
+    ours = anchors.cell_anchors(sizes, RATIOS, rounded=False)
+    np.testing.assert_allclose(ours, reference["anchors.cell"], rtol=1e-6)

@@ -1,23 +1,20 @@
 """What the tests against other projects' outputs share."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 
-
-def load_module(path: Path) -> ModuleType:
-    """Returns the module in a file, which may import its neighbours by name."""
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
+# The keys of our configuration that torchvision's settings, and the sizes of a fixture, are.
+KEYS = {
+    "anchor_sizes": ["anchors.sizes"],
+    "rpn_pre_nms_top_n_train": ["rpn.pre_nms_top_n_train"],
+    "rpn_pre_nms_top_n_test": ["rpn.pre_nms_top_n_eval"],
+    "rpn_post_nms_top_n_train": ["rpn.post_nms_top_n_train"],
+    "rpn_post_nms_top_n_test": ["rpn.post_nms_top_n_eval"],
+    "box_detections_per_img": ["detections.max_per_image"],
+    "canonical_scale": ["roi.canonical_size"],
+    "width": ["backbone.width"],
+    "pyramid": ["fpn.channels", "box_head.conv_channels", "mask_head.channels"],
+    "dense": ["box_head.dense_channels"],
+}
 
 
 def matching_order(reference: np.ndarray, ours: np.ndarray, tolerance: float) -> np.ndarray:
