@@ -1,8 +1,6 @@
 """Small datasets written where a test wants them."""
 
 import json
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,12 +68,3 @@ def write_picture(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def nuclei_dir(datasets_dir, tmp_path_factory) -> Path:
-    """The nuclei of the 2018 Data Science Bowl, unpacked."""
-    folder = tmp_path_factory.mktemp("nuclei")
-    with zipfile.ZipFile(datasets_dir / "nuclei_dsb2018.zip") as archive:
-        archive.extractall(folder)
-    return next(path.parent for path in folder.rglob("train"))

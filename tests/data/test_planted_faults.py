@@ -1,4 +1,4 @@
-"""Forty different faults planted in a copy of real photos: found, named, skipped or refused."""
+"""Forty different faults planted in copies of images: found, named, skipped or refused."""
 
 import itertools
 import json
@@ -285,10 +285,9 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def planted(datasets_dir, tmp_path_factory) -> SimpleNamespace:
-    """A copy of photos of 480 x 640 with one fault in each but the first, and what to expect."""
-    source = datasets_dir / "coco_mini"
-    content = json.loads((source / "annotations" / "instances_train2017.json").read_text())
+def planted(coco_dir, tmp_path_factory) -> SimpleNamespace:
+    """Copies of images of 480 x 640 with one fault in each but the first, and what to expect."""
+    content = json.loads((coco_dir / "annotations" / "instances_train2017.json").read_text())
     by_image: dict[int, list] = {}
     for annotation in content["annotations"]:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
@@ -305,7 +304,7 @@ def planted(datasets_dir, tmp_path_factory) -> SimpleNamespace:
     whole, *others = entries
     content["annotations"] = [a for entry in entries for a in by_image[entry["id"]]]
     for entry in entries:
-        shutil.copy(source / "train2017" / entry["file_name"], folder)
+        shutil.copy(coco_dir / "train2017" / entry["file_name"], folder)
     expected = {}
     for (name, fault), entry in zip(FAULTS.items(), others, strict=True):
         annotation = max(by_image[entry["id"]], key=lambda a: a["area"])
@@ -348,8 +347,11 @@ def test_every_fault_is_found_and_named(planted, tmp_path, capsys):
         "no instance of",
         "hardly agree",
         "leaves its image",
+        "covers no pixel",  # of the planted outline of a line, which may have two faults
+        "lies on one line",
     }
-    assert all(any(reason in f["reason"] for reason in reasons) for f in left), left
+    other = [f for f in left if not any(reason in f["reason"] for reason in reasons)]
+    assert other == []
     counts = Counter(f["kind"] for f in result["faults"])
     assert result["kinds"] == counts
     assert all(f"{count} {kind}" in text for kind, count in counts.items())

@@ -48,8 +48,8 @@ def _noisy_results(truth: COCO) -> list[dict]:
     return results
 
 
-def test_equals_pycocotools_summary(datasets_dir):
-    annotations = datasets_dir / "coco_mini" / "annotations" / "instances_val2017.json"
+def test_equals_pycocotools_summary(coco_dir):
+    annotations = coco_dir / "annotations" / "instances_val2017.json"
     truth = COCO(str(annotations))
     results = _noisy_results(truth)
     metrics = coco_metrics(truth.dataset, results)

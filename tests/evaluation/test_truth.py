@@ -9,11 +9,10 @@ from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.evaluation.truth import coco_truth
 
 
-def test_coco_comes_back_as_annotated(datasets_dir):
-    root = datasets_dir / "coco_mini"
-    path = root / "annotations" / "instances_val2017.json"
+def test_coco_comes_back_as_annotated(coco_dir):
+    path = coco_dir / "annotations" / "instances_val2017.json"
     original = COCO(str(path))
-    truth = coco_truth(coco.read(root / "val2017", path))
+    truth = coco_truth(coco.read(coco_dir / "val2017", path))
 
     assert {image["id"] for image in truth["images"]} == set(original.imgs)
     assert truth["categories"] == [

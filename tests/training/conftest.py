@@ -97,6 +97,6 @@ def small_disk(tmp_path):
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small tmpfs cannot be mounted (that needs root)")
+        pytest.skip("tests of a full disk mount a tmpfs of 1 MiB: run them as root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)

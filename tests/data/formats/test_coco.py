@@ -400,10 +400,9 @@ def test_paths_may_be_relative_to_a_root(write_coco, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train2017", "val2017"])
-def test_every_mask_of_coco_is_that_of_pycocotools(datasets_dir, split):
-    root = datasets_dir / "coco_mini"
-    source = root / "annotations" / f"instances_{split}.json"
-    dataset = coco.read(root / split, source)
+def test_every_mask_of_coco_is_that_of_pycocotools(coco_dir, split):
+    source = coco_dir / "annotations" / f"instances_{split}.json"
+    dataset = coco.read(coco_dir / split, source)
     truth = COCO(source)
     assert dataset.faults == []
     assert [r.image_id for r in dataset.records] == list(truth.imgs)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from maskrcnn_jax.data import check
-from maskrcnn_jax.data.formats import coco, labelme, voc
+from maskrcnn_jax.data.formats import coco, labelme, mask_folders, voc
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, to_mask
 from maskrcnn_jax.data.read_options import ReadOptions
 
@@ -272,8 +272,8 @@ def best_iou(name: str, mask: np.ndarray, others: list[tuple]) -> tuple[float, n
     return max(candidates, key=lambda candidate: candidate[0])
 
 
-def test_labelme_and_coco_readers_give_the_same_instances(datasets_dir):
-    root = datasets_dir / "labelme_voc"
+def test_labelme_and_coco_readers_give_the_same_instances(labelme_voc_dir):
+    root = labelme_voc_dir
     ours = labelme.read(root / "labelme")
     theirs = coco.read(root / "coco", root / "coco" / "annotations.json")
     assert ours.faults == theirs.faults == []
@@ -303,8 +303,8 @@ def drawn(record, dataset) -> list[tuple]:
     return [(name, ids == number) for number, name in enumerate(names, 1)]
 
 
-def test_labelme_and_voc_readers_give_the_same_instances(datasets_dir):
-    root = datasets_dir / "labelme_voc"
+def test_labelme_and_voc_readers_give_the_same_instances(labelme_voc_dir):
+    root = labelme_voc_dir
     ours = labelme.read(root / "labelme", class_names=voc_names(root), ignore=())
     theirs = voc.read(root / "voc")
     assert theirs.faults == []
@@ -349,3 +349,20 @@ def test_a_faulty_file_is_listed_in_its_own_split(write):
     assert labelme.read(folder, options=ReadOptions(split="train")).faults == []
     (fault,) = labelme.read(folder, options=ReadOptions(split="val")).faults
     assert fault.image_id == val[0]
+
+
+def test_outlines_of_nuclei_are_their_masks(small_nuclei_dir):
+    outlines = labelme.read(small_nuclei_dir / "labelme")
+    masks = mask_folders.read(small_nuclei_dir / "train", class_name="nucleus")
+    assert outlines.faults == masks.faults == []
+    of_masks = by_name(masks)
+    assert len(outlines.records) == 4
+    for name, record in by_name(outlines).items():
+        given = masks_by_class(masks, of_masks[name])
+        assert len(record.classes) == len(given)
+        pixels = outlines.read_image(record)
+        np.testing.assert_array_equal(pixels, masks.read_image(of_masks[name]))
+        for label, mask, box in masks_by_class(outlines, record):
+            iou, found = best_iou(label, mask, given)
+            assert iou >= 0.8
+            assert np.abs(found - box).max() <= 1.5

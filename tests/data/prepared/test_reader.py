@@ -70,10 +70,8 @@ def assert_same_records(dataset, copy) -> None:
         np.testing.assert_array_equal(copy.read_image(again), dataset.read_image(record))
 
 
-def test_photos_of_coco_come_back(datasets_dir, tmp_path):
-    dataset = coco.read(
-        "val2017", "annotations/instances_val2017.json", datasets_dir / "coco_mini", max_images=60
-    )
+def test_photos_of_coco_come_back(coco_dir, tmp_path):
+    dataset = coco.read("val2017", "annotations/instances_val2017.json", coco_dir, max_images=60)
     crowded = [record for record in dataset.records if record.crowd.any()]
     others = [record for record in dataset.records if not record.crowd.any()]
     assert crowded

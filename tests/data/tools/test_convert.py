@@ -208,10 +208,9 @@ def test_the_command_writes_what_training_would_see(tmp_path, write_coco, capsys
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_real_photos_of_coco_come_back(datasets_dir, tmp_path, split):
-    root = datasets_dir / "coco_mini"
+def test_photos_of_coco_come_back(coco_dir, tmp_path, split):
     dataset = coco.read(
-        f"{split}2017", f"annotations/instances_{split}2017.json", root, max_images=60
+        f"{split}2017", f"annotations/instances_{split}2017.json", coco_dir, max_images=60
     )
     assert any(record.crowd.any() for record in dataset.records)
     copy = converted(dataset, tmp_path)
@@ -220,7 +219,7 @@ def test_real_photos_of_coco_come_back(datasets_dir, tmp_path, split):
 
 
 @pytest.mark.parametrize("form", ["labelme", "voc"])
-def test_real_photos_of_labelme_come_back(datasets_dir, tmp_path, form):
-    dataset = datasets.READERS[form](datasets_dir / "labelme_voc" / form)
+def test_photos_of_labelme_come_back(labelme_voc_dir, tmp_path, form):
+    dataset = datasets.READERS[form](labelme_voc_dir / form)
     assert sum(len(record.classes) for record in dataset.records) == 12
     assert_same_records(dataset, converted(dataset, tmp_path))

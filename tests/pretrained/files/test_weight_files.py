@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import ml_dtypes
@@ -56,9 +57,9 @@ def write_keras(path, arrays):
             file[f"{name}:0"] = array
 
 
+TORCH_WRITERS = {"torch": write_torch, "legacy torch": write_legacy_torch}
 WRITERS = {
-    "torch": write_torch,
-    "legacy torch": write_legacy_torch,
+    **(TORCH_WRITERS if find_spec("torch") else {}),
     "safetensors": write_safetensors,
     "pickle": write_pickle,
     "text pickle": write_text_pickle,
