@@ -89,6 +89,46 @@ def own(path: str | Path, flags: int) -> int:
     return descriptor
 
 
+def refuse_links(*places: str | Path) -> None:
+    """Checks that nothing that is to be written into leads elsewhere.
+
+    Args:
+        places: files and folders, which need not exist; what is in the folders counts as well.
+
+    Raises:
+        OSError: naming a link.
+    """
+    for place in places:
+        inner = (os.path.join(base, n) for base, d, f in os.walk(place) for n in (*d, *f))
+        found = next((path for path in (os.fspath(place), *inner) if os.path.islink(path)), None)
+        if found is not None:
+            raise OSError(
+                errno.ELOOP,
+                f"{found} is a link to {os.readlink(found)}, and nothing is written through links: "
+                "put what it leads to in its place, or give another folder",
+            )
+
+
+def check_regular(folder: str | Path) -> None:
+    """Checks that a folder that a library is to read holds nothing but folders and regular files.
+
+    Args:
+        folder: in which links to regular files may be, as caches of downloads have them.
+
+    Raises:
+        ValueError: naming a FIFO, a device, or a link to one or to a folder.
+    """
+    for base, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = os.path.join(base, name)
+            try:
+                mode = os.stat(path).st_mode
+            except FileNotFoundError:  # another process has just removed it; or a link to nothing
+                continue
+            if not (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not os.path.islink(path))):
+                raise ValueError(f"{path} is neither a regular file nor a folder; move it away")
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Writes a file beside its place and moves it there; its folders are made as needed.
 

@@ -20,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from maskrcnn_jax.checkpoints import format as checkpoint_format
+from maskrcnn_jax.files import check_regular
 from maskrcnn_jax.parallel.agreement import any_process, wait_for_all
 from maskrcnn_jax.parallel.messages import warn
 
@@ -60,6 +61,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, directory: Path, keep: int):
+        check_regular(directory)
         self.directory, self._keep = directory, keep
         self.manager = checkpoint_format.make_manager(directory, keep)
         self._writing: int | None = None

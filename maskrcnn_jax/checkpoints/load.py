@@ -12,6 +12,7 @@ from jax.sharding import SingleDeviceSharding
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.checkpoints.folder import attempt, first_line, is_passing
 from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.files import check_regular
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.ema import with_average
 
@@ -84,6 +85,7 @@ def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:
     folder = Path(workdir).absolute() / LAST
     if not folder.is_dir():
         return None
+    check_regular(folder)
     faults = []
     with closing(checkpoint_format.make_manager(folder, keep=None, read_only=True)) as manager:
         for step in sorted(manager.all_steps(), reverse=True):
@@ -126,6 +128,7 @@ def _find(workdir: Path, which: str | int) -> Iterator[tuple[ocp.CheckpointManag
             f"no folder {folder}; give the work directory of a training run, the one with "
             f"{LAST}/ in it"
         )
+    check_regular(folder)
     manager = checkpoint_format.make_manager(folder, keep=None, read_only=True)
     try:
         steps = sorted(manager.all_steps())

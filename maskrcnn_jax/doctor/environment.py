@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -125,11 +126,8 @@ def folder(path: Path) -> dict[str, str]:
         OSError: where nothing can be written there.
     """
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    probe = existing / f".doctor-{os.getpid()}"
-    try:
-        probe.write_bytes(b"x")
-    finally:
-        probe.unlink(missing_ok=True)
+    with tempfile.TemporaryFile(dir=existing) as probe:
+        probe.write(b"x")
     free = shutil.disk_usage(existing).free
     exists = "" if existing == path else ", to be made"
     return {"folder": f"{path}{exists}", "free": f"{free / 2**30:.1f} GiB"}

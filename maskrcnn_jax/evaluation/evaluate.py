@@ -19,7 +19,7 @@ from maskrcnn_jax.evaluation.pictures import comparison
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.evaluation.validation_loss import NAMES, LossStep, mean_losses
-from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.files import refuse_links, write_atomically
 from maskrcnn_jax.images import paste
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predict_step import PredictStep
@@ -132,6 +132,7 @@ def evaluate(
 def _write(
     out_dir: Path, metrics: dict[str, float], found: Found, dataset: Dataset, config: ConfigDict
 ) -> None:
+    refuse_links(out_dir)
     report = report_text(metrics, dataset, config.eval.max_detections, found.skipped)
     write_atomically(out_dir / "report.txt", report)
     write_atomically(out_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")

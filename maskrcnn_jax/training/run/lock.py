@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from maskrcnn_jax.files import own, refuse_links
 from maskrcnn_jax.parallel import agreement
 from maskrcnn_jax.parallel.messages import warn
 
@@ -17,6 +18,8 @@ except ImportError:  # Windows
     fcntl = None
 
 FILE = ".lock"
+# What a run writes into its folder, but for files that take the place of what is there.
+_WRITTEN = (FILE, "checkpoints", "best", "damaged", "earlier", "eval", "tensorboard")
 
 
 @contextmanager
@@ -31,8 +34,10 @@ def only_run_in(workdir: str | Path) -> Iterator[None]:
 
     Raises:
         ValueError: in every process, where another run has it.
+        OSError: there are links where a run writes.
     """
     path, file, holder = Path(workdir).absolute() / FILE, None, ""
+    refuse_links(*(path.parent / name for name in _WRITTEN))
     if jax.process_index() == 0:
         file, holder = _lock(path)
     try:
@@ -50,13 +55,18 @@ def only_run_in(workdir: str | Path) -> Iterator[None]:
 def check_free(workdir: str | Path) -> None:
     """Checks that no run holds a work directory, before anything is read or written.
 
+    And that nothing in it is a link: a folder that somebody else has packed could have a run
+    overwrite any file of its user.
+
     Args:
         workdir: a folder, which need not exist.
 
     Raises:
         ValueError: in every process, where a run has it.
+        OSError: there are links where a run writes.
     """
     path, file, holder = Path(workdir).absolute() / FILE, None, ""
+    refuse_links(*(path.parent / name for name in _WRITTEN))
     if jax.process_index() == 0 and path.is_file():
         file, holder = _lock(path)
     if file is not None:
@@ -78,7 +88,7 @@ def _lock(path: Path) -> tuple[int | None, str]:
     try:
         if fcntl is None:
             raise OSError("this platform has no locks of files")
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = own(path, os.O_RDWR | os.O_CREAT)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file, ""
     except BlockingIOError:

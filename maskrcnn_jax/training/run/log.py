@@ -10,7 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from maskrcnn_jax.files import set_aside, write_atomically
+from maskrcnn_jax.files import own, regular, set_aside, write_atomically
 from maskrcnn_jax.parallel.messages import warn
 
 FILE = "metrics.jsonl"
@@ -105,7 +105,8 @@ def read(workdir: str | Path) -> list[dict[str, Any]]:
     path = Path(workdir) / FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    with open(path, encoding="utf-8", errors="replace", opener=regular) as file:
+        lines = file.read().splitlines(keepends=True)
     return [_row(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line[-1] == "\n"]
 
 
@@ -135,7 +136,7 @@ class _Lines:
     """A file that lines are added to; those that cannot be written are kept for the next time."""
 
     def __init__(self, path: Path):
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._file = open(path, "ab", buffering=0, opener=own)  # noqa: SIM115
         self._end = self._file.tell()
         self._pending = b""
 
@@ -160,7 +161,7 @@ class _Events:
     def __init__(self, folder: Path, start_step: int):
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.maskrcnn_jax"
-        self._records = RecordWriter(open(folder / name, "wb"))  # noqa: SIM115
+        self._records = RecordWriter(open(folder / name, "xb"))  # noqa: SIM115
         self._add(Event(file_version="brain.Event:2"))
         # TensorBoard then drops what earlier files have from this step on.
         start = SessionLog(status=SessionLog.START)

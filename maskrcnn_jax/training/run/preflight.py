@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,11 @@ def state_bytes(state: Any) -> int:
 
 def _probe(workdir: Path, num_bytes: int, keep: int) -> None:
     for folder in (workdir, workdir / LAST, workdir / BEST):
-        file = folder / ".probe"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(os.urandom(4096))
-            file.unlink()
+            # Of a name that nobody could foresee: a link of that name would lead elsewhere.
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(os.urandom(4096))
         except OSError as error:
             raise OSError(
                 error.errno,

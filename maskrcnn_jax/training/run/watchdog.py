@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.files import own
 from maskrcnn_jax.parallel import processes as distributed
 from maskrcnn_jax.training.run.activity import Activity, Now
 
@@ -99,7 +100,7 @@ class Watchdog:
         )
         stacks = stacks_of_threads()
         try:
-            with open(self._file, "a", encoding="utf-8") as file:
+            with open(self._file, "a", encoding="utf-8", opener=own) as file:
                 file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n{stacks}\n")
             where = f"What each thread is doing is in {self._file}, too:"
         except OSError as error:

@@ -81,3 +81,18 @@ def test_a_run_goes_on_where_there_are_no_locks(tmp_path, monkeypatch, capsys, f
     with only_run_in(tmp_path), only_run_in(tmp_path):
         pass
     assert ".lock cannot be locked" in capsys.readouterr().err
+
+
+WRITTEN = (".lock", "checkpoints", "best/3", "damaged", "eval/pictures", "tensorboard/events")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_run_writes_through_no_link(tmp_path, name):
+    precious, run = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("kept")
+    (run / name).parent.mkdir(parents=True)
+    (run / name).symlink_to(precious)
+    for enter in (check_free, lambda folder: only_run_in(folder).__enter__()):
+        with pytest.raises(OSError, match=f"{name} is a link to {precious}"):
+            enter(run)
+    assert precious.read_text() == "kept"

@@ -124,6 +124,17 @@ def test_a_file_that_cannot_be_written_keeps_nothing_back(settings, tmp_path, ca
     assert "thread " in said
 
 
+def test_the_file_of_stacks_is_not_written_through_a_link(settings, tmp_path, capsys):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "stacks-0.txt").symlink_to(precious)
+    run = _Run(settings, tmp_path)
+    run.steps(9, seconds=1)
+    run.after(60)
+    assert "stacks-0.txt is a link" in capsys.readouterr().err
+    assert precious.read_text() == "kept"
+
+
 def test_the_stack_of_every_other_thread_is_told(settings):
     def stand_here(started, ended):
         started.set()
