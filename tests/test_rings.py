@@ -37,6 +37,12 @@ FORBIDDEN = {
     "pretrained": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data", "maskrcnn_jax.training"),
     "training": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data"),
     "inference": (*_HOST_ONLY, "maskrcnn_jax.data", "maskrcnn_jax.training"),
+    "export": (
+        *_HOST_ONLY,
+        *(name for name in _UPPER if name != "maskrcnn_jax.inference"),
+        "maskrcnn_jax.data",
+        "maskrcnn_jax.training",
+    ),
     "images": (*_HOST_ONLY, *_JAX, *_UPPER, "maskrcnn_jax.data"),
     "data": (*_JAX, "maskrcnn_jax.models", "maskrcnn_jax.parallel", "maskrcnn_jax.training"),
 }
@@ -160,6 +166,17 @@ def test_no_circle_of_packages():
         others = {other.split(".")[1] for other in imported}
         packages.setdefault(package, set()).update(others - {package})
     assert _circles(packages) == []
+
+
+def test_nothing_imports_the_export():
+    """Which alone needs onnx and onnxruntime."""
+    importers = {
+        name
+        for name, imported in _module_imports().items()
+        if any(other.startswith("maskrcnn_jax.export.") for other in imported)
+    }
+    assert importers
+    assert {name for name in importers if not name.startswith("maskrcnn_jax.export.")} == set()
 
 
 def test_no_folder_is_crowded():
