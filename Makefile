@@ -7,7 +7,7 @@ DEMO_DIR ?= runs/shapes
 # `make test TORCH=torch==2.13.0` adds the tests that read and write PyTorch's files.
 TORCH ?=
 
-.PHONY: demo test lint setup setup-test clean
+.PHONY: demo test lint docs setup setup-test clean
 
 demo: setup  ## train on generated shapes, evaluate, and draw predictions
 	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR)
@@ -20,6 +20,9 @@ test: setup-test  ## the whole test suite, about 15 minutes on 2 cores
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)-docs/.installed  ## the documentation, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -36,5 +39,11 @@ $(VENV)/.installed-test: requirements-test.txt $(VENV)/.installed
 	test -z "$(TORCH)" || $(BIN)/python -m pip install --quiet "$(TORCH)" || echo "no $(TORCH): its tests are skipped"
 	touch $@
 
+# An environment of its own: the pages are made from the text of the sources, without running them.
+$(VENV)-docs/.installed: requirements-docs.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --requirement requirements-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-docs site build .cache .pytest_cache .ruff_cache

@@ -8,8 +8,9 @@ def is_better(metric: str, new: float | None, old: float | None) -> bool:
 
     Args:
         metric: its name; that of a loss begins with `loss_`.
-        new, old: the values. None is never better, nor is one that is not a number, nor COCO's -1,
-            where there is no object of the kind.
+        new: the value. None is never better, nor is one that is not a number, nor COCO's -1, where
+            there is no object of the kind.
+        old: the best one so far, of the same kinds.
     """
     is_loss = metric.startswith("loss_")
     if new is None or not math.isfinite(new) or (new < 0 and not is_loss):

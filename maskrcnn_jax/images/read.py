@@ -107,7 +107,8 @@ def check_stated_size(height: object, width: object, max_pixels: int) -> None:
     """Raises ValueError if what annotations give as the size of an image cannot be one.
 
     Args:
-        height, width: as they stand in the file.
+        height: as it stands in the file.
+        width: as it stands in the file.
         max_pixels: an image of more pixels is refused.
     """
     if not all(type(side) is int and side > 0 for side in (height, width)):

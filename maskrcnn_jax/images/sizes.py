@@ -17,8 +17,10 @@ def short_side_size(height: int, width: int, short_side: int, long_side: int) ->
     """Returns the size at which the short side is as given, or the long side where that is less.
 
     Args:
-        height, width: of the image, pixels.
-        short_side, long_side: wanted length and upper limit, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        short_side: its wanted length, pixels.
+        long_side: its upper limit, pixels.
 
     Returns:
         Height and width, rounded down as torchvision 0.28 does; at least 1.
@@ -41,7 +43,8 @@ def resized_size(height: int, width: int, data: ConfigDict) -> Size:
     bucket is made as large as the buckets allow instead. "square" always does the latter.
 
     Args:
-        height, width: of the image, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
         data: the configuration's `data` section.
 
     Returns:

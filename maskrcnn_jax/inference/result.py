@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from maskrcnn_jax.images.paste import MaskCrop, full_mask, paste_crop
+from maskrcnn_jax.models.detections import Detections
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Result:
 
 
 def to_result(
-    detections,
+    detections: Detections,
     index: int,
     image_size: np.ndarray,
     original_size: np.ndarray,
@@ -59,7 +60,7 @@ def to_result(
     the axes, and from the ratio that was asked for. As torchvision 0.28 does.
 
     Args:
-        detections: `models.detections.Detections` of a batch, in host memory.
+        detections: of a batch, in host memory.
         index: of the image in the batch.
         image_size: `[2]`, height and width of the image within the network's input, pixels.
         original_size: `[2]`, height and width of the original image, pixels.

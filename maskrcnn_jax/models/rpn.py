@@ -94,7 +94,11 @@ def propose(
         deltas: one [A_l, 4] float32 a level.
         anchors: one [A_l, 4] float32 a level, xyxy, input pixels.
         limits: [2] float32, the largest y and x of a proposal, pixels.
-        pre_nms_top_n, post_nms_top_n, nms_threshold, min_size, coder_weights: as in `config.rpn`.
+        pre_nms_top_n: proposals of a level before NMS.
+        post_nms_top_n: proposals of an image after it.
+        nms_threshold: IoU from which on the lower of two scores goes.
+        min_size: proposals with a shorter side go, pixels.
+        coder_weights: as `config.model.rpn` has them.
         joint: treat the anchors of all levels as those of a single one, as matterport does.
 
     Returns:

@@ -126,7 +126,10 @@ def multilevel_crop_and_resize(
     Mask R-CNN pools (`PyramidROIAlign`).
 
     Args:
-        features, boxes, level, output_size: as of `multilevel_roi_align`.
+        features: as for `multilevel_roi_align`.
+        boxes: likewise.
+        level: likewise.
+        output_size: likewise.
         image_shape: H and W of the padded network input, pixels.
 
     Returns:

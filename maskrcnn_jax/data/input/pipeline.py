@@ -70,8 +70,9 @@ def train_batches(
         dataset: records and how to read an image.
         config: the whole configuration; `config.train.batch_size` counts images over all processes.
         start_step: the first step to yield.
-        process_index, process_count: this process makes the slots from
+        process_index: this process makes the slots from
             `process_index * batch_size / process_count` on.
+        process_count: of the run.
 
     Yields:
         The batch, read-only arrays: image [B, H, W, C] uint8, or uint16 with `data.depth` = 16,
@@ -117,7 +118,8 @@ def eval_batches(
     Args:
         dataset: records and how to read an image.
         config: the whole configuration; `config.eval.batch_size` counts images over all processes.
-        process_index, process_count: as for `train_batches`.
+        process_index: as for `train_batches`.
+        process_count: of the run.
 
     Yields:
         Batch and info as `train_batches`; epoch is 0, step counts the batches.

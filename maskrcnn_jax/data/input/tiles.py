@@ -66,7 +66,8 @@ def tile_windows(height: int, width: int, side: int, overlap: int) -> list[Windo
     is shorter than a tile there is one, of that length.
 
     Args:
-        height, width: of the image, pixels.
+        height: of the image, pixels.
+        width: of the image, pixels.
         side: of a tile, pixels.
         overlap: pixels, less than the side.
     """

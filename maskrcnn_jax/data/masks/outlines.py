@@ -64,8 +64,10 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0) -> np
     """Returns an ellipse as a polygon that is nowhere further from it than 0.05 pixels.
 
     Args:
-        cx, cy: its centre.
-        rx, ry: its half axes; equal ones make a circle.
+        cx: x of its centre.
+        cy: y of its centre.
+        rx: its first half axis.
+        ry: its second half axis; equal ones make a circle.
         turn: from the x axis to the first half axis, in radians, clockwise as y points down.
 
     Raises:

@@ -45,7 +45,8 @@ def outline_of_pixels(mask: np.ndarray, x: int = 0, y: int = 0) -> Outline:
 
     Args:
         mask: [h, w] uint8, 0 or 1.
-        x, y: of the mask's first pixel in the image.
+        x: of the mask's first column in the image.
+        y: of the mask's first row in the image.
     """
     height, width = mask.shape
     padded = np.pad(mask, 1)

@@ -48,8 +48,10 @@ def conv_norm(
     """Yields the arrays of a convolution and of the batch norm that follows it.
 
     Args:
-        conv, norm: paths of our layers.
-        their_conv, their_norm: names of theirs.
+        conv: path of our convolution.
+        norm: path of our normalisation.
+        their_conv: name of theirs.
+        their_norm: name of theirs.
         layout: of the kernel.
     """
     yield Entry(("params", *conv, "kernel"), (f"{their_conv}/kernel",), layout)
