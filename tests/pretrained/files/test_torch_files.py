@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
 
 from maskrcnn_jax.pretrained.files.torch_files import read  # noqa: E402
+from maskrcnn_jax.pretrained.files.weight_files import read_weights  # noqa: E402
 
 
 @pytest.fixture(params=["zip", "legacy"])
@@ -192,3 +193,11 @@ def test_compressed_archive(tmp_path):
     repacked(path, zipfile.ZIP_DEFLATED, bomb=bytes(10**6))
     with pytest.raises(ValueError, match="claims arrays of"):
         read(path)
+
+
+def test_bfloat16(tmp_path):
+    values = torch.tensor([0.5, -2, 1e30])
+    torch.save({"w": values.bfloat16()}, tmp_path / "a")
+    found = read_weights(tmp_path / "a")["w"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, values.numpy(), rtol=1e-2)
