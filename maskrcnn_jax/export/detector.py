@@ -88,6 +88,8 @@ def load(
         raise ValueError(f"--classes names those of a file of weights; {source} has names already")
     if weights_folder.is_weights_folder(path):
         return Detector(*weights_folder.read(path))
+    if not path.exists():
+        raise ValueError(downloads.nowhere(str(source)))
     return Detector(*load_for_inference(path, checkpoint))
 
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
-from maskrcnn_jax.export import __main__ as command
+from maskrcnn_jax.cli import export as command
 from maskrcnn_jax.export import formats, weights_folder
 from maskrcnn_jax.export.onnx import detector as onnx_detector
 from tests.export.nets import CLASS_NAMES, SHAPE, detector
