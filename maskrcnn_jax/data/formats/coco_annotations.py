@@ -15,7 +15,14 @@ from pycocotools import mask as coco_mask
 from maskrcnn_jax.data.files.json_values import Ids, as_id, number, whole
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.data.masks.outlines import rectangle
-from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, box_of, to_rle
+from maskrcnn_jax.data.masks.segmentation import (
+    RLE,
+    Polygons,
+    Segmentation,
+    box_of,
+    check_outline,
+    to_rle,
+)
 from maskrcnn_jax.data.records import Instance
 from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
 
@@ -240,6 +247,7 @@ def _segmentation(given: Any, height: int, width: int, warnings: list[FaultError
         FaultError(error.kind, f"{error}; the instance's other polygons are kept")
         for error in errors
     )
+    check_outline(parts, height, width)
     return Polygons(parts)
 
 

@@ -5,7 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, box_of, to_rle
+from maskrcnn_jax.data.masks.segmentation import (
+    RLE,
+    Polygons,
+    Segmentation,
+    box_of,
+    check_outline,
+    to_rle,
+)
 from maskrcnn_jax.data.records import Instance
 from maskrcnn_jax.faults import FaultError, FaultKind
 
@@ -73,6 +80,8 @@ def instance(
             FaultKind.BOX_OUTSIDE,
             f"its box {extent.tolist()} (xyxy) is far out of its image of {height} x {width}",
         )
+    if isinstance(measured, Polygons):
+        check_outline(measured.parts, height, width)
     encoded = to_rle(measured, height, width)
     area = coco_mask.area(encoded)
     x1, y1, x2, y2 = np.clip(extent, 0, size).astype(np.float32)

@@ -20,6 +20,11 @@ from maskrcnn_jax.images.read import read_mask
 _FINE_SIDE = 224
 
 
+_MOST_CORNERS = 100_000  # of an instance
+_MOST_OUTSIDE = 11  # image sides
+_MOST_OUTLINE = 10_000_000  # pixels, of an instance: filling it takes a gigabyte
+
+
 @dataclass(frozen=True, slots=True)
 class Polygons:
     """The union of polygons, each [k, 2] float64 (x, y) in image pixels.
@@ -94,6 +99,39 @@ def box_of(segmentation: Segmentation) -> np.ndarray | None:
         x, y, w, h = coco_mask.toBbox(encoded)
         return np.array([x, y, x + w, y + h])
     return None
+
+
+def check_outline(parts: Sequence[np.ndarray], height: int, width: int) -> None:
+    """Checks that polygons can be filled in bounded time and memory.
+
+    pycocotools walks along the outline, whatever the size of the image, and takes about 100 bytes
+    for each pixel of its length; far out its numbers of 32 bits overflow.
+
+    Args:
+        parts: polygons, each [k, 2] float64 (x, y) in image pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Raises:
+        FaultError: a corner is no number or far out of the image, or the outlines are longer or
+            have more corners than any mask of such an image needs.
+    """
+    corners = sum(map(len, parts))
+    if corners > _MOST_CORNERS:
+        reason = f"its outline has {corners:,} corners; at most {_MOST_CORNERS:,} are read"
+        raise FaultError(
+            FaultKind.OUTLINE, f"{reason}: simplify it, or give the mask as run lengths"
+        )
+    furthest = max((np.abs(part).max(initial=0) for part in parts), default=0)
+    if not furthest <= _MOST_OUTSIDE * max(height, width):  # true of NaN as well
+        reason = f"its outline reaches {furthest:g}, far out of its image of {height} x {width}"
+        raise FaultError(FaultKind.BOX_OUTSIDE, reason)
+    length = sum(float(np.abs(part - np.roll(part, 1, 0)).max(1).sum()) for part in parts)
+    # That of a mask whose every pixel has a border of its own, and some for outlines beyond it.
+    most = min(4 * height * width + 100 * (height + width), _MOST_OUTLINE)
+    if length > most:
+        reason = f"its outline is {length:,.0f} pixels long; at most {most:,} are read"
+        raise FaultError(FaultKind.OUTLINE, f"{reason} in an image of {height} x {width}")
 
 
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:

@@ -5,7 +5,6 @@ order of images stays the sampler's, and each process reads the images of its ow
 split is stored twice: whole, and without the images, which is what is read when it is opened.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.data.files.paths import existing
-from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation
+from maskrcnn_jax.data.prepared.examples import record_of
+from maskrcnn_jax.data.prepared.folder import check_folder, check_metadata
 from maskrcnn_jax.data.prepared.layout import NAME, VERSION, WITHOUT_IMAGES, check_array_record
-from maskrcnn_jax.data.prepared.tfrecords import values
+from maskrcnn_jax.data.prepared.tfrecords import content_of
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import read_image
 
@@ -35,7 +36,7 @@ def read(folder: str | Path, split: str = "train", options: ReadOptions = DEFAUL
     Args:
         folder: that was given to `prepare`.
         split: the name that it was prepared by.
-        options: `max_pixels` is used.
+        options: `max_pixels` and `on_error` are used.
 
     Raises:
         ValueError: there is no such dataset or split, a shard is missing or broken, or array_record
@@ -46,30 +47,57 @@ def read(folder: str | Path, split: str = "train", options: ReadOptions = DEFAUL
     builder = _open_builder(folder)
     metadata = builder.info.metadata
     splits = [name for name in builder.info.splits if not name.endswith(WITHOUT_IMAGES)]
-    if split not in splits:
+    if split not in splits or split not in metadata["names"]:
         raise ValueError(f"split is {split!r}; {folder} has the splits {sorted(splits)}")
-    examples = _Examples(builder, split)
-    records = [_record(example) for example in _Examples(builder, split + WITHOUT_IMAGES).all()]
-    if len(records) != len(examples):
+    if split + WITHOUT_IMAGES not in builder.info.splits:
+        raise ValueError(f"{folder} has no annotations of split {split!r}; prepare it again")
+    examples, annotations = _Examples(builder, split), _Examples(builder, split + WITHOUT_IMAGES)
+    if len(annotations) != len(examples):
         raise ValueError(
             f"{folder} has {len(examples)} images in split {split!r} and annotations of "
-            f"{len(records)}; prepare it again"
+            f"{len(annotations)}; prepare it again"
         )
     examples.check_shards(builder.info.splits[split].shard_lengths)
-    number_of = {record.image_id: number for number, record in enumerate(records)}
+    where = f"split {split!r} of {builder.data_dir}"
+    numbered, faults = _records(annotations, len(metadata["class_names"]), where, options)
+    raise_errors(faults, options.on_error)
+    number_of = {record.image_id: number for number, record in numbered.items()}
 
     def read_content(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
-        (content,) = values(examples[number_of[record.image_id]], "image")
-        where = f"the image in split {split!r} of {builder.data_dir}"
-        return read_image(where, options.max_pixels, (record.height, record.width), content, wanted)
+        image = f"image {record.image_id} in {where}"
+        content = content_of(examples[number_of[record.image_id]], image)
+        return read_image(image, options.max_pixels, (record.height, record.width), content, wanted)
 
     return Dataset(
         name=metadata["names"][split],
         class_names=tuple(metadata["class_names"]),
         category_ids=tuple(metadata["category_ids"]),
-        records=records,
+        records=list(numbered.values()),
         read_image=read_content,
+        faults=faults,
     )
+
+
+def _records(
+    annotations: "_Examples", num_classes: int, where: str, options: ReadOptions
+) -> tuple[dict[int, Record], list[Fault]]:
+    """Returns the records by the numbers of their examples, and the faults found."""
+    records: dict[int, Record] = {}
+    faults, ids = [], set()
+    for number, example in enumerate(annotations.all()):
+        place = f"{where}: example {number}"
+        try:
+            record, odd = record_of(example, num_classes, options.max_pixels)
+            if record.image_id in ids:
+                reason = f"its image_id {record.image_id!r:.80} is that of an earlier example"
+                raise FaultError(FaultKind.ID, reason)
+        except (ValueError, RecursionError) as error:
+            faults.append(fault_of(error, place))
+            continue
+        ids.add(record.image_id)
+        records[number] = record
+        faults += [fault_of(e, f"{place}: annotation {i}", "warning") for i, e in odd]
+    return records, faults
 
 
 def _open_builder(folder: str) -> Any:
@@ -80,6 +108,7 @@ def _open_builder(folder: str) -> Any:
             f"{folder} is not a prepared dataset: there is no {NAME}/{VERSION}/dataset_info.json "
             "in it; give the --out of `python -m maskrcnn_jax.data prepare`"
         )
+    check_folder(prepared)
     # Here, because tensorflow-datasets takes a second to import, which other formats would pay too.
     # And it is our own builder, which knows its features: a general one would take them from the
     # folder, and import whatever modules are named there.
@@ -87,13 +116,18 @@ def _open_builder(folder: str) -> Any:
 
     try:
         builder = Instances(folder)
-        if {"names", "class_names", "category_ids"} <= builder.info.metadata.keys():
-            return builder
-        raise ValueError("metadata.json lacks the classes")
+        metadata = builder.info.metadata
     except Exception as error:  # JSON and protocol buffers, each with errors of its own
         raise ValueError(
             f"{prepared} cannot be opened: {error}; copy it again, or prepare the dataset again"
         ) from error
+    if not {"names", "class_names", "category_ids"} <= dict(metadata or {}).keys():
+        raise ValueError(
+            f"{prepared} cannot be opened: metadata.json lacks the classes; copy it again, or "
+            "prepare the dataset again"
+        )
+    check_metadata(metadata, prepared)
+    return builder
 
 
 class _Examples:
@@ -144,34 +178,3 @@ class _Examples:
                 f"{self._where}: a shard is missing, cut short or changed ({error}); copy it "
                 "again, or prepare the dataset again"
             ) from error
-
-
-def _record(example: Any) -> Record:
-    """Returns the record of an example, of which the image is not looked at."""
-    (height,), (width,) = values(example, "height"), values(example, "width")
-    (image_id,) = values(example, "image_id")
-    masks, polygons = (values(example, f"objects/{name}") for name in ("mask", "polygons"))
-    return Record(
-        image_id=json.loads(image_id),
-        path="",
-        height=height,
-        width=width,
-        boxes=np.array(values(example, "objects/box"), np.float32).reshape(-1, 4),
-        classes=np.array(values(example, "objects/class"), np.int32),
-        crowd=np.array(values(example, "objects/crowd"), bool),
-        segmentations=_segmentations(masks, polygons, (height, width)),
-        annotation_ids=np.array(values(example, "objects/annotation_id"), np.int64),
-        areas=np.array(values(example, "objects/area"), np.float32),
-    )
-
-
-def _segmentations(
-    masks: Sequence[bytes], polygons: Sequence[bytes], size: tuple[int, int]
-) -> list[Segmentation]:
-    """Returns the polygons of each instance that has some, and the run lengths of the others."""
-    return [
-        Polygons([np.array(part, np.float64).reshape(-1, 2) for part in json.loads(parts)])
-        if parts
-        else RLE(size, mask)
-        for mask, parts in zip(masks, polygons, strict=True)
-    ]

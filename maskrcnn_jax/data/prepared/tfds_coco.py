@@ -18,6 +18,7 @@ from maskrcnn_jax.console import counted
 from maskrcnn_jax.data.files.paths import existing
 from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.data.prepared import tfrecords
+from maskrcnn_jax.data.prepared.folder import check_folder
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
@@ -72,8 +73,8 @@ def read(
 
     def read_content(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         place = places[record.image_id]
-        (content,) = tfrecords.values(tfrecords.read(place), "image")
         where = f"image {record.image_id} in {place.path}"
+        content = tfrecords.content_of(tfrecords.read(place), where)
         return read_image(where, options.max_pixels, (record.height, record.width), content, wanted)
 
     return replace(dataset, records=records, read_image=read_content, faults=faults)
@@ -91,6 +92,7 @@ def _open_builder(folder: str, split: str) -> Any:
             f"tensorflow-datasets has prepared {NAME}, or prepare it there (a download of 25 GB): "
             f"tfds build {NAME} --data_dir={folder}"
         )
+    check_folder(prepared)
     try:
         builder = tfds.builder(f"{NAME}:{VERSION}", data_dir=folder)
         splits, form = builder.info.splits, builder.info.file_format

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskrcnn_jax.files import regular
+
 _HEADER, _FOOTER = 12, 4  # bytes around the content: a length of 8 and checksums of 4
 _LENGTH_DELIMITED = 2  # the wire type of messages, text and bytes
 
@@ -39,7 +41,7 @@ def examples(path: str | Path, without: str) -> Iterator[tuple[Place, Any]]:
     """
     parse = _example_message().FromString
     name = without.encode()
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         if not file.seek(0, 2):
             raise ValueError(f"{path} is empty; copy it again")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -70,7 +72,7 @@ def read(place: Place) -> Any:
         ValueError: the file has changed since.
         OSError: it is not there or may not be read.
     """
-    with open(place.path, "rb") as file:
+    with open(place.path, "rb", opener=regular) as file:
         file.seek(place.offset)
         content = file.read(place.length)
     try:
@@ -91,6 +93,39 @@ def values(example: Any, name: str) -> Any:
     feature = example.features.feature[name]
     kind = feature.WhichOneof("kind")
     return getattr(feature, kind).value if kind else ()
+
+
+def column(example: Any, name: str, kind: str) -> Any:
+    """Returns the values of a feature as `values` does, if they are of one kind.
+
+    Args:
+        example: a tf.train.Example message.
+        name: of the feature.
+        kind: "int64", "float" or "bytes".
+
+    Raises:
+        ValueError: they are of another kind.
+    """
+    found = example.features.feature[name].WhichOneof("kind")
+    if found not in (None, f"{kind}_list"):
+        raise ValueError(f"its {name} is a {found}; expected {kind}_list")
+    return values(example, name)
+
+
+def content_of(example: Any, where: str) -> bytes:
+    """Returns the image file that an example holds.
+
+    Args:
+        example: a tf.train.Example message.
+        where: it is, for the message.
+
+    Raises:
+        ValueError: it holds none, or several.
+    """
+    found = column(example, "image", "bytes")
+    if len(found) != 1:
+        raise ValueError(f"{where} has {len(found)} contents; expected one image file")
+    return found[0]
 
 
 def _example_message() -> Any:

@@ -29,7 +29,8 @@ from maskrcnn_jax.faults import (
 )
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
-_ROWS = 512  # edges that are compared with all others at a time
+_MOST_PAIRS = 1_000_000  # edges that are compared with others at a time
+_MOST_CORNERS = 10_000  # of a polygon that is looked at for crossings, which takes a second then
 
 
 def audit(
@@ -144,6 +145,7 @@ def _oddities(segmentation: Segmentation, record: Record) -> Iterable[Exception]
 def crossing(corners: np.ndarray) -> np.ndarray | None:
     """Returns a point in which a polygon's outline crosses itself, or None.
 
+    Polygons of more than 10,000 corners are not looked at: it takes the square of their number.
     Edges that only touch do not cross, and neither do edges on top of each other: outlines drawn
     with a bridge to a hole have such.
 
@@ -154,8 +156,9 @@ def crossing(corners: np.ndarray) -> np.ndarray | None:
         [2] float64 (x, y), on the first edge that crosses another.
     """
     starts, steps = corners, np.roll(corners, -1, 0) - corners
-    for first in range(0, len(corners), _ROWS):
-        a, step = starts[first : first + _ROWS, None], steps[first : first + _ROWS, None]
+    rows = max(1, _MOST_PAIRS // max(1, len(corners)))
+    for first in range(0, len(corners) if len(corners) <= _MOST_CORNERS else 0, rows):
+        a, step = starts[first : first + rows, None], steps[first : first + rows, None]
         # Of each edge's ends, on which side of the other edge's line they lie.
         side_start = _cross(step, starts - a)
         side_end = np.roll(side_start, -1, 1)
