@@ -93,7 +93,7 @@ def _check_options(options: argparse.Namespace) -> None:
         if not (Path(options.source) / LAST).is_dir():
             raise ValueError(f"--out=PATH is missing: {options.source} is no work directory")
         options.out = Path(options.source) / "export"
-    check_place(options.out)
+    check_place(options.out.absolute().parent)
 
 
 def _batch(text: str) -> int | None:
