@@ -22,7 +22,7 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 
 docs: $(VENV)-docs/.installed  ## the documentation, into site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test

@@ -167,7 +167,8 @@ def measure(original: Run, exported: Run, *arguments: np.ndarray) -> Speed:
     """Measures both in turn, so that what else the machine does falls on both.
 
     Args:
-        original, exported: what is called; both have been called with such arguments before.
+        original: what is called; it has been called with such arguments before.
+        exported: likewise.
         arguments: image and image_size.
     """
     times: list[tuple[float, float]] = []

@@ -10,7 +10,9 @@ from maskrcnn_jax.export.onnx.layers import conv_norm
 from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 
 
-def normalized(graph: Graph, image: str, size: tuple[str, str], shape, pixel: Any) -> FeatureMap:
+def normalized(
+    graph: Graph, image: str, size: tuple[str, str], shape: tuple[int, int], pixel: Any
+) -> FeatureMap:
     """Writes `models.mask_rcnn.normalized`, and the change from NHWC to NCHW.
 
     Args:

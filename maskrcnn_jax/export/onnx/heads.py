@@ -55,7 +55,8 @@ def detect(
 
     Args:
         graph: to write to.
-        logits, deltas: as `box_head` returns them.
+        logits: as `box_head` returns them.
+        deltas: as `box_head` returns them.
         proposals: `[n, 4]`.
         num_classes: K.
         config: `config.model`.
