@@ -28,7 +28,8 @@ def get_config() -> ConfigDict:
 def _data() -> ConfigDict:
     data = ConfigDict()
     # shapes | coco | cst | labelme | labelme_export | mask_folders | penn_fudan | via | voc |
-    # yolo | tfds (prepared) | tfds_coco | union (of several); docs/formats has a page on each.
+    # yolo | label_images | tfds (prepared) | tfds_coco | union (of several); docs/formats has a
+    # page on each.
     data.format = ""
     data.train = ConfigDict()  # keyword arguments of the format's reader, for training images
     data.val = ConfigDict()  # the same for the images that are evaluated on

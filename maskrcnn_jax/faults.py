@@ -50,6 +50,15 @@ class FaultError(ValueError):
         self.kind = kind
 
 
+class Ignored(FaultError):
+    """Why an object is ignored as a crowd region: what else is wrong with it than its place."""
+
+    def __init__(self, problem: FaultError):
+        """Takes what is wrong."""
+        reason = f"{problem}; it is ignored as a crowd region, so as not to become background"
+        super().__init__(problem.kind, reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something wrong in a dataset.
@@ -131,8 +140,9 @@ def fault_of(
         where: the file, and the annotation in it where there is one.
         severity: "error" or "warning".
         image_id: of the image that cannot be used, if one.
-        objects: how many objects cannot be learned because of it.
+        objects: how many objects cannot be learned because of it; of one that is ignored, that one.
     """
+    objects = max(objects, int(isinstance(error, Ignored)))
     if isinstance(error, FaultError):
         kind = error.kind
     elif isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):

@@ -21,6 +21,7 @@ from PIL import Image
 from maskrcnn_jax.data.formats import (
     coco,
     cst,
+    label_images,
     labelme,
     labelme_export,
     mask_folders,
@@ -140,6 +141,17 @@ def labelme_export_columns(folder: Path) -> list[Column]:
         ("img.png", scene.pixels),
         ("label.png, coloured", _coloured(scene.ids)),
         ("as read", _drawn(labelme_export.read(folder))),
+    ]
+
+
+def label_images_columns(folder: Path) -> list[Column]:
+    scene = Scene(52)
+    scene.save(folder / "images/a.png")
+    _save_ids(scene.ids, folder / "masks/a.png")
+    return [
+        ("images", scene.pixels),
+        ("masks, coloured", _coloured(scene.ids)),
+        ("as read", _drawn(label_images.read(folder, "shape"))),
     ]
 
 
@@ -264,6 +276,7 @@ def cst_columns(folder: Path) -> list[Column]:
 
 GENERATED: dict[str, Callable[[Path], list[Column]]] = {
     "coco": coco_columns,
+    "label_images": label_images_columns,
     "labelme": labelme_columns,
     "labelme_export": labelme_export_columns,
     "penn_fudan": penn_fudan_columns,

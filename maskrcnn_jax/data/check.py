@@ -14,6 +14,7 @@ import numpy as np
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.value_range import dark_images
 from maskrcnn_jax.faults import (
     Fault,
     FaultError,
@@ -112,6 +113,7 @@ def check(
     check_file = partial(_check_file, dataset, decode=decode, max_pixels=max_pixels, wanted=wanted)
     results = each_in_threads(check_file, records, "images checked")
     faults += [fault for found in results for fault in found]
+    faults += dark_images(dataset, max_pixels, wanted)
     return dataset.faults + faults + _check_whole(dataset)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from maskrcnn_jax.data.formats import (
     coco,
     cst,
+    label_images,
     labelme,
     labelme_export,
     mask_folders,
@@ -148,6 +149,7 @@ READERS = {
     "shapes": shapes.read,
     "coco": coco.read,
     "cst": cst.read,
+    "label_images": label_images.read,
     "labelme": labelme.read,
     "labelme_export": labelme_export.read,
     "mask_folders": mask_folders.read,

@@ -124,7 +124,10 @@ def check_stated_size(height: object, width: object, max_pixels: int) -> None:
 
 
 def read_mask(
-    path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    content: bytes | None = None,
+    check: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """Returns the mask that an image file shows bright on dark, [height, width] uint8, 0 or 1.
 
@@ -136,6 +139,8 @@ def read_mask(
         path: the image file.
         max_pixels: an image of more pixels is refused before it is decoded.
         content: as for `read_image`.
+        check: gets the values of a file that is not a JPEG, [height, width] or [height, width, C],
+            and may raise.
 
     Raises:
         ValueError: the file is not a readable image, is truncated, or too large.
@@ -152,9 +157,12 @@ def read_mask(
             values = np.asarray(image)
         values = _turned(source, values)
     if values.ndim == 3:
-        colours = {2: 1, 4: 3}.get(values.shape[2], values.shape[2])
+        values = values[..., : {2: 1, 4: 3}.get(values.shape[2], values.shape[2])]
+    if check is not None and not is_jpeg:
+        check(values)
+    if values.ndim == 3:
         # One colour after the other: several times as fast as the maximum over an axis of three.
-        values = reduce(np.maximum, np.moveaxis(values[..., :colours], -1, 0))
+        values = reduce(np.maximum, np.moveaxis(values, -1, 0))
     limit = 127 if is_jpeg else values.max() / 2
     return (values > limit).astype(np.uint8)
 

@@ -8,6 +8,7 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.faults import Fault, FaultKind
+from maskrcnn_jax.images.pixels import PixelFormat
 
 
 @pytest.fixture
@@ -165,3 +166,20 @@ def test_crowd_regions_are_no_objects_of_their_class(write_coco):
     dataset = coco.read(**write_coco([{}, dict(category_id=90, iscrowd=1)]))
     (fault,) = check.check(dataset)
     assert fault.reason == "no instance of 1 of its classes: dog"
+
+
+@pytest.mark.parametrize("top", [3_500, 40_000])
+def test_images_of_twelve_bits_read_as_eight_are_told(write_coco, top):
+    paths = write_coco([{}])
+    pixels = np.full((40, 60), 300, np.uint16)
+    pixels[0, 0] = top
+    Image.fromarray(pixels).save(paths["images"] / "a.png")
+    dataset = coco.read(**paths)
+    found = [fault for fault in check.check(dataset) if fault.kind == "range of the image's values"]
+    assert len(found) == (top < 2**15)
+    if found:
+        assert found[0].severity == "warning"
+        assert "values from 300 to 3500 of 65535, so 13 of 256 levels" in found[0].reason
+        assert "data.depth=16" in found[0].reason
+    deep = check.check(dataset, wanted=PixelFormat(1, 16))
+    assert not any(fault.kind == "range of the image's values" for fault in deep)

@@ -31,7 +31,7 @@ def path_in(folder: str | Path, name: str) -> str:
     if _PLAIN.fullmatch(name) and ".." not in name:
         return os.path.join(folder, name)
     if "\0" not in name and not _leaves(name) and os.path.lexists(os.path.join(folder, name)):
-        return os.path.join(folder, name)  # a backslash, say, that is part of the name
+        return os.path.join(folder, *_parts(name))  # a backslash, say, that is part of the name
     readings = dict.fromkeys([name.replace("\\", "/"), unquote(name).replace("\\", "/")])
     for reading in readings:
         found = _found(folder, reading)
@@ -123,6 +123,20 @@ def files_in(folder: str | Path, *suffixes: str) -> list[str]:
         wanted = (n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
         found += [os.path.relpath(os.path.join(base, name), folder) for name in wanted]
     return sorted(name.replace(os.sep, "/") for name in found)
+
+
+def stem(name: str) -> str:
+    """Returns a file's name without its suffix, accents in one form, so that names can be matched.
+
+    A name that has no suffix of a picture stays whole: `scan.2` has none.
+    """
+    base, suffix = os.path.splitext(name)
+    return unicodedata.normalize("NFC", base if suffix.lower() in (*PICTURES, ".npy") else name)
+
+
+def by_stem(folder: str | Path) -> dict[str, str]:
+    """Returns the image files of a folder by their names without suffixes (see `stem`)."""
+    return {stem(name): name for name in pictures(folder)}
 
 
 def pictures(folder: str | Path) -> list[str]:

@@ -24,7 +24,7 @@ from maskrcnn_jax.data.masks.segmentation import (
     to_rle,
 )
 from maskrcnn_jax.data.records import Instance
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
 
 _MOST_OUTSIDE = 10  # image sides from the origin to a polygon's corner
 
@@ -81,14 +81,8 @@ def read_instances(
                 instances[image_id].append(found)
         except FaultError as error:
             faults.append(fault_of(error, where, objects=1))
-        faults.extend(
-            fault_of(w, where, "warning", objects=int(isinstance(w, _Ignored))) for w in warnings
-        )
+        faults.extend(fault_of(warning, where, "warning") for warning in warnings)
     return instances
-
-
-class _Ignored(FaultError):
-    """Why an object becomes a crowd region."""
 
 
 def _name(entry: Any, number_: int) -> object:
@@ -147,9 +141,7 @@ def _instance(
         box = _box_of_mask(mask, *size)
         reasons = (f"{problem}; the box of its mask is taken" for problem in box_problems)
         warnings.extend(FaultError(FaultKind.BOX, reason) for reason in reasons)
-    for problem in problems[:1]:
-        reason = f"{problem}; it is ignored as a crowd region, so as not to become background"
-        warnings.append(_Ignored(problem.kind, reason))
+    warnings.extend(Ignored(problem) for problem in problems[:1])
     area = number(entry.get("area"))
     if area is None or not area > 0:
         if entry.get("area") is not None:

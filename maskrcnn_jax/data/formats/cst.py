@@ -108,5 +108,5 @@ def _read_one(
                 is_first, (height, width) = False, image_size(image, max_pixels, mask.shape)
             instances.append(mask_instance(mask, numbers[row["class"]], height, width))
         except (ValueError, OSError) as error:
-            faults.append(fault_of(error, f"{source}: object {row['object_id']}"))
+            faults.append(fault_of(error, f"{source}: object {row['object_id']}", objects=1))
     return make_record(name, image, height, width, instances), faults

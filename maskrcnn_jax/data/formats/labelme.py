@@ -4,7 +4,7 @@ import base64
 import binascii
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.data.files.annotation_files import read_json
-from maskrcnn_jax.data.files.paths import existing, files_in, path_in
-from maskrcnn_jax.data.formats.labelme_shapes import part
-from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance, union
+from maskrcnn_jax.data.files.json_values import size_of, whole
+from maskrcnn_jax.data.files.paths import PICTURES, existing, files_in, path_in
+from maskrcnn_jax.data.formats.labelme_shapes import has_area, part
+from maskrcnn_jax.data.masks.instances import class_numbers, class_or_ignored, instance, union
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record
 from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
@@ -84,8 +85,11 @@ def read(
         raise ValueError(f"{folder} has no usable JSON file; {first.where}: {first.reason}")
     wanted = set(options.chosen(files))
     faults = [fault for name, fault in unusable.items() if name in wanted]
-    labels = (shape.get("label") for entry in found.values() for shape in entry.shapes.values())
+    shapes = (shape for entry in found.values() for shape in entry.shapes.values())
+    labels = (_label(shape) for shape in shapes if has_area(shape))
     numbers = class_numbers(class_names, (n for n in labels if isinstance(n, str) and n))
+    if options.split != "val":
+        faults += _without_json(folder, found, unusable)
     used = {name: entry for name, entry in found.items() if name in wanted}
     results = [_record(*item, numbers, crowd_flag) for item in used.items()]
     faults += [fault for _, found in results for fault in found]
@@ -108,6 +112,28 @@ def read(
     return dataset
 
 
+def _without_json(
+    folder: str, found: dict[str, _Annotated], unusable: Iterable[str]
+) -> list[Fault]:
+    """Returns a warning of the images that no JSON file names, which are not used."""
+    named = {os.path.realpath(entry.image) for entry in found.values() if entry.image}
+    stems = {*found, *unusable}
+    left = [
+        name
+        for name in files_in(folder, *PICTURES)
+        if posixpath.splitext(name)[0] not in stems
+        and os.path.realpath(os.path.join(folder, name)) not in named
+    ]
+    if not left:
+        return []
+    shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+    reason = (
+        f"{len(left)} images have no JSON file and are not used: {shown}. To use one as an image "
+        "without objects, save it in labelme without shapes"
+    )
+    return [Fault(folder, reason, FaultKind.NOT_ANNOTATED, "warning", count=len(left))]
+
+
 def _load(
     folder: str, file: str, images: str, ignore: Sequence[str], max_pixels: int
 ) -> _Annotated:
@@ -118,8 +144,8 @@ def _load(
         raise FaultError(
             FaultKind.ENTRY, "it has no list 'shapes', and so is not labelme's; move it elsewhere"
         )
-    size = content.get("imageHeight"), content.get("imageWidth")
-    if size != (None, None):
+    size = size_of(content.get("imageHeight"), content.get("imageWidth"))
+    if size is not None:
         check_stated_size(*size, max_pixels)
     try:
         image = _image_path(folder, file, images, content.get("imagePath"))
@@ -127,13 +153,13 @@ def _load(
             raise FaultError(
                 FaultKind.MISSING_FILE, f"there is no image {image}; give its folder as `images`"
             )
-        size = image_size(image, max_pixels) if size == (None, None) else size
+        size = image_size(image, max_pixels) if size is None else size
     except ValueError:
         if not content.get("imageData"):
             raise
         image = ""
         given, size = size, image_size(source, max_pixels, size, _contained_image(content))
-        if given not in (size, (None, None)):
+        if given not in (size, None):
             raise FaultError(
                 FaultKind.IMAGE_SIZE,
                 f"its imageData is {size[0]} x {size[1]} (height x width), but imageHeight and "
@@ -143,7 +169,7 @@ def _load(
     used = {
         number: shape
         for number, shape in enumerate(shapes, 1)
-        if shape.get("label") not in ignore and not _flags(shape) & set(ignore)
+        if _label(shape) not in ignore and not _flags(shape) & set(ignore)
     }
     return _Annotated(source, image, *size, used)
 
@@ -178,6 +204,12 @@ def _contained_image(content: dict) -> bytes:
         ) from error
 
 
+def _label(shape: dict) -> Any:
+    """Returns the label of a shape; of one that is a number, its digits."""
+    label = shape.get("label")
+    return label if whole(label) is None else str(label)
+
+
 def _flags(shape: dict) -> set[str]:
     """Returns the flags of a shape that are set."""
     flags = shape.get("flags")
@@ -193,21 +225,25 @@ def _record(
     faults: list[Fault] = []
     for number, shape in entry.shapes.items():
         where, group = f"{entry.source}: shape {number}", shape.get("group_id")
+        unknown: list[FaultError] = []
         try:
-            class_, mask = class_number(shape.get("label"), numbers), part(shape, *size)
+            mask = part(shape, *size)
         except ValueError as error:
-            faults.append(fault_of(error, where))
+            faults.append(fault_of(error, where, objects=int(has_area(shape))))
             continue
-        key = class_, number if group is None else f"group {group}"
-        drawn.setdefault(key, []).append((where, crowd_flag in _flags(shape), mask))
+        class_, ignored = class_or_ignored(_label(shape), numbers, unknown)
+        faults += [fault_of(warning, where, "warning") for warning in unknown]
+        key = class_, ignored, number if group is None else f"group {group}"
+        is_crowd = ignored or crowd_flag in _flags(shape)
+        drawn.setdefault(key, []).append((where, is_crowd, mask))
     instances = []
-    for (class_, _), parts in drawn.items():
+    for (class_, *_), parts in drawn.items():
         wheres, crowds, masks = zip(*parts, strict=True)
         warnings: list[FaultError] = []
         try:
             mask = union(list(masks), *size)
             instances.append(instance(mask, class_, *size, any(crowds), warnings))
         except ValueError as error:
-            faults.append(fault_of(error, wheres[0]))
+            faults.append(fault_of(error, wheres[0], objects=1))
         faults += [fault_of(warning, wheres[0], "warning") for warning in warnings]
     return make_record(name, entry.image, *size, instances), faults

@@ -20,8 +20,8 @@ from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
 from maskrcnn_jax.data.files.paths import existing, files_in
 from maskrcnn_jax.data.masks.instances import (
     check_mask_size,
-    class_number,
     class_numbers,
+    class_or_ignored,
     mask_instance,
 )
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
@@ -117,17 +117,22 @@ def _read_one(
         return None, [fault_of(error, base, image_id=name)]
     instances, faults = [], []
     for number in np.unique(ids).tolist():
+        where, label = f"{mask_file}: number {number}", _label_of(number, labels)
+        if number == 0 or label == _IGNORED:
+            continue
+        warnings: list[FaultError] = []
         try:
-            if number >= len(labels) or number < 0:
-                raise FaultError(
-                    FaultKind.CLASS,
-                    f"label_names has {len(labels)} entries, of 0 and on: none for it",
-                )
-            label = labels[number]
-            if number == 0 or label == _IGNORED:
-                continue
-            class_ = class_number(label if label in numbers else _stem(label), numbers)
-            instances.append(mask_instance(ids == number, class_, height, width))
+            known = label if label in numbers else _stem(label)
+            class_, ignored = class_or_ignored(known, numbers, warnings)
+            found = mask_instance(ids == number, class_, height, width)
+            instances.append(found._replace(crowd=ignored))
         except ValueError as error:
-            faults.append(fault_of(error, f"{mask_file}: number {number}"))
+            faults.append(fault_of(error, where, objects=1))
+        faults += [fault_of(warning, where, "warning") for warning in warnings]
     return make_record(name, image, height, width, instances), faults
+
+
+def _label_of(number: int, labels: list[str]) -> str:
+    """Returns the label of a number; of one that label_names does not reach, no class's name."""
+    known = 0 <= number < len(labels)
+    return labels[number] if known else f"{number}: label_names has {len(labels)} entries"

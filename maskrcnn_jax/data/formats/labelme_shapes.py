@@ -14,6 +14,12 @@ from maskrcnn_jax.images.read import read_mask
 _WITH_INSIDE = "polygon, rectangle, oriented_rectangle, circle, mask"
 
 
+def has_area(shape: dict) -> bool:
+    """Returns whether a shape is of a kind that can be an object, unlike a point or a line."""
+    kind = shape.get("shape_type") or "polygon"
+    return isinstance(kind, str) and kind in _WITH_INSIDE.split(", ")
+
+
 def part(shape: dict, height: int, width: int) -> np.ndarray | RLE:
     """Returns what a shape covers: a polygon [k, 2] float64 (x, y), or run lengths of the image.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maskrcnn_jax.data.files.paths import existing, pictures
 from maskrcnn_jax.data.masks.instances import mask_instance
+from maskrcnn_jax.data.masks.label_map import LabelMap, check_one_object
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
@@ -67,10 +68,12 @@ def _read_one(folder: str, name: str, max_pixels: int) -> tuple[Record | None, l
     for name_of_mask in pictures(os.path.join(base, "masks")):
         path = os.path.join(base, "masks", name_of_mask)
         try:
-            mask = read_mask(path, max_pixels)
+            mask = read_mask(path, max_pixels, check=check_one_object)
             if is_first:  # of the upright photograph, or as the camera stored it
                 is_first, (height, width) = False, image_size(image, max_pixels, mask.shape)
             instances.append(mask_instance(mask, 1, height, width))
+        except LabelMap as error:  # what its objects are cannot be told, so nothing is learned
+            return None, [fault_of(error, path, image_id=name)]
         except (ValueError, OSError) as error:
-            faults.append(fault_of(error, path))
+            faults.append(fault_of(error, path, objects=1))
     return make_record(name, image, height, width, instances), faults

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn_jax.data.files.paths import existing, pictures
+from maskrcnn_jax.data.files.paths import by_stem, existing
 from maskrcnn_jax.data.masks.instances import check_mask_size, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
@@ -40,24 +40,26 @@ def read(
     folder = existing(folder, "folder", is_folder=True)
     for part in ("PNGImages", "PedMasks"):
         existing(os.path.join(folder, part), part, is_folder=True)
-    files = {Path(name).stem: name for name in pictures(os.path.join(folder, "PNGImages"))}
+    files = by_stem(os.path.join(folder, "PNGImages"))
+    masks = by_stem(os.path.join(folder, "PedMasks"))
     if not files:
         raise ValueError(f"{folder}/PNGImages has no images; expected <id>.png")
     names = options.chosen(files)
 
     def read_one(name: str) -> tuple[Record | None, list[Fault]]:
-        return _read_one(folder, name, files[name], options.max_pixels)
+        mask = masks.get(f"{name}_mask", f"{name}_mask.png")
+        return _read_one(folder, name, files[name], mask, options.max_pixels)
 
     records, faults = split_results(each_in_threads(read_one, names, "images read"))
     return make_dataset((folder, options.split), [class_name], records, faults, options)
 
 
 def _read_one(
-    folder: str, name: str, file: str, max_pixels: int
+    folder: str, name: str, file: str, mask: str, max_pixels: int
 ) -> tuple[Record | None, list[Fault]]:
     """Reads one image's size and masks, or says what is wrong with them."""
     image = os.path.join(folder, "PNGImages", file)
-    mask_file = os.path.join(folder, "PedMasks", f"{name}_mask.png")
+    mask_file = os.path.join(folder, "PedMasks", mask)
     try:
         ids = read_ids(mask_file, max_pixels)
         # Of the upright photograph, or as the camera stored it.

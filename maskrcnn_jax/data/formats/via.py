@@ -9,20 +9,21 @@ A project has the same under `_via_img_metadata`; version 1 has an object of reg
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maskrcnn_jax.data.files.annotation_files import read_json
+from maskrcnn_jax.data.files.json_values import number, whole
 from maskrcnn_jax.data.files.paths import existing, path_in
-from maskrcnn_jax.data.masks.instances import class_number, class_numbers, instance
-from maskrcnn_jax.data.masks.outlines import ellipse, is_number, points, polygon, rectangle
+from maskrcnn_jax.data.masks.instances import class_numbers, class_or_ignored, instance
+from maskrcnn_jax.data.masks.outlines import ellipse, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Instance, make_dataset, make_record
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
 from maskrcnn_jax.images.read import image_size
 
 
@@ -62,6 +63,8 @@ def read(
     found = (_class_of(region, class_attribute) for region in regions)
     names = class_names if class_attribute else [class_name]
     numbers = class_numbers(names, (name for name in found if name))
+    if not class_attribute:
+        faults += _several_classes(images, class_name, source)
     records = []
     for name in options.chosen(images):
         where = f"{source}: image {name}"
@@ -75,6 +78,28 @@ def read(
         records.append(make_record(name, path, *size, instances))
         faults += found
     return make_dataset((folder, options.split), list(numbers), records, faults, options)
+
+
+def _several_classes(
+    images: dict[str, list[dict]], class_name: str, source: str
+) -> Iterator[Fault]:
+    """Yields a warning for each attribute that has several values, where all become one class."""
+    values: dict[str, dict[str, None]] = {}
+    for region in (region for regions in images.values() for region in regions):
+        attributes = region.get("region_attributes")
+        for attribute in attributes if isinstance(attributes, dict) else ():
+            value = _class_of(region, attribute)
+            if value is not None:
+                values.setdefault(attribute, {})[value] = None
+    for attribute, found in values.items():
+        if len(found) > 1:
+            shown = ", ".join(list(found)[:5]) + (", ..." if len(found) > 5 else "")
+            reason = (
+                f"regions have {len(found)} values of {attribute!r} ({shown}), but all are read as "
+                f"one class, {class_name!r}: if they are classes, give "
+                f"class_attribute={attribute!r}"
+            )
+            yield Fault(source, reason, FaultKind.CLASS, "warning")
 
 
 def _entries(source: str) -> dict[str, Any]:
@@ -123,29 +148,33 @@ def _instances(
     """Returns an image's regions as instances, and what is wrong with them."""
     instances: list[Instance] = []
     faults: list[Fault] = []
-    for number, region in enumerate(regions, 1):
-        where_region = f"{where}: region {number}"
+    for place, region in enumerate(regions, 1):
+        where_region = f"{where}: region {place}"
         warnings: list[FaultError] = []
         try:
-            class_ = _number_of(region, attribute, numbers) if attribute else 1
             outline = Polygons([_outline(region.get("shape_attributes"))])
-            instances.append(instance(outline, class_, *size, warnings=warnings))
+            found = instance(outline, 1, *size, warnings=warnings)
+            if attribute:
+                class_, ignored = _class(region, attribute, numbers, warnings)
+                found = found._replace(class_number=class_, crowd=ignored)
+            instances.append(found)
         except ValueError as error:
-            faults.append(fault_of(error, where_region))
+            faults.append(fault_of(error, where_region, objects=1))
         faults += [fault_of(warning, where_region, "warning") for warning in warnings]
     return instances, faults
 
 
-def _number_of(region: dict, attribute: str, numbers: dict[str, int]) -> int:
-    """Returns the number of a region's class."""
+def _class(
+    region: dict, attribute: str, numbers: dict[str, int], warnings: list[FaultError]
+) -> tuple[int, bool]:
+    """Returns the number of a region's class, and whether the region is ignored (unknown class)."""
     name = _class_of(region, attribute)
-    if name is None:
-        given = region.get("region_attributes")
-        raise FaultError(
-            FaultKind.CLASS,
-            f"its attributes are {given!r:.80}; expected one class as {attribute!r}",
-        )
-    return class_number(name, numbers)
+    if name is not None:
+        return class_or_ignored(name, numbers, warnings)
+    given = region.get("region_attributes")
+    reason = f"its attributes are {given!r:.80}; expected one class as {attribute!r}"
+    warnings.append(Ignored(FaultError(FaultKind.CLASS, reason)))
+    return 1, True
 
 
 def _class_of(region: dict, attribute: str) -> str | None:
@@ -155,7 +184,9 @@ def _class_of(region: dict, attribute: str) -> str | None:
     if isinstance(value, dict):  # of a check box: the options that are chosen
         chosen = [option for option, on in value.items() if on]
         value = chosen[0] if len(chosen) == 1 else None
-    return value.strip() or None if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None if whole(value) is None else str(whole(value))
+    return value.strip() or None
 
 
 def _outline(shape: Any) -> np.ndarray:
@@ -164,12 +195,13 @@ def _outline(shape: Any) -> np.ndarray:
         raise FaultError(FaultKind.OUTLINE, "it has no shape_attributes")
 
     def numbers(*keys: str) -> list[float]:
-        if not all(is_number(shape.get(key)) for key in keys):
+        found = [number(shape.get(key)) for key in keys]
+        if None in found:
             given = {key: shape.get(key) for key in keys}
             raise FaultError(
                 FaultKind.OUTLINE, f"its {shape['name']} has {given!r:.80}; expected finite numbers"
             )
-        return [shape[key] for key in keys]
+        return [value for value in found if value is not None]
 
     kind = shape.get("name")
     if kind == "polygon":

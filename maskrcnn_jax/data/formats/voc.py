@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.data.files.annotation_files import read_lines
-from maskrcnn_jax.data.files.paths import existing, path_in, pictures
+from maskrcnn_jax.data.files.paths import by_stem, existing, path_in, pictures, stem
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
 from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
 from maskrcnn_jax.images.read import image_size, read_ids
 
 CLASS_NAMES = (
@@ -65,10 +65,10 @@ def read(
     folder = existing(folder, "folder", is_folder=True)
     for part in ("JPEGImages", "SegmentationObject", "SegmentationClass"):
         existing(os.path.join(folder, part), part, is_folder=True)
-    files = {Path(name).stem: name for name in pictures(os.path.join(folder, "JPEGImages"))}
+    images = by_stem(os.path.join(folder, "JPEGImages"))
     numbers = class_numbers(class_names or _class_names(folder))
     names = options.chosen(_ids(folder, image_set))
-    read_one = partial(_read_one, folder, files, numbers, max_pixels=options.max_pixels)
+    read_one = partial(_read_one, folder, images, numbers, max_pixels=options.max_pixels)
     records, faults = split_results(each_in_threads(read_one, names, "images read"))
     name = folder, image_set, options.split
     return make_dataset(name, list(numbers), records, faults, options)
@@ -89,8 +89,7 @@ def _class_names(folder: str) -> Sequence[str]:
 def _ids(folder: str, image_set: str) -> list[str]:
     """Returns the ids of a set of images; of all that have masks if none is given."""
     if not image_set:
-        masks = pictures(os.path.join(folder, "SegmentationObject"))
-        ids = [name.removesuffix(".png") for name in masks if name.endswith(".png")]
+        ids = list(by_stem(os.path.join(folder, "SegmentationObject")))
         source = f"{folder}/SegmentationObject"
     else:
         source = path_in(os.path.join(folder, "ImageSets", "Segmentation"), f"{image_set}.txt")
@@ -101,17 +100,17 @@ def _ids(folder: str, image_set: str) -> list[str]:
 
 
 def _read_one(
-    folder: str, files: dict[str, str], numbers: dict[str, int], name: str, max_pixels: int
+    folder: str, images: dict[str, str], numbers: dict[str, int], name: str, max_pixels: int
 ) -> tuple[Record | None, list[Fault]]:
     """Reads one image's size, masks and XML file."""
     where = f"{folder}: image {name}"
     xml = os.path.join(folder, "Annotations", f"{name}.xml")
     try:
-        if name not in files:
+        if stem(name) not in images:
             raise FaultError(FaultKind.MISSING_FILE, f"there is no JPEGImages/{name}.jpg")
-        image = os.path.join(folder, "JPEGImages", files[name])
+        image = os.path.join(folder, "JPEGImages", images[stem(name)])
         ids, classes = (
-            read_ids(path_in(os.path.join(folder, part), f"{name}.png"), max_pixels)
+            read_ids(_mask_file(folder, part, name), max_pixels)
             for part in ("SegmentationObject", "SegmentationClass")
         )
         # Of the upright photograph, or as the camera stored it.
@@ -123,15 +122,43 @@ def _read_one(
         return None, [fault_of(error, where, image_id=name)]
     instances, faults = [], []
     for number in np.unique(ids):
-        if number not in (0, _VOID):
-            try:
-                mask = ids == number
-                class_number = _class_of(classes[mask], len(numbers))
-                instances.append(mask_instance(mask, class_number, height, width))
-            except ValueError as error:
-                faults.append(fault_of(error, f"{where}: object {number}"))
+        mask = ids == number
+        if number == 0 or _is_void(number, ids.dtype, classes[mask]):
+            continue
+        where_object, problem = f"{where}: object {number}", None
+        try:
+            class_number = _class_of(classes[mask], len(numbers))
+        except FaultError as error:
+            class_number, problem = 1, Ignored(error)
+            faults.append(fault_of(problem, where_object, "warning"))
+        try:
+            found = mask_instance(mask, class_number, height, width)
+            instances.append(found._replace(crowd=problem is not None))
+        except ValueError as error:
+            faults.append(fault_of(error, where_object, objects=1))
     instances, found = add_objects(instances, objects, numbers, height, width, xml)
     return make_record(name, image, height, width, instances), faults + found
+
+
+def _mask_file(folder: str, part: str, name: str) -> str:
+    """Returns the path of an image's masks, PNG or else of any suffix."""
+    base = os.path.join(folder, part)
+    path = path_in(base, f"{name}.png")
+    others = [] if os.path.isfile(path) else [n for n in pictures(base) if stem(n) == stem(name)]
+    return os.path.join(base, others[0]) if others else path
+
+
+def _is_void(number: int, depth: np.dtype, classes: np.ndarray) -> bool:
+    """Returns whether a number stands for void pixels: 255 of 8 bits.
+
+    Of 16 bits it may as well be the 255th object; there, the class of its pixels tells.
+    """
+    if depth.itemsize == 1:
+        return number == _VOID
+    return (
+        number in (_VOID, np.iinfo(depth).max)
+        and np.mean((classes == 0) | (classes == _VOID)) > 0.5
+    )
 
 
 def _class_of(indices: np.ndarray, count: int) -> int:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from maskrcnn_jax.data.files.annotation_files import read_xml
-from maskrcnn_jax.data.masks.instances import class_number, instance
+from maskrcnn_jax.data.files.json_values import number
+from maskrcnn_jax.data.masks.instances import class_or_ignored, instance
 from maskrcnn_jax.data.masks.outlines import rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Instance
@@ -15,10 +18,10 @@ _MIN_IOU = 0.5  # of an object's box and the one around the mask that is taken f
 
 @dataclass(frozen=True, slots=True)
 class VocObject:
-    """One `object` of an XML file; its box is xyxy in continuous coordinates."""
+    """One `object` of an XML file; its box is xyxy in continuous coordinates, None if unknown."""
 
     name: str
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float] | None
     difficult: bool
 
 
@@ -40,22 +43,22 @@ def read_objects(path: str, height: int, width: int) -> list[VocObject]:
         raise FaultError(
             FaultKind.ENTRY, f"{path} has <{root.tag}> outermost; expected <annotation>"
         )
-    if root.find("size") is not None:
-        size = tuple(_number(root, f"size/{side}", path) for side in ("height", "width"))
-        if size != (height, width):
-            raise FaultError(
-                FaultKind.IMAGE_SIZE,
-                f"{path} is meant for an image of {size[0]:g} x {size[1]:g} (height x width); its "
-                f"masks are {height} x {width}",
-            )
+    size = tuple(_number(root, f"size/{side}") for side in ("height", "width"))
+    # LabelImg writes 0 where it could not tell.
+    if None not in size and size not in ((0, 0), (height, width)):
+        raise FaultError(
+            FaultKind.IMAGE_SIZE,
+            f"{path} is meant for an image of {size[0]:g} x {size[1]:g} (height x width); its "
+            f"masks are {height} x {width}",
+        )
     objects = []
-    for number, element in enumerate(root.findall("object"), 1):
-        where = f"{path}: object {number}"
-        sides = ("xmin", "ymin", "xmax", "ymax")
-        x1, y1, x2, y2 = (_number(element, f"bndbox/{side}", where) for side in sides)
+    for element in root.findall("object"):
+        sides = [_number(element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
+        x1, y1, x2, y2 = (side or 0.0 for side in sides)
+        box = None if None in sides else (x1 - 1, y1 - 1, x2, y2)
         difficult = (element.findtext("difficult") or "").strip() == "1"
         name = (element.findtext("name") or "").strip()
-        objects.append(VocObject(name, (x1 - 1, y1 - 1, x2, y2), difficult))
+        objects.append(VocObject(name, box, difficult))
     return objects
 
 
@@ -84,40 +87,51 @@ def add_objects(
     free = set(range(len(instances)))  # masks that no object has yet
     for count, item in enumerate(objects, 1):
         where = f"{source}: object {count}"
+        if item.box is None:
+            reason = "it has no bndbox of four numbers; its mask, if it has one, is used as it is"
+            faults.append(Fault(where, reason, FaultKind.BOX, "warning"))
+            continue
+        warnings: list[FaultError] = []
         try:
-            wanted = class_number(item.name, numbers)
-            x1, y1, x2, y2 = item.box
-            if not (x2 > x1 and y2 > y1):
-                raise FaultError(
-                    FaultKind.BOX,
-                    f"its bndbox from ({x1 + 1:g}, {y1 + 1:g}) to ({x2:g}, {y2:g}) has no area",
-                )
-            same = [i for i in free if instances[i].class_number == wanted]
-            best = max(same, key=lambda i: (_iou(instances[i].box, item.box), -i), default=None)
-            if best is not None and _iou(instances[best].box, item.box) >= _MIN_IOU:
+            wanted, unknown = class_or_ignored(item.name, numbers, warnings)
+            best = _of_box(item.box, instances, free, None if unknown else wanted)
+            if best is not None:
                 free.remove(best)
                 if item.difficult:
                     instances[best] = instances[best]._replace(crowd=True)
-                continue
-            outline = Polygons([rectangle(*item.box)])
+                continue  # its mask says the class
+            outline = Polygons([_rectangle(item.box)])
             instances.append(instance(outline, wanted, height, width, crowd=True))
-            if not item.difficult:
+            if not item.difficult and not unknown:
                 reason = f"the {item.name} has a box but no mask; it becomes a crowd region"
-                faults.append(Fault(where, reason, FaultKind.CROWD, "warning"))
+                faults.append(Fault(where, reason, FaultKind.CROWD, "warning", objects=1))
+            faults += [fault_of(warning, where, "warning") for warning in warnings]
         except ValueError as error:
             faults.append(fault_of(error, where))
     return instances, faults
 
 
-def _number(element: Element, key: str, where: str) -> float:
-    text = element.findtext(key)
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < 1e9:
-        raise FaultError(FaultKind.BOX, f"{where}: {key} is {text!r}; expected a number")
-    return value
+def _of_box(
+    box: tuple, instances: list[Instance], free: set[int], wanted: int | None
+) -> int | None:
+    """Returns which of the free instances a box is of: of its class, if it is known."""
+    same = [i for i in free if wanted in (None, instances[i].class_number)]
+    best = max(same, key=lambda i: (_iou(instances[i].box, box), -i), default=None)
+    return best if best is not None and _iou(instances[best].box, box) >= _MIN_IOU else None
+
+
+def _rectangle(box: tuple[float, float, float, float]) -> np.ndarray:
+    x1, y1, x2, y2 = box
+    if not (x2 > x1 and y2 > y1):
+        raise FaultError(
+            FaultKind.BOX,
+            f"its bndbox from ({x1 + 1:g}, {y1 + 1:g}) to ({x2:g}, {y2:g}) has no area",
+        )
+    return rectangle(*box)
+
+
+def _number(element: Element, key: str) -> float | None:
+    return number((element.findtext(key) or "").strip())
 
 
 def _iou(a: tuple, b: tuple) -> float:

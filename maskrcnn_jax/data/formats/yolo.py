@@ -27,7 +27,7 @@ from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
 from maskrcnn_jax.images.read import image_size
 
 _ROUNDING = 0.01  # how far outside of 0 to 1 a coordinate may be; it is clipped
@@ -68,7 +68,7 @@ def read(
     files = _files(folder, listed or [images or "images"], faults)
     if not listed:
         files = options.chosen(files)
-    labels = {name: os.path.join(folder, _labels_of(name)) for name in files}
+    labels = {name: path_in(folder, _labels_of(name)) for name in files}
     if not any(map(os.path.isfile, labels.values())):
         name, path = next(iter(labels.items()))
         raise ValueError(f"{folder} has no labels: those of {name}, say, are expected in {path}")
@@ -121,9 +121,9 @@ def _files(folder: str, sources: list[str], faults: list[Fault]) -> list[str]:
         if source.endswith(".txt"):
             for line in read_lines(existing(path, "the list of images", is_folder=False)):
                 try:
-                    file = posixpath.normpath(posixpath.join(base, line.replace("\\", "/")))
-                    path_in(folder, file)
-                    found.append(file)
+                    name = posixpath.join(base, line.replace("\\", "/"))
+                    file = os.path.relpath(path_in(folder, posixpath.normpath(name)), folder)
+                    found.append(file.replace(os.sep, "/"))
                 except ValueError as error:
                     faults.append(fault_of(error, path))
         else:
@@ -162,39 +162,45 @@ def _read_one(
     for number, line in enumerate(lines, 1):
         try:
             if line:
-                class_, corners = _instance(line, num_classes)
+                class_, corners, problem = _object(line, num_classes)
                 outline = Polygons([polygon(corners * (width, height))])
-                instances.append(instance(outline, class_, height, width))
+                crowd = problem is not None
+                instances.append(instance(outline, class_, height, width, crowd))
+                if problem is not None:
+                    faults.append(fault_of(problem, f"{labels}: line {number}", "warning"))
         except ValueError as error:
-            faults.append(fault_of(error, f"{labels}: line {number}"))
+            faults.append(fault_of(error, f"{labels}: line {number}", objects=1))
     return make_record(name, path, height, width, instances), faults
 
 
-def _instance(line: str, num_classes: int) -> tuple[int, np.ndarray]:
-    """Returns the class, 1..K, and the corners [k, 2], from 0 to 1, of one line."""
+def _object(line: str, num_classes: int) -> tuple[int, np.ndarray, Ignored | None]:
+    """Returns the class, 1..K, and the corners [k, 2], from 0 to 1, of one line.
+
+    Third, why the object is ignored, if it is: it has a box alone, or a class of no name.
+    """
     try:
         class_, *numbers = (float(word) for word in line.split())
     except ValueError as error:
-        raise FaultError(
-            FaultKind.OUTLINE, f"it is {line!r:.60}; expected numbers alone"
-        ) from error
+        reason = f"it is {line!r:.60}; expected numbers alone"
+        raise FaultError(FaultKind.OUTLINE, reason) from error
+    problem = None
     if class_ not in range(num_classes):
-        raise FaultError(
-            FaultKind.CLASS, f"its class is {class_:g}; expected 0 to {num_classes - 1}"
-        )
+        reason = f"its class is {class_:g}; expected 0 to {num_classes - 1}"
+        class_, problem = 0, Ignored(FaultError(FaultKind.CLASS, reason))
     if len(numbers) == 4:
-        raise FaultError(
-            FaultKind.OUTLINE, "it has a box; expected x and y of the corners of a polygon"
-        )
+        x, y, w, h = numbers
+        left, right, top, bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2
+        numbers = [left, top, right, top, right, bottom, left, bottom]
+        reason = "it has a box; expected x and y of the corners of a polygon"
+        problem = Ignored(FaultError(FaultKind.OUTLINE, reason))
     if len(numbers) % 2:
-        raise FaultError(
-            FaultKind.OUTLINE, f"it has {len(numbers)} numbers after its class; expected pairs x y"
-        )
+        reason = f"it has {len(numbers)} numbers after its class; expected pairs x y"
+        raise FaultError(FaultKind.OUTLINE, reason)
     corners = np.array(numbers).reshape(-1, 2)
     if not np.all((corners >= -_ROUNDING) & (corners <= 1 + _ROUNDING)):  # also of NaN
         raise FaultError(
             FaultKind.OUTLINE,
-            f"its coordinates go from {corners.min():g} to {corners.max():g}; expected shares of "
-            "the image's width and height, from 0 to 1",
+            f"its coordinates go from {corners.min():g} to {corners.max():g}; expected fractions "
+            "of the image's width and height, from 0 to 1",
         )
-    return int(class_) + 1, np.clip(corners, 0, 1)
+    return int(class_) + 1, np.clip(corners, 0, 1), problem

@@ -14,7 +14,7 @@ from maskrcnn_jax.data.masks.segmentation import (
     to_rle,
 )
 from maskrcnn_jax.data.records import Instance
-from maskrcnn_jax.faults import FaultError, FaultKind
+from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
 
 _MOST_OUTSIDE = 10  # image sides; outlines that go further are not of this image
 
@@ -46,6 +46,25 @@ def class_number(name: object, numbers: dict[str, int]) -> int:
         shown = ", ".join(list(numbers)[:20]) + (", ..." if len(numbers) > 20 else "")
         raise FaultError(FaultKind.CLASS, f"its class {name!r:.80} is not in class_names ({shown})")
     return numbers[name]
+
+
+def class_or_ignored(
+    name: object, numbers: dict[str, int], warnings: list[FaultError]
+) -> tuple[int, bool]:
+    """Returns the class of an object, and whether it is ignored, as a crowd region of class 1.
+
+    What an object of an unknown class shows must not be taught as background.
+
+    Args:
+        name: of the class.
+        numbers: of the known ones.
+        warnings: gets an entry where the class is unknown.
+    """
+    try:
+        return class_number(name, numbers), False
+    except FaultError as error:
+        warnings.append(Ignored(error))
+        return 1, True
 
 
 def instance(

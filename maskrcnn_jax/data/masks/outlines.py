@@ -5,17 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.data.files.json_values import number
 from maskrcnn_jax.faults import FaultError, FaultKind
 
-# Beyond any image; also refuses NaN, infinity, and whole numbers too large for a float.
-_MOST = 1e9
 _MAX_SAGITTA = 0.05  # pixels between an arc and its chord
 _MIN_CORNERS, _MAX_CORNERS = 16, 720  # of a circle
-
-
-def is_number(value: Any) -> bool:
-    """Returns whether a value out of a file is a finite number of sensible size."""
-    return type(value) in (int, float) and -_MOST <= value <= _MOST
 
 
 def points(given: Any, count: int = 0) -> np.ndarray:
@@ -29,17 +23,21 @@ def points(given: Any, count: int = 0) -> np.ndarray:
         ValueError: it is something else.
     """
     wanted = f"{count} points [x, y]" if count else "points [x, y]"
-    if not isinstance(given, list) or not all(map(_is_pair, given)):
+    pairs = [_pair(point) for point in given] if isinstance(given, list) else [None]
+    if None in pairs:
         raise FaultError(
             FaultKind.OUTLINE, f"its points are {given!r:.80}; expected {wanted} of finite numbers"
         )
     if count and len(given) != count:
         raise FaultError(FaultKind.OUTLINE, f"it has {len(given)} points; expected {wanted}")
-    return np.array(given, np.float64).reshape(-1, 2)
+    return np.array(pairs, np.float64).reshape(-1, 2)
 
 
-def _is_pair(given: Any) -> bool:
-    return isinstance(given, list | tuple) and len(given) == 2 and all(map(is_number, given))
+def _pair(given: Any) -> tuple[float, float] | None:
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        return None
+    x, y = number(given[0]), number(given[1])
+    return None if x is None or y is None else (x, y)
 
 
 def polygon(corners: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_flags_and_labels_may_say_to_ignore_a_shape_or_that_it_is_a_crowd(write)
         (dict(points=[]), "its polygon has 0 corners"),
         (dict(points=None), "its points are None"),
         (dict(points=[[1, 2], [3, float("nan")], [5, 6]]), "its points are"),
-        (dict(points=[[1, 2], [3, "4"], [5, 6]]), "its points are"),
+        (dict(points=[[1, 2], [3, "4 px"], [5, 6]]), "its points are"),
         (dict(points=[[1, 2], [3, 10**400], [5, 6]]), "its points are"),
         (dict(points=[[1, 2], [3, 4], [5, 6]]), "covers no pixel"),
         (dict(points=[[80, 5], [90, 5], [90, 25]]), "covers no pixel"),
@@ -142,17 +143,19 @@ def test_flags_and_labels_may_say_to_ignore_a_shape_or_that_it_is_a_crowd(write)
         (dict(label="dgo"), r"its class 'dgo' is not in class_names \(cat, dog\)"),
         (dict(label=None), "its class None is not"),
         (dict(label=["cat"]), "is not in class_names"),
-        ("cat", "its class None is not"),
+        ("cat", "its points are None"),
     ],
 )
-def test_faulty_shape_is_left_out_and_named(write, changes, reason):
+def test_faulty_shape_is_left_out_or_ignored_and_named(write, changes, reason):
     folder = write({}, changes, dict(label="dog"))
     dataset = labelme.read(folder, class_names=("cat", "dog"))
-    assert dataset.records[0].classes.tolist() == [1, 2]
+    (record,) = dataset.records
+    assert record.classes[~record.crowd].tolist() == [1, 2]
     (fault,) = dataset.faults
-    assert (fault.where, fault.severity) == (f"{folder}/a.json: shape 2", "error")
-    with pytest.raises(ValueError, match=reason):
-        labelme.read(folder, class_names=("cat", "dog"), options=ReadOptions(on_error="raise"))
+    assert fault.where == f"{folder}/a.json: shape 2"
+    assert re.search(reason, fault.reason)
+    # Of an unknown class, its place is known and must not become background.
+    assert record.crowd.sum() == (fault.severity == "warning") == ("class" in fault.reason)
 
 
 def test_shape_that_leaves_the_image_is_clipped_with_a_warning(write):
@@ -180,11 +183,11 @@ def test_image_is_found_from_the_json_file(write, write_picture):
         (dict(imagePath="../b.png"), "leads out of"),
         (dict(imagePath="x/../../b.png"), "leads out of"),
         (dict(imagePath="/etc/passwd"), "leads out of .*give the images' folder as `images`"),
-        (dict(imagePath="C:\\b.png"), "leads out of"),
+        (dict(imagePath="C:\\d.png"), "leads out of"),
         (dict(imagePath="c.png"), r"there is no image .*c\.png"),
         (dict(imagePath=None), "imagePath is None"),
         (dict(imageHeight=0), r"are \(0, 60\)"),
-        (dict(imageHeight="40"), r"are \('40', 60\)"),
+        (dict(imageHeight="4 0"), r"are \('4 0', 60\)"),
         (dict(imageHeight=None), r"are \(None, 60\)"),
         (dict(imageHeight=2**40), "pixels, more than the 100000000 of data.max_pixels"),
         (dict(shapes=None), "has no list 'shapes'"),
@@ -366,3 +369,38 @@ def test_outlines_of_nuclei_are_their_masks(small_nuclei_dir):
             iou, found = best_iou(label, mask, given)
             assert iou >= 0.8
             assert np.abs(found - box).max() <= 1.5
+
+
+def test_images_without_a_json_file_are_mentioned(write, write_picture):
+    write_picture("labels/b.jpg")
+    write_picture("labels/sub/c.png")
+    folder = write({})
+    dataset = labelme.read(folder)
+    assert [record.image_id for record in dataset.records] == ["a"]
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.count) == ("warning", 2)
+    assert "2 images have no JSON file and are not used: b.jpg, sub/c.png" in fault.reason
+
+
+def test_labels_of_points_and_lines_alone_are_no_classes(write):
+    folder = write({}, dict(label="nose", shape_type="point", points=[[1, 2]]))
+    dataset = labelme.read(folder)
+    assert dataset.class_names == ("cat",)
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.objects) == ("error", 0)
+    assert "its 'point' has no area" in fault.reason
+
+
+def test_numbers_are_read_however_they_are_written(write):
+    corners = [[str(x), float(y)] for x, y in SQUARE]
+    folder = write(dict(label=7, points=corners), imageHeight="40", imageWidth=60.0)
+    dataset = labelme.read(folder)
+    assert dataset.faults == []
+    assert dataset.class_names == ("7",)
+    assert (dataset.records[0].height, dataset.records[0].width) == (40, 60)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (None, None), ("", "")])
+def test_size_that_nobody_knows_is_read(write, size):
+    (record,) = labelme.read(write({}, imageHeight=size[0], imageWidth=size[1])).records
+    assert (record.height, record.width) == (40, 60)

@@ -90,12 +90,14 @@ def test_faulty_folder_is_left_out_and_named(write, changes, reason):
         labelme_export.read(folder, options=ReadOptions(on_error="raise"))
 
 
-def test_faulty_number_is_left_out_and_named(write):
+def test_number_of_no_class_is_ignored_and_named(write):
     folder = write(ids=np.where(IDS == 1, 9, IDS), yaml=NAMES)
     dataset = labelme_export.read(folder)
-    assert len(dataset.records[0].classes) == 1
-    assert "label_names has 3 entries" in dataset.faults[0].reason
-    assert dataset.faults[0].where.endswith("label.png: number 9")
+    assert sorted(dataset.records[0].crowd.tolist()) == [False, True]
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.objects) == ("warning", 1)
+    assert "label_names has 3 entries" in fault.reason
+    assert fault.where.endswith("label.png: number 9")
     dataset = labelme_export.read(folder, class_names=("dog",))
     assert "its class 'tank' is not in class_names (dog)" in dataset.faults[0].reason
 

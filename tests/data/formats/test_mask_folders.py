@@ -86,3 +86,13 @@ def test_an_image_without_a_folder_of_masks_is_a_fault_not_background(write_mask
     dataset = mask_folders.read(root)
     assert [record.image_id for record in dataset.records] == ["a"]
     assert "no folder masks/" in dataset.faults[0].reason
+
+
+def test_a_label_map_is_not_one_mask(write_mask_folder):
+    write_mask_folder("a", [block(2, 5, 3, 10)])
+    root = write_mask_folder("b", [block(2, 6, 3, 10) // 255 + block(10, 16, 3, 10) // 255 * 2])
+    dataset = mask_folders.read(root)
+    assert [record.image_id for record in dataset.records] == ["a"]
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.image_id) == ("error", "b")
+    assert "give data.format 'label_images'" in fault.reason

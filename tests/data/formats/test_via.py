@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -113,33 +114,35 @@ def test_images_are_divided_and_classes_are_those_of_all(write):
         (region(POLYGON | dict(all_points_y=None)), "not two lists of one length"),
         (region(dict(name="polygon", all_points_x=[1, 9], all_points_y=[2, 9])), "has 2 corners"),
         (region(POLYGON | dict(all_points_y=[1, 2, 3, float("nan")])), "its points are"),
-        (region(POLYGON | dict(all_points_y=[1, 2, 3, "4"])), "its points are"),
+        (region(POLYGON | dict(all_points_y=[1, 2, 3, "4 px"])), "its points are"),
         (region(POLYGON | dict(all_points_x=[90, 95, 90, 95])), "covers no pixel"),
         (region(RECT | dict(width=0)), "has no area"),
-        (region(RECT | dict(width="20")), "its rect has .*expected finite numbers"),
+        (region(RECT | dict(width="20 px")), "its rect has .*expected finite numbers"),
         (region(dict(name="circle", cx=1, cy=2)), "its circle has .*'r': None"),
         (region(dict(name="circle", cx=1, cy=2, r=0)), "it has radius 0"),
         (region(dict(name="point", cx=1, cy=2)), "its shape is 'point', which has no area"),
         (region(dict(POLYGON, name="polyline")), "its shape is 'polyline'"),
         (region(None, kind="cat"), "it has no shape_attributes"),
-        ("region", "its attributes are None"),
+        ("region", "it has no shape_attributes"),
         (region(kind={"cat": True, "dog": True}), "expected one class as 'kind'"),
         (region(kind=""), "expected one class as 'kind'"),
         (region(sort="cat"), "expected one class as 'kind'"),
         (region(kind="cow"), r"its class 'cow' is not in class_names \(cat, dog\)"),
     ],
 )
-def test_faulty_region_is_left_out_and_named(write, faulty, reason):
+def test_faulty_region_is_left_out_or_ignored_and_named(write, faulty, reason):
     if isinstance(faulty, dict) and not faulty["region_attributes"]:
         faulty = faulty | dict(region_attributes=dict(kind="cat"))
     folder = write({"a.jpg": [region(kind="cat"), faulty, region(kind="dog")]})
     options = dict(class_attribute="kind", class_names=("cat", "dog"))
     dataset = via.read(folder, **options)
-    assert dataset.records[0].classes.tolist() == [1, 2]
+    (record,) = dataset.records
+    assert record.classes[~record.crowd].tolist() == [1, 2]
     (fault,) = dataset.faults
     assert fault.where == f"{folder}/via_region_data.json: image a.jpg: region 2"
-    with pytest.raises(ValueError, match=reason):
-        via.read(folder, **options, options=ReadOptions(on_error="raise"))
+    assert re.search(reason, fault.reason)
+    assert record.crowd.sum() == (fault.severity == "warning") == ("class" in fault.reason)
+    assert fault.objects == 1
 
 
 @pytest.mark.parametrize(
@@ -193,3 +196,26 @@ def test_attribute_that_no_region_has_is_explained(tmp_path):
     (tmp_path / "x.json").write_text('{"a": {"filename": "a.jpg", "regions": []}}')
     with pytest.raises(ValueError, match="no class"):
         via.read(tmp_path, "x.json", class_attribute="kind")
+
+
+def test_several_classes_read_as_one_are_told_with_the_argument(write):
+    regions = [region(class_ids="Circle", note="a"), region(class_ids="Rectangle", note="a")]
+    folder = write({"a.jpg": regions})
+    dataset = via.read(folder)
+    assert dataset.class_names == ("object",)
+    (fault,) = dataset.faults
+    assert fault.severity == "warning"
+    assert "2 values of 'class_ids' (Circle, Rectangle)" in fault.reason
+    assert "give class_attribute='class_ids'" in fault.reason
+    dataset = via.read(folder, class_attribute="class_ids")
+    assert dataset.class_names == ("Circle", "Rectangle")
+    assert dataset.faults == []
+
+
+def test_numbers_are_read_however_they_are_written(write):
+    shape = dict(name="rect", x="10", y=5.0, width="20", height="20.0")
+    folder = write({"a.jpg": [region(shape, kind=3), region(kind="3")]})
+    dataset = via.read(folder, class_attribute="kind")
+    assert dataset.faults == []
+    assert dataset.class_names == ("3",)
+    np.testing.assert_array_equal(dataset.records[0].boxes[0], [10, 5, 30, 25])

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -140,9 +142,6 @@ def test_mask_goes_to_one_object_of_its_class_alone(write):
         (dict(xml="<!DOCTYPE a><annotation/>"), "has a document type"),
         (dict(xml="<html/>"), "has <html> outermost"),
         (dict(xml=xml(size=(60, 40))), "an image of 60 x 40"),
-        (dict(xml=xml(size=("x", 60))), "size/height is 'x'; expected a number"),
-        (dict(xml=xml(("cat", 1, "nan", 3, 4, 0))), "bndbox/ymin is 'nan'; expected a number"),
-        (dict(xml=xml(("cat", 1, "", 3, 4, 0))), "bndbox/ymin is ''; expected a number"),
     ],
 )
 def test_faulty_image_is_left_out_and_named(write, changes, reason):
@@ -158,25 +157,68 @@ def test_faulty_image_is_left_out_and_named(write, changes, reason):
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "reason", "count"),
     [
-        (dict(classes=np.where(OBJECTS == 1, 40, CLASSES)), r"class indices \{40: 400\}"),
-        (dict(classes=np.where(OBJECTS == 1, 255, CLASSES)), r"class indices \{255: 400\}"),
-        (dict(classes=np.where(OBJECTS == 1, 0, CLASSES)), r"class indices \{0: 400\}"),
-        (dict(xml=xml(("cow boy", 1, 1, 9, 9, 0))), "its class 'cow boy' is not in class_names"),
-        (dict(xml=xml(("cow", 9, 9, 3, 3, 0))), r"bndbox from \(9, 9\) to \(3, 3\) has no area"),
-        (dict(xml=xml(("cow", 90, 90, 93, 93, 0))), "covers no pixel"),
+        (dict(classes=np.where(OBJECTS == 1, 40, CLASSES)), r"class indices \{40: 400\}", 2),
+        (dict(classes=np.where(OBJECTS == 1, 255, CLASSES)), r"class indices \{255: 400\}", 2),
+        (dict(classes=np.where(OBJECTS == 1, 0, CLASSES)), r"class indices \{0: 400\}", 2),
+        (dict(xml=xml(("cow boy", 1, 1, 9, 9, 0))), "its class 'cow boy' is not in class_names", 3),
+        (dict(xml=xml(("cow", 9, 9, 3, 3, 0))), r"bndbox from \(9, 9\) to \(3, 3\) has no area", 2),
+        (dict(xml=xml(("cow", 90, 90, 93, 93, 0))), "covers no pixel", 2),
+        (dict(xml=xml(("cat", 1, "nan", 3, 4, 0))), "has no bndbox of four numbers", 2),
+        (dict(xml=xml(("cat", 1, "", 3, 4, 0))), "has no bndbox of four numbers", 2),
     ],
 )
-def test_faulty_object_is_left_out_and_named(write, changes, reason):
+def test_faulty_object_is_left_out_or_ignored_and_named(write, changes, reason, count):
     classes = changes.get("classes", CLASSES).astype(np.uint8)
-    root = write(**{**changes, "classes": classes})
-    dataset = voc.read(root)
-    assert len(dataset.records[0].classes) == (1 if "classes" in changes else 2)
-    (fault,) = [fault for fault in dataset.faults if fault.severity == "error"]
+    dataset = voc.read(write(**{**changes, "classes": classes}))
+    (record,) = dataset.records
+    (fault,) = dataset.faults
     assert "object 1" in fault.where
-    with pytest.raises(ValueError, match=reason):
-        voc.read(root, options=ReadOptions(on_error="raise"))
+    assert re.search(reason, fault.reason)
+    assert len(record.classes) == count
+    assert record.crowd.sum() == fault.objects == ("ignored as a crowd region" in fault.reason)
+
+
+def test_an_object_of_unknown_name_leaves_its_mask_alone(write):
+    dataset = voc.read(write(xml=xml(("kitten", 11, 6, 30, 25, 0))))
+    assert dataset.records[0].crowd.tolist() == [False, False]
+
+
+@pytest.mark.parametrize("size", [(0, 0), ("", ""), ("x", 60), ("40.0", "60")])
+def test_a_size_that_is_not_known_costs_nothing(write, size):
+    dataset = voc.read(write(xml=xml(("cat", 11, 6, 30, 25, 0), size=size)))
+    assert dataset.faults == []
+    assert len(dataset.records[0].classes) == 2
+
+
+@pytest.mark.parametrize("count", [254, 255, 300])
+def test_all_objects_of_a_deep_image_are_read(write, count):
+    ids = np.zeros((40, 60), np.uint16)
+    ids[:, :30].flat[: 2 * count : 2] = np.arange(1, count + 1)
+    classes = np.where(ids > 0, 8, 0).astype(np.uint8)
+    root = write(objects=None, classes=classes)
+    Image.fromarray(ids).save(root / "SegmentationObject" / "a.png")
+    dataset = voc.read(root)
+    assert dataset.faults == []
+    assert len(dataset.records[0].classes) == count
+
+
+def test_void_of_a_deep_image_is_no_object(write):
+    ids = np.where(OBJECTS == 255, 65535, OBJECTS).astype(np.uint16)
+    for void in (255, 65535):
+        root = write(objects=None)
+        picture = np.where(ids == 65535, void, ids).astype(np.uint16)
+        Image.fromarray(picture).save(root / "SegmentationObject" / "a.png")
+        assert len(voc.read(root).records[0].classes) == 2
+
+
+def test_files_of_any_suffix(write, write_picture):
+    root = write(image=False)
+    write_picture("VOC2012/JPEGImages/a.tif")
+    for part in ("SegmentationObject", "SegmentationClass"):
+        (root / part / "a.png").rename(root / part / "a.PNG")
+    assert len(voc.read(root).records) == 1
 
 
 def test_folder_of_another_kind_is_refused(tmp_path, write):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -110,20 +112,23 @@ def test_image_without_labels_has_no_objects_and_a_warning(write):
         ("0 0.1 0.1", "its polygon has 1 corners"),
         ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1", "it has 7 numbers after its class"),
         ("0 0.1 0.1 0.9 0.1 0.9 nan", "its coordinates go from nan"),
-        ("0 15 10 45 10 45 20", "its coordinates go from 10 to 45; expected shares"),
+        ("0 15 10 45 10 45 20", "its coordinates go from 10 to 45; expected fractions"),
         ("0 0.1 0.1 0.9 0.1 0.9 -0.2", "its coordinates go from -0.2 to 0.9"),
         ("0 0.1 0.1 0.1 0.1 0.1 0.1", "covers no pixel"),
     ],
 )
-def test_faulty_line_is_left_out_and_named(write, line, reason):
+def test_faulty_line_is_left_out_or_ignored_and_named(write, line, reason):
     write.text("data.yaml", YAML)
     folder = write("images/train/a.jpg", f"1 {SQUARE}", "", line, f"0 {SQUARE}")
     dataset = yolo.read(folder, options=ReadOptions(split="train"))
-    assert dataset.records[0].classes.tolist() == [2, 1]
+    (record,) = dataset.records
+    assert record.classes[~record.crowd].tolist() == [2, 1]
     (fault,) = dataset.faults
     assert fault.where == f"{folder}/labels/train/a.txt: line 3"
-    with pytest.raises(ValueError, match=reason):
-        yolo.read(folder, options=ReadOptions(split="train", on_error="raise"))
+    assert re.search(reason, fault.reason)
+    is_ignored = "its class is" in fault.reason or "it has a box" in fault.reason
+    assert record.crowd.sum() == (fault.severity == "warning") == is_ignored
+    assert fault.objects == 1
 
 
 def test_unreadable_images_and_labels_are_named(write):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from maskrcnn_jax.data.masks.outlines import ellipse, is_number, points, polygon, rectangle
+from maskrcnn_jax.data.masks.outlines import ellipse, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons, to_mask
 
 
@@ -13,18 +13,13 @@ def area(corners: np.ndarray) -> float:
     return abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def test_numbers_are_finite_and_of_sensible_size():
-    assert all(map(is_number, (0, -2, 1.5, 1e8)))
-    refused = (True, "1", None, [1], math.nan, math.inf, -math.inf, 10**400, 1e12)
-    assert not any(map(is_number, refused))
-
-
 def test_points():
     np.testing.assert_array_equal(points([[1, 2.5], [3, 4]], 2), [[1, 2.5], [3, 4]])
+    np.testing.assert_array_equal(points([["1", 2.5], (3, "4e0")]), [[1, 2.5], [3, 4]])
     assert points([]).shape == (0, 2)
     with pytest.raises(ValueError, match="it has 1 points; expected 2 points"):
         points([[1, 2]], 2)
-    for given in (None, 3, "ab", {"x": 1}, [1, 2], [[1, 2], [3]], [[1, math.nan]], [[1, "2"]]):
+    for given in (None, 3, "ab", {"x": 1}, [1, 2], [[1, 2], [3]], [[1, math.nan]], [[1, "2x"]]):
         with pytest.raises(ValueError, match="its points are"):
             points(given)
 

@@ -98,8 +98,15 @@ def _penn_fudan(folder, write_picture) -> dict:
     return dict(folder=folder / "penn")
 
 
+def _label_images(folder, write_picture) -> dict:
+    write_picture("cells/images/a.png")
+    write_picture("cells/masks/a.png", MASK // 255 + 2 * (OTHER // 255))
+    return dict(folder=folder / "cells")
+
+
 WRITERS = {
     "cst": _cst,
+    "label_images": _label_images,
     "labelme": _labelme,
     "labelme_export": _labelme_export,
     "mask_folders": _mask_folders,
