@@ -49,6 +49,16 @@ def test_check_by_format_exits_with_1_where_there_are_errors(write_coco, capsys)
     assert "more than the 2399" in capsys.readouterr().out
 
 
+def test_arguments_that_are_true_or_false(write_coco, capsys):
+    given = arguments_of(write_coco([dict(iscrowd=1)]))
+    assert main(["check", *given]) == 1
+    assert "crowd_as_objects=True" in capsys.readouterr().out
+    assert main(["check", *given, "--crowd_as_objects=True"]) == 0
+    with pytest.raises(SystemExit):
+        main(["check", *given, "--crowd_as_objects=maybe"])
+    assert "'maybe' is neither true nor false" in capsys.readouterr().err
+
+
 def test_formats_divided_by_hash_take_a_split(write_mask_folder, capsys):
     mask = np.zeros((20, 30), np.uint8)
     mask[5:10, 5:10] = 255

@@ -1,11 +1,15 @@
 """A data set as COCO's ground truth."""
 
+import json
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from maskrcnn_jax.data.formats import coco, shapes
+from maskrcnn_jax.data.masks.segmentation import Polygons, to_rle
+from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
 from maskrcnn_jax.evaluation.truth import coco_truth
 
 
@@ -43,3 +47,36 @@ def test_only_the_images_asked_for():
     assert [image["id"] for image in truth["images"]] == [dataset.records[1].image_id]
     assert len(truth["annotations"]) == len(dataset.records[1].boxes)
     assert truth["annotations"][0]["id"] == 1
+
+
+@pytest.mark.parametrize(
+    "faulty", [dict(segmentation=[]), dict(iscrowd=2), dict(segmentation=None, bbox=[40, 20, 9, 9])]
+)
+def test_finding_an_object_without_a_mask_is_not_wrong(tmp_path, faulty):
+    """A detector that finds both objects is perfect, however sure it is of the faulty one."""
+    squares = [[10, 5, 20, 20], [40, 20, 9, 9]]
+    outlines = [[[x, y, x + w, y, x + w, y + h, x, y + h]] for x, y, w, h in squares]
+    annotations = [
+        dict(id=i, image_id=7, category_id=1, bbox=box, segmentation=outline)
+        for i, (box, outline) in enumerate(zip(squares, outlines, strict=True), 1)
+    ]
+    annotations[1] |= faulty
+    content = dict(
+        images=[dict(id=7, file_name="a.png", height=40, width=60)],
+        annotations=annotations,
+        categories=[dict(id=1, name="cat")],
+    )
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    dataset = coco.read(tmp_path, tmp_path / "a.json")
+    results = [
+        dict(
+            image_id=7,
+            category_id=1,
+            bbox=box,
+            score=score,
+            segmentation=to_rle(Polygons([np.reshape(outline, (-1, 2))]), 40, 60),
+        )
+        for box, outline, score in zip(squares, outlines, (0.5, 0.9), strict=True)
+    ]
+    metrics = coco_metrics(coco_truth(dataset), results, (1, 10, 100))
+    assert [metrics["bbox/AP"], metrics["segm/AP"]] == pytest.approx([1, 1])
