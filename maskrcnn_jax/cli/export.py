@@ -131,9 +131,9 @@ def _export_files(detector: Detector, options: argparse.Namespace) -> None:
     paths = _paths(detector, options)
     images = examples.find(options.images, options.number) if options.images else []
     for shape, path in paths.items():
-        data = detector.config.data
+        data = detector.data_of(shape)
         given = (
-            examples.read(images, data, shape)
+            examples.read(images, data)
             if images
             else examples.generated(options.number, data, shape)
         )

@@ -56,6 +56,12 @@ class Detector:
         config.model.dtype = "float32"
         return replace(self, metadata={**self.metadata, "config": config.to_dict()})
 
+    def data_of(self, bucket: Shape) -> ConfigDict:
+        """Returns `config.data` with one bucket, which its own need not have."""
+        data = self.config.data
+        data.buckets = (bucket,)
+        return data
+
     def run(self) -> Run:
         """Returns a function of image and image_size that detects: the original."""
         step = make_predict_step(self.model)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.read import read_image
@@ -36,24 +36,21 @@ def find(paths: Sequence[str], number: int) -> list[Path]:
     return found[:number]
 
 
-def read(paths: Sequence[Path], data: ConfigDict, bucket: tuple[int, int]) -> list[Example]:
+def read(paths: Sequence[Path], data: Any) -> list[Example]:
     """Returns images as the network gets them.
 
     Args:
         paths: of the files.
-        data: `config.data`.
-        bucket: H and W, whatever buckets the configuration has.
+        data: `config.data`, of one bucket.
 
     Raises:
         OSError, ValueError: a file cannot be read as an image.
     """
-    data = ConfigDict(data)
-    data.buckets = (bucket,)
     wanted = pixel_format(data)
     return [prepare_image(read_image(path, data.max_pixels, wanted=wanted), data) for path in paths]
 
 
-def generated(number: int, data: ConfigDict, bucket: tuple[int, int]) -> list[Example]:
+def generated(number: int, data: Any, bucket: tuple[int, int]) -> list[Example]:
     """Returns images of ellipses and rectangles on a soft, noisy ground; always the same ones.
 
     Args:
