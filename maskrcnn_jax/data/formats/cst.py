@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from maskrcnn_jax.data.files.annotation_files import read_lines
-from maskrcnn_jax.data.files.paths import existing, path_in
+from maskrcnn_jax.data.files.paths import by_stem, existing, path_in
 from maskrcnn_jax.data.masks.instances import mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
@@ -90,7 +90,8 @@ def _read_one(
     base: str, source: str, name: str, rows: list[dict], max_pixels: int
 ) -> tuple[Record | None, list[Fault]]:
     """Reads one image's size and its masks."""
-    image = os.path.join(base, name, f"{name}.jpg")
+    folder = os.path.join(base, name)
+    image = os.path.join(folder, by_stem(folder).get(name, f"{name}.jpg"))
     try:
         height, width = image_size(image, max_pixels)
     except (ValueError, OSError) as error:

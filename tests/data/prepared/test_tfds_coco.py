@@ -269,5 +269,5 @@ def test_a_broken_copy_is_named(layout, prepared, tmp_path):
     with pytest.raises(OSError, match="00001-of-00002"):
         tfds_coco.read(copy, layout / TRAIN)
     (folder / "dataset_info.json").write_text("{")
-    with pytest.raises(ValueError, match=r"coco/2017/1\.1\.0 cannot be opened"):
+    with pytest.raises(ValueError, match=r"1\.1\.0/dataset_info\.json is not a JSON file"):
         tfds_coco.read(copy, layout / TRAIN)
