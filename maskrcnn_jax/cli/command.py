@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from absl import flags, logging
 
+from maskrcnn_jax.console import safe_streams
+
 
 def parser(
     description: str | None, prog: str | None = None, epilog: str | None = None
@@ -98,6 +100,13 @@ def status_of(
         logging.set_verbosity(quiet)
     with suppress(OSError, ValueError):  # stderr is no file, as in a test
         faulthandler.enable()
+    with safe_streams():  # names of files, and what is in them, are anybody's
+        return _status_of(command, debug, interrupted, who)
+
+
+def _status_of(
+    command: Callable[[], int | None], debug: bool, interrupted: str, who: Callable[[], str]
+) -> int:
     try:
         return command() or 0
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ import numpy as np
 
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.console import printable, safe_streams
+from maskrcnn_jax.console import printable
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.png import encode_png
@@ -33,12 +33,11 @@ from maskrcnn_jax.visualization.stages import inference_pictures
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
-    with safe_streams():  # names of files are anybody's
-        return command.status_of(
-            lambda: predict(options),
-            options.debug,
-            interrupted=f"interrupted; what was finished is in {options.out}",
-        )
+    return command.status_of(
+        lambda: predict(options),
+        options.debug,
+        interrupted=f"interrupted; what was finished is in {options.out}",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.console import printable
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
@@ -141,14 +142,14 @@ def report(dataset: Dataset, faults: list[Fault], most: int = _MOST_SHOWN) -> st
     crowd = sum(int(record.crowd.sum()) for record in dataset.records)
     severities = counts_by_severity(faults)
     lines = [
-        f"{dataset.name}: {len(counts)} images ({counts.count(0)} without objects, at most "
-        f"{max(counts, default=0)} in one), {sum(counts)} instances ({crowd} crowd) of "
+        f"{printable(dataset.name)}: {len(counts)} images ({counts.count(0)} without objects, at "
+        f"most {max(counts, default=0)} in one), {sum(counts)} instances ({crowd} crowd) of "
         f"{len(dataset.class_names)} classes; "
         f"{severities['error']} errors, {severities['warning']} warnings"
     ]
     lines += _loss(dataset, faults)
     ordered = sorted(faults, key=lambda fault: fault.severity != "error")
-    lines += [f"  {fault}" for fault in ordered[:most]]
+    lines += [f"  {printable(fault)}" for fault in ordered[:most]]
     if len(faults) > most:
         lines.append(f"  and {len(faults) - most} more")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.files import regular
 from maskrcnn_jax.pretrained.files import keras_files, restricted_pickle, torch_files
 from maskrcnn_jax.pretrained.files.faults import check_expansion, damaged
 
@@ -93,7 +94,7 @@ def _kind(path: Path) -> str:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not an ordinary file"
         raise ValueError(f"{path} is {what}; expected one file of weights")
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular) as file:
         head = file.read(256)
     if not head:
         raise ValueError(f"{path} is empty; download or copy it again")
@@ -166,7 +167,7 @@ def _read_pickle(path: Path) -> dict[str, np.ndarray]:
 
 # Kind -> the package it needs, and what reads it.
 _READERS: dict[str, tuple[str | None, Callable[[Path], dict[str, np.ndarray]]]] = {
-    "torch": ("torch", torch_files.read),
+    "torch": (None, torch_files.read),
     "safetensors": ("safetensors", _read_safetensors),
     "pickle": (None, _read_pickle),
     "keras": ("h5py", keras_files.read),

@@ -151,11 +151,11 @@ def test_a_file_without_a_digest_is_not_downloaded(publish, server):
     assert server.requests == []
 
 
-@pytest.mark.parametrize("ending", ["pth", "h5", "safetensors"])
+@pytest.mark.parametrize("ending", ["h5", "safetensors"])
 def test_the_package_that_reads_a_file_is_missed_before_the_download(
     publish, server, monkeypatch, ending
 ):
-    package = {"pth": "torch", "h5": "h5py"}.get(ending, ending)
+    package = {"h5": "h5py"}.get(ending, ending)
     monkeypatch.setitem(sys.modules, package, None)
     publish(("sha256", SHA256), path=f"/files/weights.{ending}")
     with pytest.raises(ValueError, match=rf"weights\.{ending} .*pip install {package}`"):

@@ -217,3 +217,32 @@ def test_damaged_bytes_raise_nothing_else(tmp_path):
         except ValueError:
             refused += 1
     assert 100 < refused < 500
+
+
+# A tuple that holds another one twice, which holds another one twice, ...: 2**45 parts to hash.
+LAUGHS = b")" + b"2\x86" * 45
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02}" + LAUGHS + b"K\x01s.",
+        b"\x80\x02}(" + LAUGHS + b"K\x01u.",
+        b"\x80\x02(" + LAUGHS + b"K\x01d.",
+        b"\x80\x02ccollections\nOrderedDict\n](](" + LAUGHS + b"K\x01eeh\x85R.".replace(b"h", b""),
+        b"\x80\x04\x8f(" + LAUGHS + b"\x90.",
+        b"\x80\x04(" + LAUGHS + b"\x91.",
+        b"\x80\x02}N]s.",
+        b"\x80\x02}G\x7f\xf8\0\0\0\0\0\0K\1s.",
+    ],
+)
+def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path, data):
+    with pytest.raises(ValueError, match=r"has a dict with keys that are neither|has a set"):
+        read(data, tmp_path)
+
+
+def test_shapes_that_are_no_numbers_are_refused(tmp_path):
+    for shape in (("x", 10**9), (2**70, 0), (1.0,), [1]):
+        data = described(shape, np.dtype("f4"), b"\0" * 4)
+        with pytest.raises(ValueError, match=r"impossible shape|has an array of shape"):
+            read(pickle.dumps(data, 2), tmp_path)

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -11,7 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
 
+from maskrcnn_jax.pretrained.files.restricted_pickle import RefusedError  # noqa: E402
 from maskrcnn_jax.pretrained.files.torch_files import read  # noqa: E402
+from maskrcnn_jax.pretrained.files.torch_tensors import Storage, _tensor  # noqa: E402
 from maskrcnn_jax.pretrained.files.weight_files import read_weights  # noqa: E402
 
 
@@ -201,3 +204,68 @@ def test_bfloat16(tmp_path):
     found = read_weights(tmp_path / "a")["w"]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, values.numpy(), rtol=1e-2)
+
+
+def test_torch_is_not_needed(save, model, monkeypatch):
+    path = save({"model": model.state_dict()})
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = read_weights(path)
+    monkeypatch.undo()
+    assert_state(found, model)
+
+
+def test_strides_and_empty_tensors(save):
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    state = {
+        "steps": base[:, ::2, 1::2],
+        "permuted": base.permute(2, 0, 1),
+        "expanded": base[0, 0].expand(3, 4),
+        "empty": base[:0],
+        "bool": base > 5,
+        "byte": base.byte(),
+        "number": torch.tensor(2.5, dtype=torch.float64),
+    }
+    found = read(save(state))
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy())
+        assert found[name].shape == tuple(tensor.shape)
+        assert not found[name].flags.writeable or found[name].base is None
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda s: (s, 0, (4,), (1,)),
+        lambda s: (s, 1, (3,), (1,)),
+        lambda s: (s, 0, (2, 2), (2, 1)),
+        lambda s: (s, 0, (2,), (3,)),
+        lambda s: (s, -1, (1,), (1,)),
+        lambda s: (s, 0, (2,), (-1,)),
+        lambda s: (s, 0, (2,), ()),
+        lambda s: (s, 0, ("x",), (1,)),
+        lambda s: ("s", 0, (1,), (1,)),
+    ],
+)
+def test_tensors_that_reach_beyond_their_storage_are_refused(view):
+    with pytest.raises(RefusedError, match="has a tensor"):
+        _tensor(*view(Storage("0", "<f4", 3)))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_damaged_bytes_raise_nothing_else(tmp_path, model, kind):
+    path = tmp_path / "a.pth"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
+    sound, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        changed = bytearray(sound)
+        for place in rng.integers(0, len(sound), rng.integers(1, 5)):
+            changed[place] = rng.integers(0, 256)
+        path.write_bytes(changed)
+        error = None
+        try:
+            read(path)
+        except (ValueError, OSError) as raised:
+            error = raised
+        assert error is None or "a.pth" in str(error)
