@@ -10,7 +10,7 @@ import numpy as np
 
 from maskrcnn_jax.data.masks.segmentation import Segmentation
 from maskrcnn_jax.data.read_options import ReadOptions
-from maskrcnn_jax.faults import Fault, raise_errors
+from maskrcnn_jax.faults import Fault, grouped, raise_errors
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import MAX_PIXELS, read_image
 
@@ -146,12 +146,13 @@ def make_dataset(
         name: for logs and reports: the dataset's folder, and what tells splits apart, if anything.
         class_names: K names.
         records: their annotation ids are overwritten.
-        faults: what the reader found.
+        faults: what the reader found; those of one file and cause become one line.
         options: `on_error` and `max_pixels` are used.
 
     Raises:
         ValueError: with on_error="raise", there are faults of severity "error".
     """
+    faults = grouped(faults)
     raise_errors(faults, options.on_error)
     records, first = list(records), 1
     for record in records:
