@@ -20,6 +20,7 @@ test: setup-test  ## the whole test suite, about 15 minutes on 2 cores
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 docs: $(VENV)-docs/.installed  ## the documentation, into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict

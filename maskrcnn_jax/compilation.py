@@ -19,7 +19,8 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     Returns:
         The folder, or None where the cache is off.
     """
-    choices = (folder, os.environ.get(ENVIRONMENT), jax.config.jax_compilation_cache_dir)
+    configured = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    choices = (folder, os.environ.get(ENVIRONMENT), configured)
     choice = next((str(choice) for choice in choices if choice), "")
     if choice == "off":
         jax.config.update("jax_compilation_cache_dir", None)

@@ -87,7 +87,8 @@ def check_resumable(now: ConfigDict, saved: dict[str, Any], where: str) -> list[
     Raises:
         ValueError: naming every key that differs and must not.
     """
-    harmless, fatal = [], []
+    harmless: list[str] = []
+    fatal: list[str] = []
     for key, old, new in differences(saved, now):
         line = f"{key}: {_show(old)} -> {_show(new)}"
         is_place = key.startswith("data.train.") and isinstance(old, str) and isinstance(new, str)

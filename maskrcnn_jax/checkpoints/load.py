@@ -133,7 +133,7 @@ def _find(workdir: Path, which: str | int) -> Iterator[tuple[ocp.CheckpointManag
     try:
         steps = sorted(manager.all_steps())
         step = int(which) if is_step else (steps[-1] if steps else None)
-        if step not in steps:
+        if step is None or step not in steps:
             there = f"there are {', '.join(map(str, steps))}" if steps else "there is none yet"
             wanted = "complete checkpoint" if step is None else f"checkpoint of step {step}"
             raise FileNotFoundError(f"no {wanted} in {folder}: {there}")

@@ -70,9 +70,12 @@ class Checkpoints:
         """Returns the metadata of the newest checkpoint, the config as a plain dict.
 
         Raises:
+            FileNotFoundError: where there is none.
             DamagedCheckpoint: where it cannot be read.
         """
         step = self.latest_step()
+        if step is None:
+            raise FileNotFoundError(f"{self.workdir} has no checkpoint yet")
         return self._read(
             self._last, step, partial(checkpoint_format.read_metadata, self._last.manager, step)
         )

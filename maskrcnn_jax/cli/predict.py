@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def _draw(
         result, stages = predictor.stages(image, options.min_score)
         _draw_stages(stages, predictor, options.out / "stages" / Path(name).stem)
     else:
-        result = predictor(image, options.min_score)
+        (result,) = cast(list[Result], predictor([image], options.min_score))
     write_atomically(options.out / name, encode_png(draw_result(image, result)))
     return result
 

@@ -1,7 +1,7 @@
 """From the configuration to the dataset that it names."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -145,7 +145,7 @@ def read_union(
 
 
 # A format's reader; its keyword arguments are what config.data.train and config.data.val hold.
-READERS = {
+READERS: dict[str, Callable[..., Dataset]] = {
     "shapes": shapes.read,
     "coco": coco.read,
     "cst": cst.read,

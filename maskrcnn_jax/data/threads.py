@@ -8,7 +8,8 @@ from maskrcnn_jax.console import counted
 
 _THREADS = 16  # they wait for the disk, or the network behind it
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def each_in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> list[R]:

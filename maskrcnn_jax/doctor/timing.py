@@ -110,10 +110,10 @@ def _stage(config: ConfigDict, model: MaskRCNN, mesh: Mesh) -> Stage:
 
 def _compiled(stage: Stage, state: TrainState, images: dict[str, np.ndarray], mesh: Mesh):
     """Returns the compiled step, the seconds from Python to it, and whether the cache had it."""
-    images = sharding.shard_batch(images, mesh)
+    batch = sharding.shard_batch(images, mesh)
     with _cache_hits() as hits:
         began = time.perf_counter()
-        step = stage.train_step.lower(state, images).compile()
+        step = stage.train_step.lower(state, batch).compile()  # type: ignore[attr-defined]
         return step, time.perf_counter() - began, bool(hits)
 
 

@@ -120,7 +120,7 @@ def _add(found: Found, detections, batch, info, dataset: Dataset, config: Config
     for i in np.flatnonzero(batch["image_valid"]):
         result = to_result(
             detections,
-            i,
+            int(i),
             batch["image_size"][i],
             info["original_size"][i],
             dataset.class_names,

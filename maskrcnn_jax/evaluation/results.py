@@ -24,7 +24,7 @@ def coco_results(
         A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels),
         `score`, `segmentation` (run lengths, `counts` as text), ready for `json.dump`.
     """
-    entries = []
+    entries: list[dict[str, object]] = []
     for box, score, label, crop in zip(
         result.boxes, result.scores, result.classes, result.crops, strict=True
     ):

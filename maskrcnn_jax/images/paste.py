@@ -133,7 +133,7 @@ def _paste_on_whole_pixels(grid, box, height, width):
 def _grown_box(box: np.ndarray, factor: float) -> tuple[int, int, int, int]:
     """Enlarges a box about its centre; the corners are truncated towards zero, in float32."""
     x1, y1, x2, y2 = box
-    half, factor = np.float32(0.5), np.float32(factor)
-    half_width, half_height = (x2 - x1) * half * factor, (y2 - y1) * half * factor
+    half, scale = np.float32(0.5), np.float32(factor)
+    half_width, half_height = (x2 - x1) * half * scale, (y2 - y1) * half * scale
     x, y = (x2 + x1) * half, (y2 + y1) * half
     return int(x - half_width), int(y - half_height), int(x + half_width), int(y + half_height)

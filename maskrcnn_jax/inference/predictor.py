@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -97,7 +97,8 @@ class Predictor:
             OSError: a file is not there.
         """
         if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
-            return self([images], min_score)[0]
+            one = cast(ImageLike, images)
+            return cast(list[Result], self([one], min_score))[0]
         results = {}
         for batch in _batches(self._prepare(images), self._batch_size):
             detections = jax.device_get(self._predict(self._variables, *_stack(batch)))

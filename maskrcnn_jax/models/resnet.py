@@ -129,7 +129,7 @@ class ResNet(nn.Module):
             norm_epsilon=self.norm_eps,
             dtype=self.dtype,
         )
-        kind = BasicBlock
+        kind: type[BasicBlock | Bottleneck] = BasicBlock
         if self.depth >= 50:
             kind, arguments = Bottleneck, arguments | dict(stride_in_1x1=self.stride_in_1x1)
         return (rematerialised(kind) if self.remat else kind)(**arguments)

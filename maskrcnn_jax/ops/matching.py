@@ -98,7 +98,7 @@ def sample_indices(
         key, positives = jax.lax.top_k(jnp.where(label == POSITIVE, number, -1.0), max_positives)
         num_positives = jnp.sum(key >= 0)
     else:
-        positives, num_positives = jnp.zeros((1,), jnp.int32), 0
+        positives, num_positives = jnp.zeros((1,), jnp.int32), jnp.int32(0)
     key, negatives = jax.lax.top_k(jnp.where(label == NEGATIVE, number, -1.0), min(num, size))
     num_negatives = jnp.sum(key >= 0)
 

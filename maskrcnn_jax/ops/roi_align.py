@@ -165,8 +165,10 @@ def _taps(boxes, level, level_shapes, scales, output_size, samples):
     usable = jnp.isfinite(boxes).all(axis=-1)
     boxes = jnp.clip(jnp.where(usable[..., None], boxes, 0.0), -_FAR, _FAR)
     x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
-    rows = _axis_taps(*samples(y1 * scale_y, y2 * scale_y, height, output_size[0]), height)
-    columns = _axis_taps(*samples(x1 * scale_x, x2 * scale_x, width, output_size[1]), width)
+    position, inside = samples(y1 * scale_y, y2 * scale_y, height, output_size[0])
+    rows = _axis_taps(position, inside, height)
+    position, inside = samples(x1 * scale_x, x2 * scale_x, width, output_size[1])
+    columns = _axis_taps(position, inside, width)
     rows = _Taps(
         first_cell[..., None, None] + rows.cell * width[..., None, None],
         jnp.where(usable[..., None, None], rows.weight, 0.0),
@@ -197,7 +199,7 @@ def _crop_samples(low, high, length, num_bins):
     """The same for `crop_and_resize`, to `[..., num_bins, 1]`."""
     low, high = low[..., None, None], high[..., None, None]
     share = np.linspace(0, 1, num_bins) if num_bins > 1 else np.array([0.5])
-    position = low + np.float32(share)[:, None] * (high - low)
+    position = low + share.astype(np.float32)[:, None] * (high - low)
     # Boxes that were clipped to the image end on the last cell: rounding must not move them out.
     last = (length - 1)[..., None, None]
     return position, (position >= -_ROUNDING * last) & (position <= (1 + _ROUNDING) * last)
@@ -238,7 +240,7 @@ _pool.defvjp(_pool_forward, _pool_backward)
 
 def _gather_taps(table: Array, rows: _Taps, columns: _Taps) -> Array:
     """Pools the boxes of one image: the weighted sum over all pairs of taps."""
-    pooled = 0.0
+    pooled = jnp.float32(0)
     for i in range(rows.cell.shape[-1]):
         for j in range(columns.cell.shape[-1]):
             index = rows.cell[:, :, None, i] + columns.cell[:, None, :, j]

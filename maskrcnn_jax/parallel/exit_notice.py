@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 
 class LastWords:
@@ -28,7 +29,8 @@ class LastWords:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._words, self._checkpoints = "", None
+        self._words = ""
+        self._checkpoints: str | None = None
 
     def say_at_end(self, words: str) -> None:
         """Sets what would be said if the process ended from now on.
@@ -52,14 +54,19 @@ class LastWords:
         """The process ends well: the child leaves without a word."""
         self._words = ""
         self._tell()
-        self._child.stdin.close()
+        self._pipe.close()
         self._child.wait()
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        assert self._child.stdin is not None
+        return self._child.stdin
 
     def _tell(self) -> None:
         message = json.dumps([self._words, self._checkpoints])
         with suppress(OSError):  # the child has been killed; the run goes on without it
-            self._child.stdin.write(message.encode() + b"\n")
-            self._child.stdin.flush()
+            self._pipe.write(message.encode() + b"\n")
+            self._pipe.flush()
 
 
 def newest_checkpoint(folder: str | Path) -> str:

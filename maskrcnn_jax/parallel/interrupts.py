@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import jax
 
@@ -42,7 +43,7 @@ class Interrupts:
         self.received: int | None = None
         self._raise = False
         self._agree = Agreement()
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}

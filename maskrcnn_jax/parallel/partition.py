@@ -40,8 +40,9 @@ def over(mesh: Mesh | AbstractMesh | None) -> AbstractContextManager:
     Args:
         mesh: with axes of type Auto; None or a single device: nothing is split.
     """
-    is_split = mesh is not None and mesh.size > 1
-    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh if is_split else _NO_MESH)
+    if mesh is None or mesh.size <= 1:
+        return jax.sharding.use_abstract_mesh(_NO_MESH)
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def _mesh() -> AbstractMesh | None:
@@ -89,9 +90,9 @@ def rois(x: Array) -> Array:
 def flat_rois(x: Array) -> Array:
     """Returns `[B, N, ...]` as `[B * N, ...]`, in an order in which no RoI changes its device."""
     batch, number = x.shape[:2]
-    if not _rois_are_split(number):
-        return x.reshape(batch * number, *x.shape[2:])
     mesh = _mesh()
+    if mesh is None or not _rois_are_split(number):
+        return x.reshape(batch * number, *x.shape[2:])
     space, shards = mesh.shape[SPACE_AXIS], batch_shards()
     x = x.reshape(shards, batch // shards, space, number // space, *x.shape[2:])
     x = x.swapaxes(1, 2).reshape(batch * number, *x.shape[4:])
@@ -101,9 +102,9 @@ def flat_rois(x: Array) -> Array:
 def unflat_rois(x: Array, batch: int) -> Array:
     """Returns `[B * N, ...]` of `flat_rois` as `[B, N, ...]`."""
     number = x.shape[0] // batch
-    if not _rois_are_split(number):
-        return x.reshape(batch, number, *x.shape[1:])
     mesh = _mesh()
+    if mesh is None or not _rois_are_split(number):
+        return x.reshape(batch, number, *x.shape[1:])
     space, shards = mesh.shape[SPACE_AXIS], batch_shards()
     x = x.reshape(shards, space, batch // shards, number // space, *x.shape[1:])
     return rois(x.swapaxes(1, 2).reshape(batch, number, *x.shape[4:]))

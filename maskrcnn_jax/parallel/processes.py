@@ -193,7 +193,7 @@ def _check_values(cluster: Cluster) -> None:
     count, index = cluster.num_processes, cluster.process_id
     if count is not None and count < 1:
         raise ValueError(f"--num_processes is {count}; at least 1 is expected")
-    if None not in (count, index) and not 0 <= index < count:
+    if count is not None and index is not None and not 0 <= index < count:
         raise ValueError(
             f"--process_id is {index}, but --num_processes is {count}: expected 0 to {count - 1}"
         )

@@ -204,7 +204,7 @@ def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) ->
 
 def _widths(state: State, entries: Sequence[Entry], config: ConfigDict) -> dict[str, int]:
     """Returns the keys of `_WIDTHS` as the arrays have them, those that most of them agree on."""
-    widths = {}
+    widths: dict[str, int] = {}
     for key, layer in _WIDTHS.items():
         sizes = [
             size

@@ -10,7 +10,7 @@ import numpy as np
 
 STEM = ("params", "backbone", "stem", "conv", "kernel")
 # Of photographs, by channel: what pixels deviate by where weights take them unscaled.
-_DEVIATION = np.float32([58.395, 57.12, 57.375])
+_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 def inflated(kernel: np.ndarray, channels: int) -> np.ndarray:

@@ -91,7 +91,7 @@ def _classes_of_torch(state: State) -> int:
     return len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
 
 
-_TORCHVISION = dict(
+_TORCHVISION: dict[str, Any] = dict(
     todays_names=torchvision.todays_names,
     depth=lambda state: depth_by_blocks(
         state, r"(?:backbone\.body\.)?layer(\d)\.(\d+)\.conv\d\.weight"
@@ -106,7 +106,7 @@ _CAFFE = {
 }
 
 # Names of Detectron2, and the older ones of Caffe2 that MSRA's backbones bear.
-_DETECTRON2 = dict(
+_DETECTRON2: dict[str, Any] = dict(
     depth=lambda state: depth_by_blocks(
         state,
         r"(?:backbone\.bottom_up\.)?res(\d)[._](\d+)[._](?:conv\d\.weight|branch2[abc]_w)",

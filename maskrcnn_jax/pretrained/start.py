@@ -293,7 +293,7 @@ def _digest(variables: Any) -> str:
     digest = hashlib.sha256()
     for path, array in jax.tree_util.tree_leaves_with_path(variables):
         digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

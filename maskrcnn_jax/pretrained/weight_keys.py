@@ -37,7 +37,7 @@ def belonging(config_model: ConfigDict, part: str) -> dict[str, Any]:
         part: "detector" or "backbone".
     """
     names = BELONGS_TO_DETECTOR if part == "detector" else BELONGS_TO_BACKBONE
-    values = {}
+    values: dict[str, Any] = {}
     for name in names:
         value = config_model
         for key in name.split("."):

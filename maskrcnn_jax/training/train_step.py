@@ -153,7 +153,7 @@ def _updated(
 ) -> TrainState:
     """Returns the state after the optimiser's step, and its average with the new variables."""
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    new = state.replace(
+    new = state.replace(  # type: ignore[attr-defined]  # flax adds it
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
         batch_stats=batch_stats,

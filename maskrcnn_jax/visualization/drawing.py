@@ -17,7 +17,8 @@ def color(index: int) -> tuple[int, int, int]:
     hue = (0.02 + index * _GOLDEN) % 1.0
     saturation = (0.85, 0.6, 1.0)[index % 3]
     value = (1.0, 0.9, 0.75)[index // 3 % 3]
-    return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_detections(
@@ -42,18 +43,18 @@ def draw_detections(
         `[h, w, 3]` uint8, RGB. Names are drawn last, those of the first objects on top.
     """
     picture = image.copy()
-    colors = [color(i) for i in (range(len(boxes)) if colors is None else colors)]
+    paints = [color(i) for i in (range(len(boxes)) if colors is None else colors)]
     thickness = max(1, round(max(image.shape[:2]) / 600))
-    for mask, paint in zip(masks if masks is not None else (), colors, strict=masks is not None):
+    for mask, paint in zip(masks if masks is not None else (), paints, strict=masks is not None):
         _draw_mask(picture, mask, paint, thickness)
-    for box, paint in zip(boxes, colors, strict=True):
+    for box, paint in zip(boxes, paints, strict=True):
         (x1, y1), (x2, y2) = _corner(box[:2]), _corner(box[2:])
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), paint, thickness, cv2.LINE_AA)
     for i in reversed(range(len(boxes))):
         words = [labels[i]] if labels is not None else []
         words += [f"{scores[i]:.2f}"] if scores is not None else []
         if words:
-            draw_label(picture, " ".join(words), _corner(boxes[i][:2]), colors[i])
+            draw_label(picture, " ".join(words), _corner(boxes[i][:2]), paints[i])
     return picture
 
 
@@ -85,7 +86,7 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
         seen = shown[image.any(-1)]
         low, high = np.percentile(seen, (1, 99), axis=0) if len(seen) else (0, 1)
         share = (shown - low) / np.maximum(high - low, 1)
-        shown = np.uint8(np.rint(255 * np.clip(share, 0, 1)))
+        shown = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
     return shown if shown.shape[2] == 3 else np.repeat(shown, 3, 2)
 
 

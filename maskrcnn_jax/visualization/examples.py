@@ -34,7 +34,7 @@ def draw_example(example: Mapping[str, np.ndarray], class_names: Sequence[str]) 
     )
     bottom, right = (int(v) * scale for v in example["image_size"])
     if (bottom, right) != canvas.shape[:2]:
-        canvas = draw_boxes(canvas, [(-9, -9, right, bottom)], _WHITE, 1)
+        canvas = draw_boxes(canvas, np.array([(-9, -9, right, bottom)]), _WHITE, 1)
     return draw_objects(
         canvas,
         boxes * scale,

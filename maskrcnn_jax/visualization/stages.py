@@ -112,7 +112,7 @@ def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) ->
         return np.zeros((cell, columns * cell, 3), np.uint8)
     tiles = []
     for logits in mask_logits[: columns * 4]:
-        grey = np.uint8(255 / (1 + np.exp(-np.float64(logits))))
+        grey = (255 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.uint8)
         tiles.append(np.pad(cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST), 2))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
@@ -134,7 +134,7 @@ def _boxes_by_rank(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def _heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Lays a map of 0..1 over the greyed image, cell by cell."""
     height, width = image.shape[:2]
-    heat = cv2.applyColorMap(np.uint8(255 * values), cv2.COLORMAP_INFERNO)[..., ::-1]
+    heat = cv2.applyColorMap((255 * values).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_NEAREST)
     grey = image.mean(axis=-1, keepdims=True)
-    return np.uint8(0.7 * heat + 0.3 * grey)
+    return (0.7 * heat + 0.3 * grey).astype(np.uint8)

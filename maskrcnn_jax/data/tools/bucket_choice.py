@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -31,7 +32,8 @@ def padding(sizes: Mapping[Size, int], data: ConfigDict) -> dict[str, object]:
         buckets; images: how many go to each; padding: the share of all pixels that is none of an
         image; shrunk: images that would be larger by `data.short_side`, but fit no bucket so.
     """
-    resized, shrunk = Counter(), 0
+    resized: Counter[tuple[int, int]] = Counter()
+    shrunk = 0
     for size, count in sizes.items():
         resized[resized_size(*size, data)] += count
         shrunk += count * (_wanted_size(size, data) != resized_size(*size, data))
@@ -54,10 +56,10 @@ def choices(sizes: Mapping[Size, int], data: ConfigDict) -> list[dict[str, objec
     Returns:
         buckets, images and padding of each choice, as `padding` has them.
     """
-    wanted = Counter()
+    wanted: Counter[tuple[int, int]] = Counter()
     for size, count in sizes.items():
         wanted[_wanted_size(size, data)] += count
-    rounded = Counter()
+    rounded: Counter[tuple[int, int]] = Counter()
     for (height, width), count in wanted.items():
         rounded[-(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE] += count
     groups, counts = np.array(list(rounded)), np.array(list(rounded.values()))
@@ -71,7 +73,7 @@ def choices(sizes: Mapping[Size, int], data: ConfigDict) -> list[dict[str, objec
         groups, counts = _merged(groups, counts)
 
 
-def suggested(found: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+def suggested(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Returns the choice after which no further bucket is worth its compilation."""
     return min(found, key=lambda choice: choice["padding"] + _WORTH * len(choice["buckets"]))
 

@@ -69,7 +69,7 @@ class Graph:
         # Not ascontiguousarray alone: it turns a scalar into a vector.
         array = np.array(array, np.float32 if array.dtype == np.float64 else array.dtype, order="C")
         if name is None:
-            name = f"{array.dtype}{list(array.shape)}_{hashlib.sha256(array).hexdigest()[:16]}"
+            name = f"{array.dtype}{list(array.shape)}_{hashlib.sha256(array.data).hexdigest()[:16]}"
         self.constants.setdefault(name, numpy_helper.from_array(array, name))
         return name
 
@@ -78,7 +78,8 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [value], [name]))
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """The variables of a part of the detector: parameters, and statistics where it has any."""
 
     params: Mapping[str, Any]

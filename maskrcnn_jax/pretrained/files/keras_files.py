@@ -88,7 +88,7 @@ def _weights(found: list[tuple[tuple[str, ...], Any]], path: Path) -> dict[str, 
     """Returns the datasets that are a model's weights by their names."""
     if any(parts[0] == "model_weights" for parts, _ in found):  # of `model.save`
         found = [(parts[1:], dataset) for parts, dataset in found if parts[0] == "model_weights"]
-    result = {}
+    result: dict[str, Any] = {}
     for parts, dataset in found:
         if len(parts) < 2:
             continue  # a weight lies in the group of its layer

@@ -188,7 +188,7 @@ def flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 def nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, dict]:
     """Returns the tree of which `flat` gives the leaves, with both collections."""
-    tree = {"params": {}, "batch_stats": {}}
+    tree: dict[str, dict] = {"params": {}, "batch_stats": {}}
     for path, leaf in leaves.items():
         node = tree
         for key in path[:-1]:

@@ -15,7 +15,7 @@ from maskrcnn_jax.parallel.messages import warn
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 FILE = ".lock"
 # What a run writes into its folder, but for files that take the place of what is there.
@@ -84,7 +84,7 @@ def _refuse(workdir: Path, holder: str) -> None:
 
 def _lock(path: Path) -> tuple[int | None, str]:
     """Returns the file that is locked now, or None; and who holds it where another does."""
-    file = None
+    file: int | None = None
     try:
         if fcntl is None:
             raise OSError("this platform has no locks of files")
@@ -92,6 +92,7 @@ def _lock(path: Path) -> tuple[int | None, str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file, ""
     except BlockingIOError:
+        assert file is not None  # it was opened before it was locked
         holder = os.read(file, 300).decode(errors="replace").strip()
         os.close(file)
         return None, holder or "its process is not known"
