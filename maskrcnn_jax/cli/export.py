@@ -24,7 +24,11 @@ from maskrcnn_jax.export.detector import Detector, Shape, load
 from maskrcnn_jax.export.formats import SUFFIXES, Options, check, convert, write
 from maskrcnn_jax.pretrained.out_folder import check_place
 
-_NEEDED = {"onnx": ("onnx", "onnxruntime"), "safetensors": ("safetensors",), "stablehlo": ()}
+_NEEDED = {
+    "onnx": ("onnx", "onnxruntime"),
+    "safetensors": ("safetensors",),
+    "stablehlo": ("flatbuffers",),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,8 +3,8 @@
     detect = jax.export.deserialize(Path("detector.stablehlo").read_bytes()).call
     found = detect(image, image_size)  # boxes, scores, classes, masks, valid
 
-The file needs `jax` alone to run, of the same or of a later version; jax.export promises half a
-year of compatibility.
+The file needs `jax` alone to run (and flatbuffers, by which jax.export reads), of the same or of a
+later version; jax.export promises half a year of compatibility.
 """
 
 from collections.abc import Mapping
