@@ -7,7 +7,9 @@ STEP/variables/   params and batch_stats: all that inference needs
                   of imported weights
 """
 
-from contextlib import suppress
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,26 @@ def make_manager(folder: Path, keep: int | None, read_only: bool = False) -> ocp
         keep: how many of the newest are kept; None: all.
         read_only: nothing in the folder is changed.
     """
+    with _without_read_only_warning():
+        return _manager(folder, keep, read_only)
+
+
+@contextmanager
+def _without_read_only_warning() -> Iterator[None]:
+    """Drops what Orbax says of a folder that is opened to be read: it sounds like a lost right."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Given directory is read only")
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
+
+
+def _manager(folder: Path, keep: int | None, read_only: bool) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
         folder,
         options=ocp.CheckpointManagerOptions(
@@ -188,6 +210,7 @@ def _describe(leaf: tuple) -> str:
 def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """Returns a checkpoint's metadata, with tuples for sequences and defaults for newer keys."""
     restored = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))
+    _check_classes(restored.metadata)
     return {
         **restored.metadata,
         "config": config_json.with_defaults(
@@ -197,6 +220,16 @@ def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         "category_ids": tuple(restored.metadata["category_ids"]),
         "init": config_json.from_json(restored.metadata.get("init") or {}) or None,
     }
+
+
+def _check_classes(metadata: dict[str, Any]) -> None:
+    """Raises ValueError where the classes are not as `Checkpoints` writes them."""
+    names, ids = metadata["class_names"], metadata["category_ids"]
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"class_names is {names!r:.80}; expected names")
+    is_list = isinstance(ids, list) and len(ids) == len(names)
+    if not (is_list and all(type(number) is int for number in ids)):
+        raise ValueError(f"category_ids is {ids!r:.80}; expected {len(names)} whole numbers")
 
 
 def _under_todays_keys(config: dict[str, Any]) -> dict[str, Any]:

@@ -223,8 +223,10 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _check_pixels(path: str | Path, size: tuple[int, int], max_pixels: int) -> None:
-    """Raises ValueError where an image of this height and width has too many pixels."""
+    """Raises ValueError where an image of this height and width has too many pixels, or none."""
     height, width = size
+    if min(size) < 1:
+        raise ValueError(f"{path} has {width} x {height} pixels; expected at least one")
     if width * height > max_pixels:
         raise FaultError(
             FaultKind.FILE_TOO_LARGE,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.files import regular
 from maskrcnn_jax.pretrained.files.faults import check_expansion, damaged
 
 # What weights are called; Keras 1 wrote other names, after the layer's ("conv1_W:0"), and its
@@ -43,8 +44,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
     with _naming_damage(path):
-        file = h5py.File(path, "r")
-    with file:
+        stream = open(path, "rb", opener=regular)  # noqa: SIM115 (closed below)
+        file = h5py.File(stream, "r")
+    with stream, file:
         with _naming_damage(path):
             found = list(_datasets(file))
         datasets = _weights(found, path)
@@ -125,4 +127,6 @@ def _check_storage(datasets: dict[str, Any], path: Path) -> None:
                 f"{path}: the contents of {name} are in other files, which are not read; expected "
                 "all weights in this one"
             )
+        # HDF5 unpacks a whole chunk, which may be far larger than the array that it is part of.
+        check_expansion(path, math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
     check_expansion(path, sum(math.prod(d.shape) * d.dtype.itemsize for d in datasets.values()))

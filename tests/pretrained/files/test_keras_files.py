@@ -141,3 +141,14 @@ def test_truncated_anywhere(tmp_path):
         path.write_bytes(data[:length])
         with pytest.raises(ValueError, match=r"a.h5 cannot be read as HDF5 .* truncated or damag"):
             read(path)
+
+
+def test_a_chunk_far_larger_than_the_file(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "conv1/conv1/kernel:0", (4,), "f4", maxshape=(None,), chunks=(2**28,),
+            compression="gzip", fillvalue=0,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="claims arrays of 1073741824 bytes"):
+        read(path)
