@@ -2,6 +2,8 @@
 
 import os
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -22,6 +24,11 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 def pytest_addoption(parser):
     parser.addoption(
+        "--accelerator_forms",
+        action="store_true",
+        help="compute everything in the forms for accelerators, on whatever device there is",
+    )
+    parser.addoption(
         "--parity",
         default=str(ROOT / "tests" / "parity" / "values"),
         metavar="DIR",
@@ -41,6 +48,39 @@ def pytest_collection_modifyitems(config, items):
     if of_full_disk and os.geteuid() != 0:
         items[:] = [item for item in items if item not in of_full_disk]
         config.hook.pytest_deselected(items=of_full_disk)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forms_of_the_session(request):
+    """With `--accelerator_forms`, every test computes in those."""
+    if not request.config.getoption("--accelerator_forms"):
+        yield
+        return
+    with _accelerator_forms() as taken:
+        yield
+    assert taken
+
+
+@pytest.fixture(scope="session")
+def accelerator_forms() -> Callable:
+    """Returns a context manager; what is traced in it takes the forms for accelerators.
+
+    It gives the list of those that were taken.
+    """
+    return _accelerator_forms
+
+
+@contextmanager
+def _accelerator_forms() -> Iterator[list[Callable]]:
+    taken = []
+
+    def take_default(*operands, default, **_forms):
+        taken.append(default)
+        return default(*operands)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.lax, "platform_dependent", take_default)
+        yield taken
 
 
 @pytest.fixture(scope="session")

@@ -183,3 +183,14 @@ def test_no_folder_is_crowded():
     folders = {path for path in PACKAGE.rglob("*") if path.is_dir()} | {PACKAGE}
     crowded = {folder.name: len(list(folder.glob("*.py"))) for folder in folders}
     assert {name: number for name, number in crowded.items() if number > 16} == {}
+
+
+def test_forms_follow_the_target_and_not_the_host():
+    """`jax.default_backend()` inside a traced function makes a program for where it is traced."""
+    asking = [
+        str(path.relative_to(PACKAGE))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "default_backend"
+    ]
+    assert asking == []

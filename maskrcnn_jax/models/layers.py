@@ -53,7 +53,7 @@ class Conv(nn.Module):
         else:
             rows = -(-x.shape[1] // self.stride)
             flat = partition.rows(x, fewest=rows)
-        y = conv2d(flat.astype(self.dtype), kernel, self.stride)
+        y = conv2d(flat.astype(self.dtype), kernel, self.stride, partition.is_split())
         y = partition.unflat_rois(y, x.shape[0]) if is_rois else partition.rows(y)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))

@@ -12,6 +12,8 @@ Greedy order is by score, and by index among equal scores; a box goes when its I
   of a block.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -37,7 +39,8 @@ def nms(
         valid: `[N]` bool; the other slots are never kept and suppress nothing.
         threshold: IoU above which the worse box goes.
         groups: `[N]` int: only boxes of one group (class, level) suppress each other. None: all.
-        implementation: auto | loop | blocked; auto is loop on a CPU and blocked elsewhere.
+        implementation: auto | loop | blocked; auto is loop in a program for a CPU and blocked
+            elsewhere.
 
     Returns:
         `[N]` bool, in the order of the input.
@@ -53,13 +56,17 @@ def nms(
 
 def _keep_sorted(boxes, groups, valid, threshold, implementation="auto") -> Array:
     """`nms` of boxes that are in greedy order already."""
+    forms = {
+        "loop": partial(_keep_sorted_loop, threshold=threshold),
+        "blocked": partial(_keep_sorted_blocked, threshold=threshold),
+    }
     if implementation == "auto":
-        implementation = "loop" if jax.default_backend() == "cpu" else "blocked"
-    if implementation == "loop":
-        return _keep_sorted_loop(boxes, groups, valid, threshold)
-    if implementation == "blocked":
-        return _keep_sorted_blocked(boxes, groups, valid, threshold)
-    raise ValueError(f"nms: implementation {implementation!r}; expected auto, loop or blocked")
+        return jax.lax.platform_dependent(
+            boxes, groups, valid, cpu=forms["loop"], default=forms["blocked"]
+        )
+    if implementation not in forms:
+        raise ValueError(f"nms: implementation {implementation!r}; expected auto, loop or blocked")
+    return forms[implementation](boxes, groups, valid)
 
 
 def _overlaps(boxes, groups, other_boxes, other_groups, threshold) -> Array:

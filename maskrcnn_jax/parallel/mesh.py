@@ -6,7 +6,8 @@ hold a part each. How the arrays between image and loss are shared out: `paralle
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from maskrcnn_jax.parallel.partition import AXES, BATCH_AXES, SPACE_AXIS
 _MIN_SPLIT = 2**14
 
 
-def make_mesh(mesh: ConfigDict) -> Mesh:
+def make_mesh(mesh: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of devices: data x fsdp x space.
 
     The devices of a process lie together, those along `space` in one process. So each process reads
@@ -29,11 +30,14 @@ def make_mesh(mesh: ConfigDict) -> Mesh:
 
     Args:
         mesh: `config.mesh`: devices along each axis; -1 for `data` takes all that are left.
+        devices: to choose from, such as those of a topology that programs are only compiled for;
+            None: all of JAX's.
 
     Raises:
         ValueError: where the sizes do not fit the devices.
     """
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = jax.devices() if devices is None else devices
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     sizes = _sizes(mesh, len(devices))
     count = math.prod(sizes)
     given = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
@@ -42,14 +46,16 @@ def make_mesh(mesh: ConfigDict) -> Mesh:
             f"config.mesh asks for {count} devices ({given}), but there are {len(devices)} "
             f"({devices[0].device_kind}); make an axis smaller, or data -1 for all that are left"
         )
-    if count < len(devices) and jax.process_count() > 1:
+    of_process = Counter(device.process_index for device in devices)
+    if count < len(devices) and len(of_process) > 1:
         raise ValueError(
-            f"config.mesh has {count} devices ({given}), but the {jax.process_count()} processes "
+            f"config.mesh has {count} devices ({given}), but the {len(of_process)} processes "
             f"have {len(devices)}, and all must be used; make config.mesh.data -1"
         )
-    if jax.local_device_count() % sizes[-1]:
+    local = min(of_process.values())
+    if local % sizes[-1]:
         raise ValueError(
-            f"config.mesh.space is {sizes[-1]}, but each process has {jax.local_device_count()} "
+            f"config.mesh.space is {sizes[-1]}, but each process has {local} "
             f"device(s); the devices that share an image must be of one process: make it a divisor"
         )
     # Auto: with JAX's default, Explicit, the gradients of convolutions do not trace.

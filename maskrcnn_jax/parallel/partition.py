@@ -55,6 +55,11 @@ def _mesh() -> AbstractMesh | None:
     return mesh if is_ours and mesh.size > 1 else None
 
 
+def is_split() -> bool:
+    """Returns whether what is traced is split over several devices."""
+    return _mesh() is not None
+
+
 def batch_shards() -> int:
     """Returns the number of parts that the images of a batch are sharded in."""
     mesh = _mesh()

@@ -71,16 +71,17 @@ def make_train_step(
         train_step,
         out_shardings=(None, sharding.replicated(mesh)),
         donate_argnums=0,
-        compiler_options=_compiler_options(model),
+        compiler_options=_compiler_options(model, mesh),
     )
 
 
-def _compiler_options(model: nn.Module) -> dict[str, str] | None:
+def _compiler_options(model: nn.Module, mesh: Mesh) -> dict[str, str] | None:
     """Keeps apart, on a CPU, what is computed twice where the model is rematerialised.
 
     XLA has barriers against its being merged again. The compiler for CPUs drops them too early.
     """
-    if getattr(model, "remat", "none") == "none" or jax.default_backend() != "cpu":
+    is_for_cpu = mesh.devices.flat[0].platform == "cpu"
+    if getattr(model, "remat", "none") == "none" or not is_for_cpu:
         return None
     return {"xla_disable_hlo_passes": "cse_barrier_expander"}
 

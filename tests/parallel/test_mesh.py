@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -59,21 +59,29 @@ def test_large_arrays_of_the_state_are_split_along_their_longest_axis(shape, spe
     assert tuple(whole.spec) == ()
 
 
-def test_devices_of_several_processes_must_all_be_used(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(jax, "devices", lambda: _devices(processes=2, each=4))
-    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+def test_devices_of_several_processes_must_all_be_used():
+    devices = _devices(processes=2, each=4)
     with pytest.raises(ValueError, match=r"has 4 devices .* the 2 processes have 8, and all must"):
-        sharding.make_mesh(ConfigDict({"data": 4, "fsdp": 1, "space": 1}))
+        sharding.make_mesh(ConfigDict({"data": 4, "fsdp": 1, "space": 1}), devices)
     with pytest.raises(ValueError, match=r"config.mesh.space is 8, but each process has 4 device"):
-        sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 8}))
+        sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 8}), devices)
+
+
+def test_the_devices_of_a_process_lie_together():
+    devices = _devices(processes=2, each=4)
+    mesh = sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 2}), devices[::-1])
+    assert [[d.id for d in row] for row in mesh.devices[:, 0]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+@dataclass(frozen=True)
+class _Device:
+    process_index: int
+    id: int
+    device_kind: str = "cpu"
 
 
 def _devices(processes, each):
-    return [
-        SimpleNamespace(process_index=i // each, id=i, device_kind="cpu")
-        for i in range(processes * each)
-    ]
+    return [_Device(i // each, i) for i in range(processes * each)]
 
 
 def test_rows_that_devices_cannot_share_are_named():
