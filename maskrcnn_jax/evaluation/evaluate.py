@@ -18,11 +18,12 @@ from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.pictures import comparison
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
-from maskrcnn_jax.evaluation.validation_loss import NAMES, LossStep, mean_losses
+from maskrcnn_jax.evaluation.validation_loss import LossStep, loss_names, mean_losses
 from maskrcnn_jax.files import refuse_links, write_atomically
 from maskrcnn_jax.images import paste
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predict_step import PredictStep
+from maskrcnn_jax.models.build import make_model
 
 
 def check_settings(config: ConfigDict, dataset: Dataset) -> None:
@@ -36,9 +37,10 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
         ValueError: naming the key of the configuration.
     """
     names = metric_names(dataset.class_names, config.eval.max_detections)
-    if config.eval.loss:
-        names += NAMES
-    elif config.train.best_metric in NAMES:
+    is_loss = config.train.best_metric.startswith("loss_")
+    if is_loss and config.eval.loss:
+        names += loss_names(make_model(config.model, len(dataset.class_names)))
+    elif is_loss:
         raise ValueError(
             f"train.best_metric is {config.train.best_metric!r}, which is measured where "
             f"eval.loss is True alone; set it, too"

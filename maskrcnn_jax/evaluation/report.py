@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES
-from maskrcnn_jax.evaluation.validation_loss import NAMES
 
 _TITLES = {"bbox": "boxes", "segm": "masks"}
 
@@ -38,7 +37,8 @@ def report_text(
         "AP: mean over IoU 0.50:0.95. s, m, l: objects below 32^2, 96^2 and above, in pixels.",
         "ARn: recall with n detections of a class in an image. -: no such object in the truth.",
     ]
-    if losses := [f"{name} {metrics[name]:.4f}" for name in NAMES if name in metrics]:
+    losses = [f"{key} {value:.4f}" for key, value in metrics.items() if key.startswith("loss_")]
+    if losses:
         lines += ["", "  ".join(losses)]
     if skipped:
         lines += ["", f"{len(skipped)} images could not be read and are left out:"]

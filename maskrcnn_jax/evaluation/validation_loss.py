@@ -1,4 +1,4 @@
-"""The five losses of training on images that are not trained on, the same whenever computed.
+"""The losses of training on images that are not trained on, the same whenever computed.
 
 Each image's losses are those of a batch of this image alone: unaugmented, normalised with stored
 statistics, its anchors and RoIs sampled with a key that follows from its place in the data set. So
@@ -19,16 +19,9 @@ from jax.sharding import PartitionSpec as P
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.partition import BATCH_AXES
 
-# By what an image counts in the mean of a loss: as one, or by the RoIs that are in its loss. Over
-# the data set this gives what one batch of all images would.
-WEIGHTS = {
-    "loss_objectness": "images",
-    "loss_rpn_box_reg": "images",
-    "loss_classifier": "rois",
-    "loss_box_reg": "rois",
-    "loss_mask": "positives",
-}
-NAMES = (*WEIGHTS, "loss_total")
+# By which RoIs an image counts in the mean of a loss: by those that are in it. In the mean of any
+# other loss it counts as one. Over the data set this gives what one batch of all images would.
+_COUNTED_BY = {"loss_classifier": "rois", "loss_box_reg": "rois", "loss_mask": "positives"}
 Rows = dict[str, np.ndarray]
 LossStep = Callable[[Any, Mapping[str, np.ndarray], np.ndarray], dict[str, jax.Array]]
 
@@ -39,7 +32,8 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
     It is compiled once for each shape of batch, and returns before the device has finished.
 
     Args:
-        model: has `losses(batch, rng, batch_statistics)` as `MaskRCNN` does.
+        model: has `losses(batch, rng, batch_statistics)` as `MaskRCNN` does. What is measured are
+            all of its losses, whatever their number, and `roi_counts` of its stages is used.
         mesh: devices that share the images, as `sharding.make_mesh` returns it.
 
     Returns:
@@ -53,7 +47,8 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
         batch = {key: value[None] for key, value in image.items() if key != "index"}
         rng = jax.random.fold_in(jax.random.key(0), image["index"])
         losses, stages = model.apply(variables, batch, rng, batch_statistics=False, method="losses")
-        return {name: losses[name] for name in WEIGHTS} | {
+        losses.pop("loss_total")
+        return losses | {
             "index": image["index"],
             "images": image["image_valid"].astype(jnp.int32),
             "rois": stages["roi_counts"][0, 0],
@@ -77,8 +72,33 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
     return step
 
 
+def loss_names(model: nn.Module) -> tuple[str, ...]:
+    """Returns the names of a model's losses, the total's too; it is traced for that, no more.
+
+    Args:
+        model: a `MaskRCNN`, or what has its configuration and its `losses`.
+    """
+    channels = len(model.config.pixel.mean)
+    batch = {
+        "image": jnp.zeros((1, 64, 64, channels), jnp.uint8),
+        "image_size": jnp.full((1, 2), 64.0),
+        "gt_boxes": jnp.zeros((1, 1, 4)),
+        "gt_classes": jnp.zeros((1, 1), jnp.int32),
+        "gt_masks": jnp.zeros((1, 1, 28, 28), jnp.uint8),
+        "gt_crowd": jnp.zeros((1, 1), bool),
+        "gt_valid": jnp.zeros((1, 1), bool),
+        "image_valid": jnp.ones((1,), bool),
+    }
+
+    def losses(key):
+        return model.init_with_output(key, batch, key, batch_statistics=False, method="losses")
+
+    ((shapes, _), _) = jax.eval_shape(losses, jax.random.key(0))
+    return tuple(shapes)
+
+
 def mean_losses(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Returns the losses over all images: `NAMES`, the total being the sum of the five.
+    """Returns each loss over all images, and `loss_total`, their sum.
 
     Args:
         batches: rows on the host, as the step returns them; they are added up in an order that
@@ -88,7 +108,9 @@ def mean_losses(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]
     valid = np.flatnonzero(rows["images"])
     order = valid[np.argsort(rows["index"][valid])]
     means = {
-        name: _mean(rows[name][order], rows[weight][order]) for name, weight in WEIGHTS.items()
+        name: _mean(values[order], rows[_COUNTED_BY.get(name, "images")][order])
+        for name, values in rows.items()
+        if name.startswith("loss_")
     }
     return means | {"loss_total": math.fsum(means.values())}
 

@@ -6,18 +6,28 @@ import json
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_model
 from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
-from maskrcnn_jax.evaluation.validation_loss import NAMES, make_loss_step, mean_losses
+from maskrcnn_jax.evaluation.validation_loss import loss_names, make_loss_step, mean_losses
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.parallel import mesh as sharding
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_variables
+
+NAMES = {
+    "loss_objectness",
+    "loss_rpn_box_reg",
+    "loss_classifier",
+    "loss_box_reg",
+    "loss_mask",
+    "loss_total",
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +82,36 @@ def test_a_mean_by_hand():
     assert mean_losses([rows])["loss_mask"] == 0
 
 
+def test_a_loss_of_somebody_s_own_counts_each_image_once():
+    rows = {"loss_dice": [0.25, 0.75], "images": [1, 1], "rois": [9, 1], "positives": [0, 0]}
+    rows = {key: np.array(value) for key, value in rows.items()} | {"index": np.array([1, 0])}
+    assert mean_losses([rows]) == {"loss_dice": 0.5, "loss_total": 0.5}
+
+
+class _WithSixth(MaskRCNN):
+    def losses(self, batch, rng, batch_statistics=True):
+        losses, stages = MaskRCNN.losses(self, batch, rng, batch_statistics)
+        sixth = losses["loss_mask"] * 2 + batch["image_valid"].sum()
+        return losses | {"loss_sixth": sixth, "loss_total": losses["loss_total"] + sixth}, stages
+
+
+def test_a_sixth_loss_of_the_model_is_measured_without_another_edit(config, mesh, dataset):
+    model = _WithSixth(FrozenConfigDict(config.model), 3)
+    assert set(loss_names(model)) == NAMES | {"loss_sixth"}
+    rows = _rows(make_loss_step(model, mesh), dataset, config, 2)
+    means = mean_losses(rows)
+    assert set(means) == NAMES | {"loss_sixth"}
+    own = np.concatenate([2 * row["loss_mask"] + 1 for row in rows])[:5]
+    assert means["loss_sixth"] == pytest.approx(own.mean(), rel=1e-6)
+    assert means["loss_total"] == pytest.approx(
+        sum(means[name] for name in means if name != "loss_total")
+    )
+
+
 def test_batches_of_any_size_give_the_same_to_the_bit(loss_step, dataset, config):
     in_pairs = mean_losses(_rows(loss_step, dataset, config, 2))
     assert in_pairs == mean_losses(_rows(loss_step, dataset, config, 1))
-    assert tuple(in_pairs) == NAMES
+    assert set(in_pairs) == NAMES
     assert in_pairs["loss_total"] > in_pairs["loss_mask"] > 0
     # The order of the images decides nothing but their keys.
     assert in_pairs == mean_losses(_rows(loss_step, dataset, config, 2)[::-1])
@@ -92,7 +128,7 @@ def test_an_image_has_the_losses_of_a_batch_of_its_own(loss_step, dataset, confi
     losses, _ = jax.jit(lambda v, b: model.apply(v, b, key, False, method="losses"))(
         tiny_variables(), batch
     )
-    for name in NAMES[:-1]:
+    for name in NAMES - {"loss_total"}:
         np.testing.assert_allclose(row[name][1], losses[name], rtol=1e-5, err_msg=name)
 
 
