@@ -33,26 +33,28 @@ class BoxHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = (self.norm, self.norm_eps, self.dtype)
-        self.conv = [ConvNorm(self.conv_channels, 3, 1, *kind) for _ in range(self.convs)]
+        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        self.conv = [ConvNorm(self.conv_channels, 3, **kind) for _ in range(self.convs)]
         has_bias = self.dense_norm == "none"
         self.dense = [
             Dense(self.dense_channels, self.dtype, use_bias=has_bias)
             for _ in range(1 if self.convs else 2)
         ]
         if self.dense_norm != "none":
-            self.dense_norm_layer = [Norm(self.dense_norm, self.norm_eps) for _ in self.dense]
+            self.dense_norm_layer = [
+                Norm(self.dense_norm, norm_eps=self.norm_eps) for _ in self.dense
+            ]
         self.class_logits = Dense(self.num_classes + 1, self.dtype, small_normal)
         self.box_deltas = Dense(4 * (self.num_classes + 1), self.dtype, normal(0.001))
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
+        self, x: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns what each RoI is and where its object lies, for every class.
 
         Args:
             x: [B, N, S, S, C], pooled features.
-            batch_statistics: as of Norm.
+            statistics_parts: see Norm.
             mask: [B, N] bool, the RoIs that enter the batch statistics.
 
         Returns:
@@ -60,12 +62,12 @@ class BoxHead(nn.Module):
             the background, whose deltas nobody reads: torchvision's weights have them.
         """
         for conv in self.conv:
-            x = nn.relu(conv(x, batch_statistics, mask))
+            x = nn.relu(conv(x, statistics_parts, mask))
         x = x.reshape((*x.shape[:-3], -1))
         for i, dense in enumerate(self.dense):
             x = dense(x)
             if self.dense_norm != "none":
-                x = self.dense_norm_layer[i](x, batch_statistics, mask)
+                x = self.dense_norm_layer[i](x, statistics_parts, mask)
             x = nn.relu(x)
         deltas = self.box_deltas(x).astype(jnp.float32)
         deltas = deltas.reshape((*x.shape[:-1], self.num_classes + 1, 4))

@@ -8,7 +8,10 @@ from maskrcnn_jax.models.initializers import he_uniform
 from maskrcnn_jax.models.layers import ConvNorm
 from maskrcnn_jax.parallel import partition
 
-LEVELS = ("p2", "p3", "p4", "p5", "p6")
+# Pixels of the network's input between cells of each level.
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
+LEVELS = tuple(STRIDES)
+POOLED_LEVELS = LEVELS[:-1]  # p6 is for the RPN alone; RoIs are pooled from the others
 
 
 class FPN(nn.Module):
@@ -28,8 +31,14 @@ class FPN(nn.Module):
 
     def setup(self):
         def conv(size):
-            kind = (self.norm, self.norm_eps, self.dtype, he_uniform)
-            return ConvNorm(self.channels, size, 1, *kind)
+            return ConvNorm(
+                self.channels,
+                size,
+                norm=self.norm,
+                norm_eps=self.norm_eps,
+                dtype=self.dtype,
+                kernel_init=he_uniform,
+            )
 
         self.lateral = {f"c{i}": conv(1) for i in range(2, 6)}
         self.output = {f"p{i}": conv(3) for i in range(2, 6)}
@@ -37,22 +46,22 @@ class FPN(nn.Module):
     def __call__(
         self,
         features: dict[str, jax.Array],
-        batch_statistics: bool | int = False,
+        statistics_parts: int = 0,
         mask: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Returns p2 to p6, [B, H / 4, W / 4, channels] to [B, ~H / 64, ~W / 64, channels].
 
         Args:
             features: c2 to c5 of the backbone.
-            batch_statistics, mask: as of ResNet.
+            statistics_parts, mask: see ResNet.
         """
-        merged = self.lateral["c5"](features["c5"], batch_statistics, mask)
-        pyramid = {"p5": self.output["p5"](merged, batch_statistics, mask)}
+        merged = self.lateral["c5"](features["c5"], statistics_parts, mask)
+        pyramid = {"p5": self.output["p5"](merged, statistics_parts, mask)}
         for i in (4, 3, 2):
-            lateral = self.lateral[f"c{i}"](features[f"c{i}"], batch_statistics, mask)
+            lateral = self.lateral[f"c{i}"](features[f"c{i}"], statistics_parts, mask)
             merged = lateral + _doubled(merged)
-            pyramid[f"p{i}"] = self.output[f"p{i}"](merged, batch_statistics, mask)
-        pyramid["p6"] = partition.images(pyramid["p5"])[:, ::2, ::2]  # for the RPN alone
+            pyramid[f"p{i}"] = self.output[f"p{i}"](merged, statistics_parts, mask)
+        pyramid["p6"] = partition.images(pyramid["p5"])[:, ::2, ::2]
         return {level: pyramid[level] for level in LEVELS}
 
 

@@ -69,25 +69,26 @@ class Norm(nn.Module):
     Attributes:
         kind: frozen_bn (stored statistics, scale and bias, none of them trained) | bn | gn (of
             feature maps alone).
-        epsilon: added to the variance.
-        momentum: share of the batch's statistics in the new running ones, as PyTorch counts it.
+        norm_eps: added to the variance.
+        momentum: fraction of the batch's statistics in the new running ones, as PyTorch counts it.
     """
 
     kind: str
-    epsilon: float = 1e-5
+    norm_eps: float = 1e-5
     momentum: float = 0.1
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
+        self, x: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns x normalised, of the same shape and dtype.
 
         Args:
             x: [..., H, W, C] or [..., C].
-            batch_statistics: with kind bn, normalise with the batch's own mean and (biased)
-                variance and update the running ones, whose variance is unbiased. A number g: with
-                those of each of g equal parts of the batch; the running ones get their means.
+            statistics_parts: with kind bn, into how many equal parts the batch is divided; each is
+                normalised with its own mean and (biased) variance, and the running ones, whose
+                variance is unbiased, are updated with the means over the parts. 0: the running
+                ones serve, and stay as they are.
             mask: bool, of x's first axes ([B], or [B, N] for RoIs); what is False does not enter
                 the statistics.
         """
@@ -98,16 +99,16 @@ class Norm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         x32, shape = x.astype(jnp.float32), x.shape
         if self.kind == "gn":
-            return (_group_normalised(x32, self.epsilon) * scale + bias).astype(x.dtype)
+            return (_group_normalised(x32, self.norm_eps) * scale + bias).astype(x.dtype)
 
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         mean, var = running_mean.value, running_var.value
         if self.kind == "frozen_bn":
             scale, bias, mean, var = jax.lax.stop_gradient((scale, bias, mean, var))
-        elif batch_statistics and not self.is_initializing():
+        elif statistics_parts and not self.is_initializing():
             mask = jnp.ones(shape[:1], bool) if mask is None else mask
-            x32, mask = (_in_parts(a, int(batch_statistics)) for a in (x32, mask))
+            x32, mask = (_in_parts(a, int(statistics_parts)) for a in (x32, mask))
             batch_mean, batch_var, count = _moments(x32, mask)
             # Without a single valid element the stored statistics serve, and stay as they are.
             mean = jnp.where(count > 0, batch_mean, mean)
@@ -117,7 +118,7 @@ class Norm(nn.Module):
             for running, of_part in ((running_mean, mean), (running_var, unbiased)):
                 change = share * (of_part - running.value)
                 running.value += change.reshape(-1, *channels).mean(0)
-        scale = scale * jax.lax.rsqrt(var + self.epsilon)
+        scale = scale * jax.lax.rsqrt(var + self.norm_eps)
         return (x32 * scale + (bias - mean * scale)).reshape(shape).astype(x.dtype)
 
 
@@ -125,16 +126,16 @@ class ConvNorm(nn.Module):
     """A convolution and its norm; the convolution has a bias only where there is no norm.
 
     Attributes:
-        features, kernel_size, stride, dtype, kernel_init: as of Conv.
+        features, kernel_size, stride, dtype, kernel_init: see Conv.
         norm: none, or a kind of Norm.
-        norm_epsilon: added to the variance.
+        norm_eps: added to the variance.
     """
 
     features: int
     kernel_size: int
     stride: int = 1
     norm: str = "none"
-    norm_epsilon: float = 1e-5
+    norm_eps: float = 1e-5
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = he_normal
 
@@ -148,14 +149,14 @@ class ConvNorm(nn.Module):
             kernel_init=self.kernel_init,
         )
         if self.norm != "none":
-            self.norm_layer = Norm(self.norm, self.norm_epsilon)
+            self.norm_layer = Norm(self.norm, norm_eps=self.norm_eps)
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
+        self, x: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns [..., H, W, features]; the arguments are Norm's."""
         x = self.conv(x)
-        return x if self.norm == "none" else self.norm_layer(x, batch_statistics, mask)
+        return x if self.norm == "none" else self.norm_layer(x, statistics_parts, mask)
 
 
 class Dense(nn.Module):
@@ -213,24 +214,27 @@ class Upsample(nn.Module):
 
 
 def rematerialised(kind: type[nn.Module]) -> type[nn.Module]:
-    """Returns a kind of module that keeps its inputs alone, and on the way back starts from these.
+    """Returns a kind of module that keeps its inputs alone for the backward pass.
 
-    Whatever was computed inside is then computed once more. Names and values are the same. Chen et
+    Whatever was computed inside is then computed again. Names and values are the same. Chen et
     al. 2016, "Training Deep Nets with Sublinear Memory Cost".
+
+    The number `statistics_parts` must be passed by position: Flax knows positions of static
+    arguments alone.
     """
     arguments = list(inspect.signature(kind.__call__).parameters)
-    static = tuple(i for i, name in enumerate(arguments) if name == "batch_statistics")  # a bool
+    static = tuple(i for i, name in enumerate(arguments) if name == "statistics_parts")
     return nn.remat(kind, static_argnums=static)
 
 
-def _group_normalised(x: jax.Array, epsilon: float) -> jax.Array:
+def _group_normalised(x: jax.Array, norm_eps: float) -> jax.Array:
     """Wu & He 2018 with 32 groups, or as many as divide the channels where those are few."""
     channels = x.shape[-1]
     grouped = x.reshape((*x.shape[:-1], math.gcd(32, channels), -1))
     axes = (-4, -3, -1)  # rows, columns, channels of the group
     mean = grouped.mean(axes, keepdims=True)
     var = jnp.square(grouped - mean).mean(axes, keepdims=True)
-    return ((grouped - mean) * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
+    return ((grouped - mean) * jax.lax.rsqrt(var + norm_eps)).reshape(x.shape)
 
 
 def _in_parts(x: jax.Array, parts: int) -> jax.Array:

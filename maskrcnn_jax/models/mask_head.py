@@ -32,8 +32,8 @@ class MaskHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = (self.norm, self.norm_eps, self.dtype)
-        self.conv = [ConvNorm(self.channels, 3, 1, *kind) for _ in range(self.convs)]
+        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        self.conv = [ConvNorm(self.channels, 3, **kind) for _ in range(self.convs)]
         self.upsample = Upsample(self.channels, self.dtype)
         self.mask_logits = ClassConv(self.num_classes + 1, self.dtype)
 
@@ -41,7 +41,7 @@ class MaskHead(nn.Module):
         self,
         x: jax.Array,
         classes: jax.Array,
-        batch_statistics: bool | int = False,
+        statistics_parts: int = 0,
         mask: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the mask logits of each RoI's class, [B, N, 2S, 2S] float32.
@@ -49,11 +49,11 @@ class MaskHead(nn.Module):
         Args:
             x: [B, N, S, S, C], pooled features.
             classes: [B, N] int32, 0..K; neither the loss nor a detection asks for other classes.
-            batch_statistics: as of Norm.
+            statistics_parts: see Norm.
             mask: [B, N] bool, the RoIs that enter the batch statistics.
         """
         for conv in self.conv:
-            x = nn.relu(conv(x, batch_statistics, mask))
+            x = nn.relu(conv(x, statistics_parts, mask))
         x = nn.relu(self.upsample(x))
         return self.mask_logits(x, classes).astype(jnp.float32)
 

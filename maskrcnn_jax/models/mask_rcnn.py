@@ -16,7 +16,7 @@ from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.models.box_head import BoxHead
 from maskrcnn_jax.models.detections import Detections, detect
-from maskrcnn_jax.models.fpn import FPN
+from maskrcnn_jax.models.fpn import FPN, POOLED_LEVELS, STRIDES
 from maskrcnn_jax.models.layers import rematerialised
 from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
 from maskrcnn_jax.models.mask_head import MaskHead
@@ -43,7 +43,7 @@ class MaskRCNN(nn.Module):
         config: `model` of the configuration (maskrcnn_jax/config.py), frozen.
         num_classes: K, foreground classes.
         remat: none | backbone (each of its blocks) | all (and FPN, RPN and heads): what is computed
-            again on the way back instead of being kept. It costs time, and changes no value.
+            again in the backward pass instead of being kept. It costs time, and changes no value.
     """
 
     config: FrozenConfigDict
@@ -60,16 +60,30 @@ class MaskRCNN(nn.Module):
         self.corner = np.float32([0, 0, 1, 1]) * (config.corners == "inclusive")
         self.backbone = ResNet(**config.backbone, dtype=dtype, remat=self.remat != "none")
         self.fpn = part(FPN)(**config.fpn, dtype=dtype)
-        anchors_per_cell = len(config.anchors.aspect_ratios)
-        rpn_channels = config.rpn.channels or config.fpn.channels
-        self.rpn = part(RPNHead)(rpn_channels, anchors_per_cell, config.rpn.convs, dtype)
+        self.rpn = part(RPNHead)(
+            channels=config.rpn.channels or config.fpn.channels,
+            anchors_per_cell=len(config.anchors.aspect_ratios),
+            convs=config.rpn.convs,
+            dtype=dtype,
+        )
         box, mask = config.box_head, config.mask_head
         self.box_head = part(BoxHead)(
-            self.num_classes, box.convs, box.conv_channels, box.dense_channels,
-            box.dense_norm, box.norm, box.norm_eps, dtype,
-        )  # fmt: skip
+            num_classes=self.num_classes,
+            convs=box.convs,
+            conv_channels=box.conv_channels,
+            dense_channels=box.dense_channels,
+            dense_norm=box.dense_norm,
+            norm=box.norm,
+            norm_eps=box.norm_eps,
+            dtype=dtype,
+        )
         self.mask_head = part(MaskHead)(
-            self.num_classes, mask.convs, mask.channels, mask.norm, mask.norm_eps, dtype
+            num_classes=self.num_classes,
+            convs=mask.convs,
+            channels=mask.channels,
+            norm=mask.norm,
+            norm_eps=mask.norm_eps,
+            dtype=dtype,
         )
 
     def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
@@ -91,12 +105,12 @@ class MaskRCNN(nn.Module):
         pyramid, stages = self._features(image, image_size)
         proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
-        class_logits, box_deltas = self.box_head(box_features, False)
+        class_logits, box_deltas = self.box_head(box_features)
         boxes, scores, classes, valid = partition.per_image(lambda *args: detect(*args, config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
         mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, classes, False)
+        mask_logits = self.mask_head(mask_features, classes)
         masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= rpn_stages
@@ -131,11 +145,11 @@ class MaskRCNN(nn.Module):
         config, gt = self.config, ground_truth(batch, self.corner)
         image_size, num_images = batch["image_size"], batch["image"].shape[0]
         rngs = jax.random.split(rng, (2, num_images))
-        # The number of parts of the batch that have statistics of their own.
         parts = 1 if config.sync_batch_norm else partition.batch_shards()
-        batch_statistics = parts if batch_statistics else 0
-        bn = (batch_statistics, batch["image_valid"])
-        pyramid, stages = self._features(batch["image"], image_size, *bn)
+        statistics_parts = parts if batch_statistics else 0
+        pyramid, stages = self._features(
+            batch["image"], image_size, statistics_parts, batch["image_valid"]
+        )
         proposals, anchors, rpn_stages = self._proposals(
             pyramid, image_size, batch["image"].shape[1:3], "train"
         )
@@ -148,7 +162,7 @@ class MaskRCNN(nn.Module):
 
         rois = partition.per_image(lambda *args: sample_rois(*args, config))(rngs[1], proposals, gt)
         box_features = self._pool(pyramid, rois.boxes, config.box_head.pool_size)
-        class_logits, box_deltas = self.box_head(box_features, batch_statistics, rois.valid)
+        class_logits, box_deltas = self.box_head(box_features, statistics_parts, rois.valid)
         losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
 
         # Positives come first, so that the costly mask head runs on them alone.
@@ -156,7 +170,7 @@ class MaskRCNN(nn.Module):
         first = jax.tree.map(lambda x: x[:, :slots], rois)
         positive = first.labels > 0
         mask_features = self._pool(pyramid, first.boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, first.labels, batch_statistics, positive)
+        mask_logits = self.mask_head(mask_features, first.labels, statistics_parts, positive)
         mask_size = mask_logits.shape[-1]
         mask_targets = partition.per_image(lambda *args: crop_targets(*args, mask_size))(
             gt.masks, gt.boxes + self.corner, first.boxes + self.corner, first.matched
@@ -180,15 +194,15 @@ class MaskRCNN(nn.Module):
         pyramid, _ = self._features(image, size)
         self.rpn(pyramid)
         box = jnp.zeros((image.shape[0], 1, 4))
-        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size), False)
+        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size))
         mask_features = self._pool(pyramid, box, self.config.mask_head.pool_size)
-        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), False)
+        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32))
 
-    def _features(self, image, image_size, batch_statistics=False, image_valid=None):
+    def _features(self, image, image_size, statistics_parts=0, image_valid=None):
         """Image -> pyramid p2..p6, and the stages so far."""
         image = normalized(image, image_size, self.config.pixel)
-        features = self.backbone(image, batch_statistics, image_valid)
-        pyramid = self.fpn(features, batch_statistics, image_valid)
+        features = self.backbone(image, statistics_parts, image_valid)
+        pyramid = self.fpn(features, statistics_parts, image_valid)
         return pyramid, dict(image=image) | features | pyramid
 
     def _proposals(self, pyramid, image_size, image_shape, mode):
@@ -228,13 +242,13 @@ class MaskRCNN(nn.Module):
         roi = self.config.roi
         # A box may lie anywhere in its image: devices that share one have all features, and each
         # has some of the boxes.
-        levels = [partition.images(pyramid[name]) for name in ("p2", "p3", "p4", "p5")]
+        levels = [partition.images(pyramid[name]) for name in POOLED_LEVELS]
         boxes = partition.rois(boxes)
         level = assign_levels(boxes, len(levels), roi.canonical_level, roi.canonical_size)
         if roi.pooling == "crop_and_resize":
-            image_shape = [4 * side for side in levels[0].shape[1:3]]
+            image_shape = [STRIDES["p2"] * side for side in levels[0].shape[1:3]]
             return multilevel_crop_and_resize(levels, boxes, level, image_shape, size)
-        scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+        scales = [1 / STRIDES[name] for name in POOLED_LEVELS]
         return multilevel_roi_align(
             levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned
         )

@@ -27,7 +27,7 @@ class Bottleneck(nn.Module):
         project: whether the input passes a strided 1x1 convolution before it is added.
         stride_in_1x1: put the stride in the first convolution, as the original ResNet does;
             otherwise in the 3x3 ("v1.5", as torchvision).
-        norm, norm_epsilon, dtype: as of ConvNorm.
+        norm, norm_eps, dtype: see ConvNorm.
     """
 
     width: int
@@ -35,27 +35,27 @@ class Bottleneck(nn.Module):
     project: bool
     stride_in_1x1: bool
     norm: str
-    norm_epsilon: float
+    norm_eps: float
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = (self.norm, self.norm_epsilon, self.dtype)
+        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
-        self.conv1 = ConvNorm(self.width, 1, first, *kind)
-        self.conv2 = ConvNorm(self.width, 3, second, *kind)
-        self.conv3 = ConvNorm(4 * self.width, 1, 1, *kind)
+        self.conv1 = ConvNorm(self.width, 1, first, **kind)
+        self.conv2 = ConvNorm(self.width, 3, second, **kind)
+        self.conv3 = ConvNorm(4 * self.width, 1, 1, **kind)
         if self.project:
-            self.shortcut = ConvNorm(4 * self.width, 1, self.stride, *kind)
+            self.shortcut = ConvNorm(4 * self.width, 1, self.stride, **kind)
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
+        self, x: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns [B, H / stride, W / stride, 4 width] for x [B, H, W, C]."""
-        y = nn.relu(self.conv1(x, batch_statistics, mask))
-        y = nn.relu(self.conv2(y, batch_statistics, mask))
-        y = self.conv3(y, batch_statistics, mask)
+        y = nn.relu(self.conv1(x, statistics_parts, mask))
+        y = nn.relu(self.conv2(y, statistics_parts, mask))
+        y = self.conv3(y, statistics_parts, mask)
         if self.project:
-            x = self.shortcut(x, batch_statistics, mask)
+            x = self.shortcut(x, statistics_parts, mask)
         return nn.relu(x + y)
 
 
@@ -66,24 +66,24 @@ class BasicBlock(nn.Module):
     stride: int
     project: bool
     norm: str
-    norm_epsilon: float
+    norm_eps: float
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = (self.norm, self.norm_epsilon, self.dtype)
-        self.conv1 = ConvNorm(self.width, 3, self.stride, *kind)
-        self.conv2 = ConvNorm(self.width, 3, 1, *kind)
+        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        self.conv1 = ConvNorm(self.width, 3, self.stride, **kind)
+        self.conv2 = ConvNorm(self.width, 3, 1, **kind)
         if self.project:
-            self.shortcut = ConvNorm(self.width, 1, self.stride, *kind)
+            self.shortcut = ConvNorm(self.width, 1, self.stride, **kind)
 
     def __call__(
-        self, x: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
+        self, x: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns [B, H / stride, W / stride, width] for x [B, H, W, C]."""
-        y = nn.relu(self.conv1(x, batch_statistics, mask))
-        y = self.conv2(y, batch_statistics, mask)
+        y = nn.relu(self.conv1(x, statistics_parts, mask))
+        y = self.conv2(y, statistics_parts, mask)
         if self.project:
-            x = self.shortcut(x, batch_statistics, mask)
+            x = self.shortcut(x, statistics_parts, mask)
         return nn.relu(x + y)
 
 
@@ -95,10 +95,10 @@ class ResNet(nn.Module):
         width: channels of the stem.
         norm: frozen_bn | bn | gn.
         norm_eps: added to the variance.
-        stride_in_1x1: as of Bottleneck.
-        pool_padding: symmetric | same, as of `max_pool`.
+        stride_in_1x1: see Bottleneck.
+        pool_padding: symmetric | same; see `max_pool`.
         dtype: of the convolutions.
-        remat: whether the way back computes each block once more instead of keeping what is inside.
+        remat: whether the backward pass computes each block again from its inputs.
     """
 
     depth: int = 50
@@ -113,7 +113,9 @@ class ResNet(nn.Module):
     def setup(self):
         if self.depth not in BLOCKS:
             raise ValueError(f"backbone.depth is {self.depth}; it must be one of {list(BLOCKS)}")
-        self.stem = ConvNorm(self.width, 7, 2, self.norm, self.norm_eps, self.dtype)
+        self.stem = ConvNorm(
+            self.width, 7, 2, norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype
+        )
         self.stage = {
             name: [self._block(i, j) for j in range(number)]
             for i, (name, number) in enumerate(zip(STAGES, BLOCKS[self.depth], strict=True))
@@ -126,7 +128,7 @@ class ResNet(nn.Module):
             # Where the number of channels or the resolution changes.
             project=block == 0 and (stage > 0 or self.depth >= 50),
             norm=self.norm,
-            norm_epsilon=self.norm_eps,
+            norm_eps=self.norm_eps,
             dtype=self.dtype,
         )
         kind: type[BasicBlock | Bottleneck] = BasicBlock
@@ -135,24 +137,24 @@ class ResNet(nn.Module):
         return (rematerialised(kind) if self.remat else kind)(**arguments)
 
     def __call__(
-        self, image: jax.Array, batch_statistics: bool | int = False, mask: jax.Array | None = None
+        self, image: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
     ) -> dict[str, jax.Array]:
         """Returns the feature maps of the four residual stages.
 
         Args:
             image: [B, H, W, C] float32, normalised; H and W multiples of 32.
-            batch_statistics: as of Norm.
+            statistics_parts: see Norm.
             mask: [B] bool, the images that enter the batch statistics.
 
         Returns:
             c2 to c5: [B, H / 4, W / 4, C] to [B, H / 32, W / 32, 8 C] in the compute dtype.
         """
-        x = nn.relu(self.stem(image, batch_statistics, mask))
+        x = nn.relu(self.stem(image, statistics_parts, mask))
         x = max_pool(x, self.pool_padding)
         features = {}
         for name in STAGES:
             for block in self.stage[name]:
-                x = block(x, batch_statistics, mask)
+                x = block(x, statistics_parts, mask)
             features[name] = x
         return features
 

@@ -40,7 +40,7 @@ def ground_truth(batch: dict[str, jax.Array], corner: np.ndarray) -> GroundTruth
     """Returns the ground truth of a whole training batch (leading axis B), padding cleared.
 
     Args:
-        batch: as of `MaskRCNN.losses`.
+        batch: see `MaskRCNN.losses`.
         corner: [4] float32, what the boxes lose on their way into the network.
     """
     valid = batch["gt_valid"] & batch["image_valid"][:, None]

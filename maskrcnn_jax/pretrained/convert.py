@@ -7,7 +7,7 @@ Weights and the dialect they were trained in travel together: `load` gives both,
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mode
 from typing import Any
@@ -27,6 +27,7 @@ from maskrcnn_jax.pretrained.sources import Source, State, recognised
 from maskrcnn_jax.pretrained.tables.coco_classes import CATEGORIES, class_list
 from maskrcnn_jax.pretrained.tables.mapping import Entry, Imported, import_arrays
 from maskrcnn_jax.pretrained.weight_keys import belonging
+from maskrcnn_jax.pretrained.weights import Weights
 
 # Widths that config.model has a key for, and the layers of ours that are as wide: the last axis of
 # each of their arrays.
@@ -38,41 +39,6 @@ _WIDTHS = {
     "box_head.dense_channels": ("box_head", "dense_0"),
     "mask_head.channels": ("mask_head", "conv_0"),
 }
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What a file of weights gives.
-
-    Attributes:
-        kind: of the weights, a name in `sources.SOURCES`.
-        part: "detector" or "backbone".
-        file: its name.
-        sha256: of the file.
-        variables: {"params": ..., "batch_stats": ...} of float32 numpy arrays; of a backbone only
-            the part under "backbone".
-        model: keys of `config.model`, flattened, that belong to the weights.
-        settings: further keys of `config.model`: how the published model is run.
-        data: keys of `config.data` likewise.
-        class_names: K names; none for a backbone.
-        category_ids: K ids of a data set's categories; none for a backbone.
-        notes: sentences on what the file cannot tell and the user may know.
-        mapped, left: as in `mapping.Imported`.
-    """
-
-    kind: str
-    part: str
-    file: str
-    sha256: str
-    variables: dict[str, dict]
-    model: dict[str, Any]
-    settings: dict[str, Any]
-    data: dict[str, Any]
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    notes: tuple[str, ...]
-    mapped: list[tuple[tuple[str, ...], tuple[tuple[int, ...], ...], str, tuple[int, ...]]]
-    left: list[str]
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:

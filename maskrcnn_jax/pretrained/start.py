@@ -26,12 +26,13 @@ from ml_collections import ConfigDict
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
 from maskrcnn_jax.checkpoints.manager import LAST
-from maskrcnn_jax.images.pixels import RGB8, PixelFormat, pixel_format
+from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.pretrained import convert
 from maskrcnn_jax.pretrained.files import downloads
 from maskrcnn_jax.pretrained.first_convolution import with_channels
 from maskrcnn_jax.pretrained.merge import PARTS
 from maskrcnn_jax.pretrained.weight_keys import belonging
+from maskrcnn_jax.pretrained.weights import Weights
 
 # What each section of `config.model` is needed for: it comes with the weights of these parts.
 _NEEDED_BY = {
@@ -48,33 +49,6 @@ _NEEDED_BY = {
 
 
 @dataclass(frozen=True)
-class InitialWeights:
-    """Weights to start from.
-
-    Attributes:
-        kind: "maskrcnn_jax", or the name of another project's kind of weights.
-        part: "detector" or "backbone".
-        file: where they were read from.
-        sha256: of the file, or of our own arrays.
-        variables: {"params", "batch_stats"} of numpy arrays.
-        model: the keys of `config.model`, flattened, that belong to them.
-        class_names: of their classes.
-        notes: sentences on what is not known about them, and matters to their backbone.
-        pixels: channels and depth of the images that they were trained on.
-    """
-
-    kind: str
-    part: str
-    file: str
-    sha256: str
-    variables: Mapping[str, Any]
-    model: Mapping[str, Any]
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    pixels: PixelFormat = RGB8
-
-
-@dataclass(frozen=True)
 class Start:
     """How a run begins.
 
@@ -86,7 +60,7 @@ class Start:
         lines: what the user should know.
     """
 
-    weights: InitialWeights | None = None
+    weights: Weights | None = None
     parts: tuple[str, ...] = ()
     record: dict[str, Any] | None = None
     lines: tuple[str, ...] = ()
@@ -151,7 +125,7 @@ def _from_weights(config: ConfigDict) -> Start:
     return Start(weights, parts, record, (*notes, *lines, *_apply(config, keys)))
 
 
-def _for_images(weights: InitialWeights, config: ConfigDict) -> tuple[InitialWeights, tuple]:
+def _for_images(weights: Weights, config: ConfigDict) -> tuple[Weights, tuple]:
     """Makes weights fit for images of other channels or depth; says what was done.
 
     How pixels are normalised is then the configuration's choice: that of the weights is for theirs.
@@ -222,7 +196,7 @@ def _apply(config: ConfigDict, keys: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _read(init: str) -> InitialWeights:
+def _read(init: str) -> Weights:
     """Reads what `config.init` names, and holds it against the prefix."""
     prefix, _, name = init.partition(":")
     if prefix not in ("imagenet", "coco"):
@@ -236,7 +210,7 @@ def _read(init: str) -> InitialWeights:
     return weights if prefix == "coco" else _backbone_of(weights)
 
 
-def _read_any(name: str) -> InitialWeights:
+def _read_any(name: str) -> Weights:
     if not name:
         raise ValueError("it is empty; give none for new parameters")
     path = Path(name).expanduser()
@@ -252,12 +226,12 @@ def _read_any(name: str) -> InitialWeights:
     raise FileNotFoundError(downloads.nowhere(name))
 
 
-def _own(workdir: Path, which: str) -> InitialWeights:
+def _own(workdir: Path, which: str) -> Weights:
     """Returns the weights of a run of ours."""
     variables, metadata = load_for_inference(workdir, which)
     variables = jax.device_get(variables)
     config_model = ConfigDict(metadata["config"]["model"])
-    return InitialWeights(
+    return Weights(
         kind="maskrcnn_jax",
         part="detector",
         file=f"{workdir.absolute()}, step {metadata['step']}",
@@ -269,17 +243,12 @@ def _own(workdir: Path, which: str) -> InitialWeights:
     )
 
 
-def _foreign(path: Path) -> InitialWeights:
+def _foreign(path: Path) -> Weights:
     """Returns the weights in a file of another project."""
-    read = convert.load(path)
-    file = str(path.absolute())
-    model, names = read.model, read.class_names
-    return InitialWeights(
-        read.kind, read.part, file, read.sha256, read.variables, model, names, read.notes
-    )
+    return replace(convert.load(path), file=str(path.absolute()))
 
 
-def _backbone_of(weights: InitialWeights) -> InitialWeights:
+def _backbone_of(weights: Weights) -> Weights:
     variables = {
         name: {"backbone": tree["backbone"]}
         for name, tree in weights.variables.items()

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.models.fpn import LEVELS
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.boxes import iou
 from maskrcnn_jax.ops.matching import match
 from maskrcnn_jax.visualization.drawing import color, draw_boxes, enlarged, side_by_side
 
 Stages = Mapping[str, np.ndarray]
-_LEVELS = ("p2", "p3", "p4", "p5", "p6")
 _GREEN, _RED, _WHITE = (0, 200, 0), (230, 30, 30), (255, 255, 255)
 
 
@@ -85,14 +85,14 @@ def training_pictures(
 
 def features_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
     """Shows the mean absolute activation of every pyramid level over the image."""
-    maps = [np.abs(stages[name][index]).mean(axis=-1) for name in _LEVELS]
+    maps = [np.abs(stages[name][index]).mean(axis=-1) for name in LEVELS]
     spread = [(m - m.min()) / max(float(np.ptp(m)), 1e-6) for m in maps]
-    return side_by_side([_heat(image, values) for values in spread], _LEVELS)
+    return side_by_side([_heat(image, values) for values in spread], LEVELS)
 
 
 def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
     """Shows the RPN's probability of an object at each cell, the best of the cell's anchors."""
-    shapes = [stages[name].shape[1:3] for name in _LEVELS]
+    shapes = [stages[name].shape[1:3] for name in LEVELS]
     logits = stages["rpn_logits"][index]
     per_cell = len(logits) // sum(h * w for h, w in shapes)
     ends = np.cumsum([h * w * per_cell for h, w in shapes])[:-1]
@@ -100,9 +100,7 @@ def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.
         1 / (1 + np.exp(-level.reshape(h, w, per_cell).max(axis=-1)))
         for level, (h, w) in zip(np.split(logits, ends), shapes, strict=True)
     ]
-    titles = [
-        f"{name}: best {values.max():.2f}" for name, values in zip(_LEVELS, maps, strict=True)
-    ]
+    titles = [f"{name}: best {values.max():.2f}" for name, values in zip(LEVELS, maps, strict=True)]
     return side_by_side([_heat(image, values) for values in maps], titles)
 
 
@@ -120,7 +118,7 @@ def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) ->
 
 
 def _anchors(stages: Stages, config: ConfigDict) -> np.ndarray:
-    shapes = [stages[name].shape[1:3] for name in _LEVELS]
+    shapes = [stages[name].shape[1:3] for name in LEVELS]
     return np.concatenate(pyramid_anchors(shapes, stages["image"].shape[1:3], **config.anchors))
 
 

@@ -44,7 +44,7 @@ def test_feature_shapes(depth, channels):
 
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
 def test_stride_goes_to_the_3x3_or_the_1x1_convolution(stride_in_1x1):
-    block = Bottleneck(4, 2, True, stride_in_1x1, norm="frozen_bn", norm_epsilon=0.0)
+    block = Bottleneck(4, 2, True, stride_in_1x1, norm="frozen_bn", norm_eps=0.0)
     image = np.random.default_rng(0).standard_normal((1, 8, 8, 4)).astype(np.float32)
     before, variables = jax.jit(block.init_with_output)(KEY, image)
     assert before.shape == (1, 4, 4, 16)

@@ -62,7 +62,7 @@ def test_norm_of_vectors():
     x[~mask] = np.nan
     variables = {"params": {"scale": scale, "bias": bias}}
     variables["batch_stats"] = {"mean": np.zeros(5), "var": np.ones(5)}
-    layer = Norm("bn", epsilon=1e-3)
+    layer = Norm("bn", norm_eps=1e-3)
     ours, updated = layer.apply(variables, x, True, mask, mutable=["batch_stats"])
     expected = (x - x[mask].mean(0)) / np.sqrt(x[mask].var(0) + 1e-3) * scale + bias
     np.testing.assert_allclose(ours[mask], expected[mask], atol=1e-5)
@@ -107,7 +107,7 @@ def test_norm_with_stored_statistics(kind):
         "params": {"scale": scale, "bias": bias},
         "batch_stats": {"mean": mean, "var": var**2},
     }
-    layer = Norm(kind, epsilon=1e-3)
+    layer = Norm(kind, norm_eps=1e-3)
     ours, updated = layer.apply(variables, x, kind == "frozen_bn", mutable=["batch_stats"])
     expected = (x - mean) / np.sqrt(var**2 + 1e-3) * scale + bias
     np.testing.assert_allclose(ours, expected, atol=1e-5)

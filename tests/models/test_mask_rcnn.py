@@ -177,12 +177,12 @@ def test_every_part_gets_its_own_epsilon(tiny_config):
     for i, part in enumerate(("backbone", "fpn", "box_head", "mask_head"), start=1):
         tiny_config[part].norm_eps = i / 1000
     model = MaskRCNN(FrozenConfigDict(tiny_config), 3).bind({})
-    assert model.backbone.stem.norm_layer.epsilon == 0.001
+    assert model.backbone.stem.norm_layer.norm_eps == 0.001
     for layers in (model.fpn.lateral, model.fpn.output):
-        assert {layer.norm_layer.epsilon for layer in layers.values()} == {0.002}
-    assert model.box_head.conv[0].norm_layer.epsilon == 0.003
-    assert model.box_head.dense_norm_layer[0].epsilon == 0.003
-    assert model.mask_head.conv[0].norm_layer.epsilon == 0.004
+        assert {layer.norm_layer.norm_eps for layer in layers.values()} == {0.002}
+    assert model.box_head.conv[0].norm_layer.norm_eps == 0.003
+    assert model.box_head.dense_norm_layer[0].norm_eps == 0.003
+    assert model.mask_head.conv[0].norm_layer.norm_eps == 0.004
 
 
 def test_normalized_by_hand():

@@ -18,8 +18,8 @@ class Block(nn.Module):
     """Four layers of which each keeps its output for the way back."""
 
     @nn.compact
-    def __call__(self, x, batch_statistics=False):
-        assert isinstance(batch_statistics, bool)
+    def __call__(self, x, statistics_parts=0):
+        assert isinstance(statistics_parts, int)
         for _ in range(4):
             x = jnp.tanh(nn.Dense(32)(x))
         return x
