@@ -106,4 +106,4 @@ def train(config: ConfigDict, workdir: Path) -> None:
             must_write=False,
         ),
     )
-    loop.train(config, workdir, data, start)
+    loop.train(config, workdir, data, model.clone(remat=config.train.remat), start)

@@ -11,12 +11,15 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config as base_config
+from maskrcnn_jax.models.build import initial_variables
 from maskrcnn_jax.parallel import mesh as sharding
 from tests.end_to_end.tiny import get_config as tiny_get_config
 
 
 class Toy(nn.Module):
     """Two dense layers with a `losses` method like the detector's."""
+
+    config = FrozenConfigDict({"pixel": {"mean": (0.0, 0.0, 0.0)}})
 
     def setup(self):
         self.frozen = nn.Dense(3)
@@ -39,7 +42,7 @@ class Toy(nn.Module):
 def toy():
     """The toy's model, variables and which of its parameters are trainable."""
     model = Toy()
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    variables = initial_variables(model, jax.random.key(0))
     trainable = {
         layer: jax.tree.map(lambda _, name=layer: name == "trained", leaves)
         for layer, leaves in variables["params"].items()

@@ -13,9 +13,10 @@ from orbax.checkpoint import StandardCheckpointer
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.parallel.interrupts import Interrupted
-from maskrcnn_jax.training import first_state, loop, stages
+from maskrcnn_jax.training import loop, stages
 from maskrcnn_jax.training.run.log import read
 from maskrcnn_jax.training.run.progress import NonFiniteLoss
+from tests.training.conftest import Toy
 
 
 class _Data:
@@ -66,11 +67,8 @@ def data():
 
 @pytest.fixture
 def config(tiny_config, toy, monkeypatch):
-    """A short run's configuration; the toy takes the detector's place."""
-    model, variables, trainable = toy
-    monkeypatch.setattr(loop, "make_model", lambda *_: model)
-    monkeypatch.setattr(loop, "abstract_variables", lambda _: variables)
-    monkeypatch.setattr(first_state, "initial_variables", lambda *_: variables)
+    """A short run's configuration; what is trained are the toy's layers."""
+    _, _, trainable = toy
     masks = {
         "heads": trainable,
         "5+": jax.tree.map(lambda is_trained: not is_trained, trainable),
@@ -80,6 +78,11 @@ def config(tiny_config, toy, monkeypatch):
     tiny_config.train.layers = "heads"
     tiny_config.train.update(steps=6, log_every=2, checkpoint_every=2, eval_every=3)
     return tiny_config
+
+
+def train(config, workdir, data):
+    """Trains the toy."""
+    return loop.train(config, workdir, data, Toy())
 
 
 def _final(workdir):
@@ -109,7 +112,7 @@ def _assert_same(a, b):
 
 
 def test_a_whole_run(config, data, tmp_path, capsys):
-    metrics = loop.train(config, tmp_path, data.training_data())
+    metrics = train(config, tmp_path, data.training_data())
     assert metrics == {"bbox/AP": 0.1, "segm/AP": 0.5}
     assert data.evaluated == 2
     rows = [(row["kind"], row["step"]) for row in read(tmp_path)]
@@ -136,13 +139,13 @@ def test_a_whole_run(config, data, tmp_path, capsys):
 
 
 def test_resuming_gives_the_same_bits_as_a_run_in_one_go(config, tmp_path, capsys):
-    loop.train(config, tmp_path / "one", _Data().training_data())
+    train(config, tmp_path / "one", _Data().training_data())
     config.train.steps = 4
-    loop.train(config, tmp_path / "two", _Data().training_data())
+    train(config, tmp_path / "two", _Data().training_data())
     config.train.steps = 6
     second = _Data()
     capsys.readouterr()
-    loop.train(config, tmp_path / "two", second.training_data())
+    train(config, tmp_path / "two", second.training_data())
     assert second.served == [4, 5]
     assert second.evaluated == 1  # not again what the first part had evaluated
     assert "changed since then: train.steps: 4 -> 6" in capsys.readouterr().out
@@ -150,9 +153,9 @@ def test_resuming_gives_the_same_bits_as_a_run_in_one_go(config, tmp_path, capsy
 
 
 def test_a_finished_run_only_evaluates_again(config, data, tmp_path):
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     again = _Data()
-    assert loop.train(config, tmp_path, again.training_data())["segm/AP"] == 0.5
+    assert train(config, tmp_path, again.training_data())["segm/AP"] == 0.5
     assert again.served == []
     assert [row["step"] for row in read(tmp_path) if row["kind"] == "eval"] == [3, 6]
     assert again.evaluated == 1
@@ -160,13 +163,13 @@ def test_a_finished_run_only_evaluates_again(config, data, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_after_the_step_and_the_run_can_go_on(config, data, tmp_path, number):
-    loop.train(config, tmp_path / "whole", _Data().training_data())
+    train(config, tmp_path / "whole", _Data().training_data())
     data.before[4] = lambda batch: os.kill(os.getpid(), number)
     with pytest.raises(Interrupted, match=f"stopped by {number.name} after step 5; saved") as error:
-        loop.train(config, tmp_path / "cut", data.training_data())
+        train(config, tmp_path / "cut", data.training_data())
     assert error.value.signal_number == number
     assert _final(tmp_path / "cut")[0] == 5
-    loop.train(config, tmp_path / "cut", _Data().training_data())
+    train(config, tmp_path / "cut", _Data().training_data())
     _assert_same(_final(tmp_path / "whole"), _final(tmp_path / "cut"))
 
 
@@ -175,11 +178,11 @@ def test_a_signal_during_evaluation_stops_at_once_and_evaluates_when_resumed(
 ):
     data.on_evaluation = lambda: os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(Interrupted, match="after step 3"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     assert data.served == [0, 1, 2]
     assert _final(tmp_path)[0] == 3
     again = _Data()
-    loop.train(config, tmp_path, again.training_data())
+    train(config, tmp_path, again.training_data())
     assert again.served == [3, 4, 5]
     assert again.evaluated == 2
     assert [r["step"] for r in read(tmp_path) if r["kind"] == "eval"] == [3, 6]
@@ -189,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, data, tmp_path)
     config.train.checkpoint_every = 1
     data.before[3] = lambda batch: batch["image"].fill(np.nan)
     with pytest.raises(NonFiniteLoss, match=r"step 4 .* loss_total nan.*image-3-0, image-3-1"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     assert _final(tmp_path)[0] == 3
     assert all(np.isfinite(leaf).all() for leaf in _final(tmp_path)[1].values())
 
@@ -197,32 +200,32 @@ def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, data, tmp_path)
 def test_the_best_follows_the_metric(config, data, tmp_path):
     config.train.eval_every = 1
     data.scores = iter([0.1, 0.4, 0.3, 0.2, 0.6, 0.5])
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["5"]
 
 
 def test_another_configuration_is_refused_by_key(config, data, tmp_path):
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     before = (tmp_path / "config.json").read_text()
     config.seed, config.train.batch_size, config.train.steps = 3, 4, 60
     with pytest.raises(ValueError, match=r"seed: 0 -> 3; train.batch_size: 2 -> 4"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     assert (tmp_path / "config.json").read_text() == before
 
 
 def test_other_classes_are_refused(config, data, tmp_path):
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     with pytest.raises(
         ValueError, match=r"class_names \('a', 'b'\), but the data have \('a', 'c'\)"
     ):
-        loop.train(config, tmp_path, data.training_data(class_names=("a", "c")))
+        train(config, tmp_path, data.training_data(class_names=("a", "c")))
 
 
 def test_a_checkpoint_beyond_the_last_step_is_refused(config, data, tmp_path):
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     config.train.steps = 5
     with pytest.raises(ValueError, match=r"of step 6, beyond config.train.steps = 5"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
 
 
 STAGED = "heads:2, 5+:4, all"  # the toy's second layer, its first, both
@@ -233,7 +236,7 @@ def _train_staged(config, workdir, steps):
     config.train.update(
         layers=STAGED, steps=steps, keep_checkpoints=9, checkpoint_every=1, eval_every=0
     )
-    loop.train(config, workdir, _Data().training_data())
+    train(config, workdir, _Data().training_data())
     return {int(path.name): _arrays(path) for path in (workdir / "checkpoints").iterdir()}
 
 
@@ -273,7 +276,7 @@ def test_other_stages_are_refused_when_resuming(config, tmp_path):
     _train_staged(config, tmp_path, 1)
     config.train.layers = "heads:3, all"
     with pytest.raises(ValueError, match=r"train.layers: 'heads:2, 5\+:4, all' -> 'heads:3, all'"):
-        loop.train(config, tmp_path, _Data().training_data())
+        train(config, tmp_path, _Data().training_data())
 
 
 @pytest.mark.parametrize(
@@ -282,15 +285,15 @@ def test_other_stages_are_refused_when_resuming(config, tmp_path):
 def test_impossible_cadences_are_named(config, data, tmp_path, key):
     config.train[key] = -1
     with pytest.raises(ValueError, match=f"config.train.{key} is -1"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_faulty_restore_leaves_the_checkpoint_usable(config, data, tmp_path):
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     config.train.momentum = 0.0  # another optimiser state
     with pytest.raises(ValueError, match="has other arrays"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     checkpoints = Checkpoints(
         tmp_path,
         3,
@@ -309,7 +312,7 @@ def _scored(scores):
 def test_a_run_without_a_new_best_stops_early(config, tmp_path, capsys):
     config.train.update(eval_every=1, early_stop=2)
     data = _scored([0.1, 0.4, 0.3, 0.2])
-    assert loop.train(config, tmp_path, data.training_data())["segm/AP"] == 0.2
+    assert train(config, tmp_path, data.training_data())["segm/AP"] == 0.2
     assert data.served[-1] == 3
     assert _final(tmp_path)[0] == 4
     said = capsys.readouterr().out
@@ -317,26 +320,26 @@ def test_a_run_without_a_new_best_stops_early(config, tmp_path, capsys):
     assert f"best checkpoint: {tmp_path / 'best'}" in said
 
     again = _scored([0.2])  # evaluated once more, as any run that has ended
-    loop.train(config, tmp_path, again.training_data())
+    train(config, tmp_path, again.training_data())
     assert (again.served, again.evaluated) == ([], 1)
     assert "stopped early: segm/AP was no better" in capsys.readouterr().out
     assert [row["step"] for row in read(tmp_path) if row["kind"] == "eval"] == [1, 2, 3, 4]
 
     config.train.early_stop = 0
     further = _scored([0.6, 0.5])
-    loop.train(config, tmp_path, further.training_data())
+    train(config, tmp_path, further.training_data())
     assert further.served == [4, 5]
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["5"]
 
 
 def test_a_resumed_run_stops_early_where_one_in_one_go_does(config, tmp_path):
     config.train.update(eval_every=1, early_stop=2)
-    loop.train(config, tmp_path / "one", _scored([0.3, 0.1, 0.2]).training_data())
+    train(config, tmp_path / "one", _scored([0.3, 0.1, 0.2]).training_data())
     data = _scored([0.3, 0.1])
     data.before[1] = lambda batch: os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(Interrupted, match="after step 2"):
-        loop.train(config, tmp_path / "two", data.training_data())
-    loop.train(config, tmp_path / "two", _scored([0.1, 0.2]).training_data())
+        train(config, tmp_path / "two", data.training_data())
+    train(config, tmp_path / "two", _scored([0.1, 0.2]).training_data())
     assert _final(tmp_path / "two")[0] == 3
     _assert_same(_final(tmp_path / "one"), _final(tmp_path / "two"))
 
@@ -345,7 +348,7 @@ def test_the_best_loss_is_the_lowest(config, tmp_path):
     config.train.update(eval_every=1, best_metric="loss_total", steps=4)
     losses = iter([3.0, 2.0, 2.5, 2.1])
     data = _Data().training_data(evaluate=lambda *_: {"loss_total": next(losses)})
-    loop.train(config, tmp_path, data)
+    train(config, tmp_path, data)
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["2"]
 
 
@@ -353,7 +356,7 @@ def test_an_average_goes_on_to_the_bit_and_is_what_is_evaluated(config, tmp_path
     config.train.update(ema_decay=0.5, accumulate=2)
     evaluated = {}
 
-    def train(name, steps):
+    def train_to(name, steps):
         config.train.steps = steps
         data = _Data()
 
@@ -361,12 +364,12 @@ def test_an_average_goes_on_to_the_bit_and_is_what_is_evaluated(config, tmp_path
             evaluated[name, data.served[-1] + 1] = jax.device_get(variables)
             return data.evaluate(variables, before_batch)
 
-        loop.train(config, tmp_path / name, data.training_data(evaluate=evaluate))
+        train(config, tmp_path / name, data.training_data(evaluate=evaluate))
         return _arrays(tmp_path / name / "checkpoints" / str(steps))
 
-    whole = train("one", 6)
-    train("two", 4)
-    resumed = train("two", 6)
+    whole = train_to("one", 6)
+    train_to("two", 4)
+    resumed = train_to("two", 6)
     assert any(key.startswith("ema") for key in whole)
     _assert_same((6, whole), (6, resumed))
     kernels = [tree["params"]["trained"]["kernel"] for tree in evaluated.values()]
@@ -376,10 +379,10 @@ def test_an_average_goes_on_to_the_bit_and_is_what_is_evaluated(config, tmp_path
 
     capsys.readouterr()
     config.train.ema_decay = 0.0
-    assert not any(key.startswith("ema") for key in train("two", 8))
+    assert not any(key.startswith("ema") for key in train_to("two", 8))
     assert "the moving average is dropped" in capsys.readouterr().out
     config.train.ema_decay = 0.9
-    assert any(key.startswith("ema") for key in train("two", 10))
+    assert any(key.startswith("ema") for key in train_to("two", 10))
     assert "the moving average starts from the weights" in capsys.readouterr().out
 
 
@@ -388,7 +391,7 @@ def test_what_saving_needs_is_compiled_with_the_first_step(config, data, tmp_pat
     for step in (1, 5):
         data.before[step] = lambda _, step=step: sizes.update({step: checksums._sums._cache_size()})
     checksums._sums.clear_cache()
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     assert sizes[1] > 0
     assert sizes[5] == sizes[1]
     assert checksums._sums._cache_size() == sizes[1]
@@ -399,21 +402,21 @@ def test_a_second_run_in_the_same_folder_is_refused(config, data, tmp_path):
         with pytest.raises(
             ValueError, match=rf"another run \(process {os.getpid()} on .*is writing"
         ):
-            loop.train(config, tmp_path, _Data().training_data())
+            train(config, tmp_path, _Data().training_data())
 
     data.before[3] = start_another
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     assert data.served == list(range(6))
-    loop.train(config, tmp_path, data.training_data())  # the lock ends with the run
+    train(config, tmp_path, data.training_data())  # the lock ends with the run
 
 
 def test_a_file_that_was_there_before_the_run_is_kept(config, data, tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"mine": 1}')
     config.train.eval_every = 0
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     assert json.loads((tmp_path / "config-1.json").read_text()) == {"mine": 1}
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 6
     assert f"config.json was there before this run: it is now {tmp_path}" in capsys.readouterr().err
     config.train.steps = 7  # a run that goes on replaces its own
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     assert not (tmp_path / "config-2.json").exists()

@@ -9,9 +9,8 @@ import pytest
 
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.parallel.interrupts import Interrupted
-from maskrcnn_jax.training import loop
 from maskrcnn_jax.training.run.log import read
-from tests.training.test_loop import _assert_same, _Data, _final, config, data
+from tests.training.test_loop import _assert_same, _Data, _final, config, data, train
 
 __all__ = ["config", "data"]  # fixtures
 
@@ -24,7 +23,7 @@ def _steps(workdir, folder="checkpoints"):
 def whole(config, tmp_path):
     """The end of a run that nothing has disturbed."""
     config.train.eval_every = 0
-    loop.train(config, tmp_path / "whole", _Data().training_data())
+    train(config, tmp_path / "whole", _Data().training_data())
     return _final(tmp_path / "whole")
 
 
@@ -43,7 +42,7 @@ def test_a_failed_save_ends_nothing(config, data, whole, tmp_path, capsys, monke
             return original(checkpoints, state, step, metrics)
 
     monkeypatch.setattr(Checkpoints, "save", save)
-    loop.train(config, workdir, data.training_data())
+    train(config, workdir, data.training_data())
     said = capsys.readouterr().err
     assert "checkpoint of step 2 could not be written" in said
     assert "There is none before it; training goes on" in said
@@ -74,10 +73,10 @@ def test_a_last_state_that_cannot_be_saved_is_an_error(
     with monkeypatch.context() as patch:
         patch.setattr("maskrcnn_jax.checkpoints.folder.CheckpointFolder._renew", _nothing)
         with pytest.raises(OSError, match=r"after step 6 could not be saved .* is of step 4, in"):
-            loop.train(config, workdir, data.training_data())
+            train(config, workdir, data.training_data())
     assert _steps(workdir) == ["2", "4"]
     # The same command goes on, and comes to the same end.
-    loop.train(config, workdir, data.training_data())
+    train(config, workdir, data.training_data())
     _assert_same(whole, _final(workdir))
 
 
@@ -94,7 +93,7 @@ def test_a_signal_without_room_says_what_stands(config, data, tmp_path, monkeypa
 
     data.before[4] = stop
     with pytest.raises(Interrupted) as interrupted:
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     message = str(interrupted.value)
     assert "stopped by SIGTERM after step 5; NOT saved" in message
     assert "The last complete checkpoint is of step 4" in message
@@ -105,7 +104,7 @@ def test_a_signal_without_room_says_what_stands(config, data, tmp_path, monkeypa
 def test_a_run_goes_on_from_the_checkpoint_before(config, data, whole, tmp_path, capsys, kind):
     workdir = tmp_path / "run"
     config.train.steps = 4
-    loop.train(config, workdir, data.training_data())
+    train(config, workdir, data.training_data())
     newest = workdir / "checkpoints" / "4"
     assert _steps(workdir, "best") == ["4"]
     if kind == "deleted":
@@ -118,7 +117,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(config, data, whole, tmp_path,
             os.truncate(file, file.stat().st_size // 2)
     config.train.steps = 6
     capsys.readouterr()
-    loop.train(config, workdir, data.training_data())
+    train(config, workdir, data.training_data())
     out, err = capsys.readouterr()
     assert "going on from step 2" in out
     assert "the best checkpoint is of step 4, ahead of this one" in out
@@ -127,11 +126,11 @@ def test_a_run_goes_on_from_the_checkpoint_before(config, data, whole, tmp_path,
 
 
 def test_a_run_does_not_start_over_where_none_can_be_read(config, data, tmp_path):
-    loop.train(config, tmp_path, data.training_data())
+    train(config, tmp_path, data.training_data())
     for folder in (tmp_path / "checkpoints").iterdir():
         shutil.rmtree(folder / "metadata")
     with pytest.raises(ValueError, match=r"is damaged: .* no older one to go on from"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     assert len(_steps(tmp_path)) == 1
     assert len(_steps(tmp_path, "damaged")) == 2
 
@@ -139,5 +138,5 @@ def test_a_run_does_not_start_over_where_none_can_be_read(config, data, tmp_path
 def test_a_file_in_the_way_is_an_error_before_the_first_step(config, data, tmp_path):
     (tmp_path / "best").touch()
     with pytest.raises(OSError, match=r"cannot be written.*A file of that name is in the way"):
-        loop.train(config, tmp_path, data.training_data())
+        train(config, tmp_path, data.training_data())
     assert data.served == []

@@ -1,0 +1,184 @@
+"""What a run has at hand, and what it does around its steps."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from maskrcnn_jax.checkpoints.best import is_better
+from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
+from maskrcnn_jax.checkpoints.state import TrainState
+from maskrcnn_jax.parallel import agreement
+from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
+from maskrcnn_jax.parallel.interrupts import Interrupted, Interrupts
+from maskrcnn_jax.parallel.messages import say, say_of_all
+from maskrcnn_jax.training.early_stopping import reason_to_stop
+from maskrcnn_jax.training.run.emergency import leaves_in_time
+from maskrcnn_jax.training.run.log import MetricsLog
+from maskrcnn_jax.training.run.progress import COUNTS, Progress
+from maskrcnn_jax.training.stages import Stage, entered
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the run needs of its data, given from outside: this package knows no tf.data.
+
+    Attributes:
+        class_names: K names.
+        category_ids: K ids, as results are to be written.
+        num_images: in the training set.
+        batches: gives, from a step on, this process's `(batch, info)` without end, as
+            `data.pipeline.train_batches` does.
+        evaluate: gives the metrics of variables, as `evaluation.evaluate` does; the second
+            argument is to be called before each batch, equally often in all processes.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    num_images: int
+    batches: Callable[[int], Iterator[tuple[dict, dict]]]
+    evaluate: Callable[[dict[str, Any], Callable[[], None]], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is at hand from the first step to the last.
+
+    Attributes:
+        settings: `config.train`.
+        mesh: of the devices.
+        data: to train and to evaluate on.
+        checkpoints: of the work directory.
+        log: of metrics.
+        progress: of the steps, with their losses and times.
+        interrupts: by signals.
+        batches: this process's, with their info, from the first step on.
+        compiled: the stages and buckets whose programs there are.
+    """
+
+    settings: ConfigDict
+    mesh: Mesh
+    data: TrainingData
+    checkpoints: Checkpoints
+    log: MetricsLog
+    progress: Progress
+    interrupts: Interrupts
+    batches: Iterator[tuple[dict, dict]]
+    compiled: set[tuple[Stage, tuple[int, int]]]
+
+
+def save(run: Run, state: TrainState, step: int) -> None:
+    """Saves a checkpoint of a step whose losses are finite."""
+    run.progress.fetch()  # a state whose loss is not finite is never saved
+    with run.progress.activity.doing("a checkpoint"):
+        run.checkpoints.save(state, step, run.progress.latest)
+
+
+def evaluate(run: Run, state: TrainState, step: int) -> dict[str, float]:
+    """Evaluates, and keeps the state if it is the best so far."""
+    metric = run.settings.best_metric
+    with run.progress.pause("an evaluation"):
+        try:
+            with run.interrupts.at_once() as check:
+                metrics = agreement.of_first(run.data.evaluate(state.eval_variables, check))
+        except Interrupted as interrupted:
+            raise stopped(run, interrupted.signal_number, state, step) from None
+        is_best = run.checkpoints.save_best(state, step, metrics, metric)
+    is_best = is_best and is_better(metric, metrics[metric], None)  # the first is kept in any case
+    shown = dict.fromkeys(("bbox/AP", "segm/AP", "loss_total", metric))
+    words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
+    say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
+    return metrics
+
+
+def early_end(run: Run) -> str:
+    """Returns why the run ends before its last step, empty where it goes on; process 0 decides."""
+    reason = reason_to_stop(run.log.evaluations, run.settings)
+    ends = agreement.of_first({"ends": bool(reason)})["ends"]
+    return (reason or "stopped early") if ends else ""
+
+
+def finish(run: Run, state: TrainState, step: int, reason: str) -> None:
+    """Says why a run ends before its last step, and waits until its last checkpoint is whole."""
+    if step < run.settings.steps:
+        say(reason)
+    with run.progress.pause("the last checkpoint"):  # there is no step any more
+        run.checkpoints.check_complete(state, step, run.progress.latest)
+
+
+def enter(run: Run, stage: Stage, state: TrainState, step: int) -> TrainState:
+    """Returns the state with which a stage begins; the one given is donated."""
+    with run.progress.pause("the next stage's state"):
+        state = entered(stage, state, run.mesh)
+    say(f"step {step}: what is trained changes to {stage.layers}")
+    return state
+
+
+def next_batch(run: Run) -> tuple[dict, dict]:
+    """Returns the next batch and its info; says which images were skipped."""
+    with run.progress.waiting():
+        batch, info = next(run.batches)
+    for fault in info["skipped"]:
+        say_of_all(f"skipped {fault}")
+    return batch, info
+
+
+def do_step(
+    run: Run, stage: Stage, state: TrainState, batch: dict[str, Any]
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Dispatches one step; says how long it took to compile where its bucket is new.
+
+    With the first bucket of a stage, what saving needs is compiled, too: no step waits for it then,
+    nor does a state that has to be saved in a hurry.
+    """
+    batch = sharding.shard_batch(batch, run.mesh)
+    bucket = batch["image"].shape[1:3]
+    if (stage, bucket) in run.compiled:
+        return stage.train_step(state, batch)
+    is_first = all(of_stage is not stage for of_stage, _ in run.compiled)
+    run.compiled.add((stage, bucket))
+    with run.progress.pause("compilation"):
+        began = time.monotonic()
+        result = stage.train_step(state, batch)  # returns when it has compiled
+        seconds = time.monotonic() - began
+        if is_first:
+            run.checkpoints.prepare(result[0])
+    say(f"bucket {bucket[0]}x{bucket[1]}: compiled in {seconds:.1f} s")
+    return result
+
+
+def log_steps(run: Run, step: int, epoch: int) -> None:
+    """Writes and says the means over the steps since the last time."""
+    run.progress.fetch()
+    row = run.progress.row(step, epoch)
+    row |= agreement.total({key: row[key] for key in COUNTS})
+    row["checkpoint_failures"] = float(run.checkpoints.failures())
+    run.log.write("train", step, row)
+    say(run.progress.line(step, row))
+
+
+def stopped(run: Run, signal_number: int, state: TrainState, step: int) -> Interrupted:
+    """Saves the state and returns the exception that ends an interrupted run, once all is on disk.
+
+    Where that takes too long, the process leaves instead.
+    """
+    checkpoints, folder = run.checkpoints, run.checkpoints.workdir / LAST
+    with leaves_in_time(run.settings.emergency_seconds, signal_number, folder):
+        run.progress.fetch()  # a state whose loss is not finite is never saved
+        checkpoints.save(state, step, run.progress.latest)
+        checkpoints.wait()
+    saved = f"saved in {folder}"
+    if checkpoints.latest_step() != step:
+        saved = f"NOT saved. {newest_checkpoint(folder)}"
+    name = signal.Signals(signal_number).name
+    return Interrupted(
+        signal_number,
+        f"stopped by {name} after step {step}; {saved.removesuffix('.')}. The same command goes on "
+        f"from there",
+    )
