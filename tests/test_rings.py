@@ -190,6 +190,7 @@ def test_forms_follow_the_target_and_not_the_host():
     asking = [
         str(path.relative_to(PACKAGE))
         for path in sorted(PACKAGE.rglob("*.py"))
+        if "cli" not in path.relative_to(PACKAGE).parts  # commands run on the host
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr == "default_backend"
     ]
