@@ -35,6 +35,10 @@ from maskrcnn_jax.parallel import partition
 
 Stages = dict[str, jax.Array]
 
+# The number of parts with statistics of their own: none, so that norms take the stored ones. Given
+# by position, see `layers.rematerialised`.
+_STORED = 0
+
 
 class MaskRCNN(nn.Module):
     """The detector; each method is pure: `model.apply(variables, ..., method="predict")`.
@@ -105,12 +109,12 @@ class MaskRCNN(nn.Module):
         pyramid, stages = self._features(image, image_size)
         proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
-        class_logits, box_deltas = self.box_head(box_features)
+        class_logits, box_deltas = self.box_head(box_features, _STORED)
         boxes, scores, classes, valid = partition.per_image(lambda *args: detect(*args, config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
         mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, classes)
+        mask_logits = self.mask_head(mask_features, classes, _STORED)
         masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= rpn_stages
@@ -194,9 +198,9 @@ class MaskRCNN(nn.Module):
         pyramid, _ = self._features(image, size)
         self.rpn(pyramid)
         box = jnp.zeros((image.shape[0], 1, 4))
-        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size))
+        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size), _STORED)
         mask_features = self._pool(pyramid, box, self.config.mask_head.pool_size)
-        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32))
+        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), _STORED)
 
     def _features(self, image, image_size, statistics_parts=0, image_valid=None):
         """Image -> pyramid p2..p6, and the stages so far."""
