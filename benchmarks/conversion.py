@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from benchmarks import detector, measure
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.pretrained.sources import SOURCES
 from maskrcnn_jax.pretrained.tables.mapping import export_arrays
 
@@ -86,8 +87,8 @@ def write_file(file: Path, kind: str, depth: int, num_classes: int, tiny: bool) 
     """Writes random weights of a kind as its project does."""
     source = next(source for source in SOURCES if source.name == kind)
     config = get_config().model
-    config.update_from_flattened_dict({**source.model, "backbone.depth": depth})
-    config.update_from_flattened_dict(_TINY if tiny else {})
+    set_values(config, {**source.model, "backbone.depth": depth})
+    set_values(config, _TINY if tiny else {})
     state = export_arrays(detector.random_variables(config, num_classes), source.table(config))
     if kind == "matterport":
         _write_keras(file, state)

@@ -7,15 +7,18 @@ full. A real image has less; static shapes make our time independent of that, to
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from maskrcnn_jax import config as default_config
+from maskrcnn_jax.config import Config
+from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import ModelConfig
 
 NUM_CLASSES = 90  # COCO's ids as torchvision's weights count them, without the background
 
 
-def get_config(tiny: bool) -> ConfigDict:
+def get_config(tiny: bool) -> Config:
     """Returns the default configuration (ResNet-50-FPN); tiny: the same with few channels."""
     config = default_config.get_config()
     config.train.learning_rate = 1e-5  # the weights stay what they are
@@ -23,10 +26,10 @@ def get_config(tiny: bool) -> ConfigDict:
     if tiny:
         model = config.model
         model.backbone.depth, model.backbone.width, model.fpn.channels = 18, 8, 8
-        model.rpn.update(
+        set_values(model.rpn, dict(
             pre_nms_top_n_train=16, pre_nms_top_n_eval=16,
             post_nms_top_n_train=16, post_nms_top_n_eval=16, samples_per_image=16,
-        )  # fmt: skip
+        ))  # fmt: skip
         model.roi.samples_per_image = 8
         model.box_head.dense_channels = 16
         model.mask_head.convs, model.mask_head.channels = 1, 8
@@ -35,7 +38,7 @@ def get_config(tiny: bool) -> ConfigDict:
     return config
 
 
-def random_variables(config_model: FrozenConfigDict, num_classes: int) -> dict:
+def random_variables(config_model: ModelConfig, num_classes: int) -> dict:
     """Returns {"params", "batch_stats"} of float32 numpy arrays."""
     shapes = abstract_variables(make_model(config_model, num_classes))
     rng = np.random.default_rng(0)
@@ -69,7 +72,7 @@ def images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
     }
 
 
-def training_batch(batch: int, side: int, config_data: ConfigDict) -> dict[str, np.ndarray]:
+def training_batch(batch: int, side: int, config_data: DataConfig) -> dict[str, np.ndarray]:
     """Returns a batch of square images with 100 small objects each, in a grid.
 
     With random weights the best proposals are those of P2, whose anchors these objects match.

@@ -24,10 +24,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 from benchmarks import decoding, measure, reference_loader
 from maskrcnn_jax import config as default_config
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.images.sizes import Size, short_side_size
@@ -135,7 +135,7 @@ def _draw(batches: Iterator, count: int) -> tuple[float, dict]:
     return time.perf_counter() - start, {"objects": objects, "skipped": skipped}
 
 
-def _peer(folder: Path, config: ConfigDict, count: int, resize) -> measure.Side:
+def _peer(folder: Path, config: Config, count: int, resize) -> measure.Side:
     """Returns the side that makes as many batches in the reference's way, in one thread."""
     entries = itertools.cycle(reference_loader.read_entries(folder))
     sides = config.data.short_side, config.data.long_side

@@ -4,7 +4,6 @@ Two cases: image in memory to boxes, classes and 28x28 masks; and on to masks of
 """
 
 import jax
-from ml_collections import FrozenConfigDict
 
 from benchmarks import detector, measure
 from benchmarks.peer import LAYOUTS, peers
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
 
     config = detector.get_config(arguments.tiny).model
     config.dtype = arguments.dtype
-    config = FrozenConfigDict(config)
+    config = config
     variables = detector.random_variables(config, detector.NUM_CLASSES)
     batch = detector.images(arguments.batch, arguments.height, arguments.width)
     program, facts = measure.compiled(

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from benchmarks import compiled_program, detector, measure, predicted_memory
 from maskrcnn_jax.checkpoints import state
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import make_stages
 
@@ -113,7 +113,7 @@ def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dic
 
 
 def batch_shapes(
-    images: int, height: int, width: int, config_data: ConfigDict
+    images: int, height: int, width: int, config_data: DataConfig
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and dtypes of a training batch."""
     slots, grid = config_data.max_instances, config_data.mask_size

@@ -5,7 +5,6 @@ backbone stages, with frozen batch norm, on 512 RoIs an image of which 128 are p
 """
 
 import jax
-from ml_collections import FrozenConfigDict
 
 from benchmarks import detector, measure
 from benchmarks.peer import LAYOUTS, peers
@@ -30,10 +29,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
     config = detector.get_config(arguments.tiny)
     config.model.dtype = arguments.dtype
     batch = detector.training_batch(arguments.batch, arguments.side, config.data)
-    variables = detector.random_variables(FrozenConfigDict(config.model), detector.NUM_CLASSES)
+    variables = detector.random_variables(config.model, detector.NUM_CLASSES)
     arrays = {}
     if arguments.peer:
-        arrays = export_state(variables, FrozenConfigDict(config.model))
+        arrays = export_state(variables, config.model)
         valid = batch["gt_valid"][0]
         arrays |= {name: batch[name][:, valid] for name in ("gt_boxes", "gt_classes")}
         arrays["image"] = batch["image"]

@@ -27,7 +27,7 @@ two stages stay as they are. Other beginnings:
 
 from ml_collections import ConfigDict
 
-from maskrcnn_jax.config import get_config as base_config
+from maskrcnn_jax.config import Config
 
 SCHEDULES = {
     "1x": dict(steps=90_000, decay_steps=(60_000, 80_000)),
@@ -37,7 +37,7 @@ SCHEDULES = {
 }
 
 
-def get_config(schedule: str = "1x") -> ConfigDict:
+def get_config(schedule: str = "1x") -> Config:
     """Returns the recipe.
 
     Args:
@@ -51,7 +51,7 @@ def get_config(schedule: str = "1x") -> ConfigDict:
             f"there is no schedule {schedule!r}; give --config=configs/coco.py:NAME with one of "
             f"{', '.join(SCHEDULES)}"
         )
-    config = base_config()
+    config = Config()
     config.name = "coco" if schedule == "1x" else f"coco_{schedule}"
     config.data.format = "coco"
     config.data.train = ConfigDict(
@@ -70,5 +70,6 @@ def get_config(schedule: str = "1x") -> ConfigDict:
     )
     config.init = "imagenet_torchvision_r50"
     config.model.detections.mask_paste = "exact"
-    config.train.update(SCHEDULES[schedule])
+    for key, value in SCHEDULES[schedule].items():
+        setattr(config.train, key, value)
     return config

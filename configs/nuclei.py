@@ -9,10 +9,11 @@ small anchors, and many in an image, hence the 300 detections.
 
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.small_config import get_config as small_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = small_config()
     config.name = "nuclei"
     config.data.format = "mask_folders"

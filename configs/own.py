@@ -13,14 +13,12 @@ which is what makes a hundred images enough, and wants a GPU. docs/own_data.md s
 for which data.
 """
 
-from ml_collections import ConfigDict
-
-from maskrcnn_jax.config import get_config as base_config
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.data.own_folder import arguments, found_in
 from maskrcnn_jax.small_config import get_config as small_config
 
 
-def get_config(given: str = "photos") -> ConfigDict:
+def get_config(given: str = "photos") -> Config:
     """Returns the recipe.
 
     Args:
@@ -49,9 +47,9 @@ def get_config(given: str = "photos") -> ConfigDict:
     return config
 
 
-def _from_coco() -> ConfigDict:
+def _from_coco() -> Config:
     """Returns ResNet-50 with weights of COCO, at 768 pixels."""
-    config = base_config()
+    config = Config()
     config.init = "coco_torchvision_v1"
     config.data.buckets = ((768, 768),)
     config.train.steps = 3_000
@@ -60,7 +58,7 @@ def _from_coco() -> ConfigDict:
     return config
 
 
-def _small() -> ConfigDict:
+def _small() -> Config:
     """Returns a small ResNet-18 from scratch, at 320 pixels."""
     config = small_config()
     config.data.buckets = ((320, 320),)
@@ -68,8 +66,8 @@ def _small() -> ConfigDict:
     model.anchors.sizes = (16.0, 32.0, 64.0, 128.0, 256.0)
     model.roi.canonical_size = 112.0
     model.roi.samples_per_image = 128
-    for name in ("pre_nms_top_n", "post_nms_top_n"):
-        model.rpn[f"{name}_train"] = model.rpn[f"{name}_eval"] = 500
+    model.rpn.pre_nms_top_n_train = model.rpn.pre_nms_top_n_eval = 500
+    model.rpn.post_nms_top_n_train = model.rpn.post_nms_top_n_eval = 500
     config.train.steps = 2_000
     config.train.warmup_steps = 100
     return config

@@ -8,10 +8,11 @@ own.
 
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.small_config import get_config as small_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = small_config()
     config.name = "shapes"
     config.data.format = "shapes"

@@ -1,16 +1,20 @@
 """The configuration that a command line names: `--config=RECIPE` and `--config.key=value`."""
 
+import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from maskrcnn_jax import recipes
+from maskrcnn_jax.config_json import flat
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 
-def read(
-    recipe: str | None, keys: Sequence[str] = (), default: ConfigDict | None = None
-) -> ConfigDict:
+def read(recipe: str | None, keys: Sequence[str] = (), default: "Config | None" = None) -> "Config":
     """Returns a recipe, or another configuration, with single keys changed.
 
     Args:
@@ -32,10 +36,13 @@ def read(
         if file:
             config_flags.DEFINE_config_file("config", **options)
         else:
-            config_flags.DEFINE_config_dict("config", default, **options)
+            config_flags.DEFINE_config_dataclass("config", default, **options)
         values(["", *arguments])
     except (AttributeError, KeyError) as error:  # the last part of the key, or an earlier one
-        raise ValueError(unknown_key(error)) from error
+        if not keys:
+            raise
+        config = read(recipe, (), default)
+        raise ValueError(_unknown_key(keys, config)) from error
     except flags.Error as error:
         raise ValueError(faulty_flag(error).replace(f"={file}", f"={recipe}")) from error
     return values.config
@@ -71,17 +78,17 @@ def only_keys(arguments: Sequence[str]) -> list[str]:
     return keys
 
 
-def unknown_key(error: AttributeError | KeyError) -> str:
-    """Returns the message for a key that a configuration lacks, with the key that is like it.
-
-    Args:
-        error: as `ml_collections.config_flags` raises it.
-    """
-    cause = error.args[0]  # a KeyError whose text has both keys, or that text
-    key = cause.args[0] if isinstance(cause, KeyError) else cause
+def _unknown_key(keys: Sequence[str], config: "Config") -> str:
+    """Returns the message for the first key that a configuration lacks, with the nearest."""
+    known = flat({"config": config})
+    names = [key.lstrip("-").partition("=")[0] for key in keys]
+    names = [name if name in known else name.removeprefix("no") for name in names]
+    unknown = next((name for name in names if name not in known), names[0])
+    near = difflib.get_close_matches(unknown, known, n=1)
+    guess = f"; did you mean {near[0]}?" if near else ""
     return (
-        f"the configuration has no key {' '.join(str(key).split())} (the command line changes keys "
-        "that the recipe has; add others, such as arguments of a reader, to a copy of it)"
+        f"there is no key {unknown}{guess} (the command line changes keys that the recipe has; add "
+        "others, such as arguments of a reader, to a copy of it)"
     )
 
 

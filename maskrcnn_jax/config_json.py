@@ -1,10 +1,16 @@
-"""A configuration as JSON, and whether two of them belong to the same training run."""
+"""A configuration as JSON, by dotted keys, and whether two of them belong to the same run."""
 
+import dataclasses
+import difflib
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, FrozenConfigDict
+
+from maskrcnn_jax.config_fields import is_section
+
+S = TypeVar("S")
 
 # What a run that is resumed must have in common with its checkpoint: the state's structure, the
 # data and their order follow from it. Everything else may change, and the change is printed.
@@ -21,7 +27,7 @@ FREE = (
 )
 
 
-def to_json(config: ConfigDict) -> dict[str, Any]:
+def to_json(config: Any) -> dict[str, Any]:
     """Returns the configuration as what JSON knows: dicts, lists, numbers, strings, null.
 
     Raises:
@@ -31,8 +37,8 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def _plain(value: Any, key: str) -> Any:
-    if isinstance(value, ConfigDict | FrozenConfigDict | dict):
-        return {name: _plain(value[name], f"{key}.{name}") for name in value}
+    if (items := _items(value)) is not None:
+        return {name: _plain(item, f"{key}.{name}") for name, item in items.items()}
     if isinstance(value, tuple | list):
         return [_plain(item, key) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -45,7 +51,7 @@ def _plain(value: Any, key: str) -> Any:
     )
 
 
-def from_json(values: dict[str, Any]) -> dict[str, Any]:
+def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `to_json` was given, as a plain dict; sequences become tuples again."""
     return {
         name: from_json(value) if isinstance(value, dict) else _tuples(value)
@@ -53,44 +59,111 @@ def from_json(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def with_defaults(values: dict[str, Any], defaults: ConfigDict) -> dict[str, Any]:
-    """Returns a configuration with the keys that did not exist yet when it was written.
+def section(kind: type[S], values: Mapping[str, Any], key: str = "config") -> S:
+    """Returns a section of the configuration with the values given, and defaults for the others.
 
     Args:
-        values: as `from_json` returns it.
-        defaults: of all keys there are today.
+        kind: the section's class, `ModelConfig` say.
+        values: as `to_json` returns them, perhaps of a version with fewer keys.
+        key: of the section, for the message.
+
+    Raises:
+        ValueError: naming a key that the section does not have.
     """
-    filled = from_json(to_json(defaults))
+    made: Any = kind()
     for name, value in values.items():
-        is_section = isinstance(value, dict) and isinstance(defaults.get(name), ConfigDict)
-        filled[name] = with_defaults(value, defaults[name]) if is_section else value
-    return filled
+        if name not in (names := [field.name for field in dataclasses.fields(made)]):
+            raise ValueError(f"there is no key {key}.{name}{_near(name, names)}")
+        now = getattr(made, name)
+        if is_section(now):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{key}.{name} is {value!r}; it is a section of keys")
+            value = section(type(now), value, f"{key}.{name}")
+        elif isinstance(now, ConfigDict):
+            value = ConfigDict(from_json(value)) if isinstance(value, Mapping) else value
+        setattr(made, name, _tuples(value))
+    return made
+
+
+def copied(config: S) -> S:
+    """Returns a copy of a configuration that shares nothing with it."""
+    return section(type(config), to_json(config))
+
+
+def set_values(config: Any, values: Mapping[str, Any], key: str = "config") -> None:
+    """Sets keys of a section.
+
+    Args:
+        config: the section; it is changed.
+        values: by dotted keys within it, "backbone.depth" say.
+        key: of the section, "config.model" say.
+
+    Raises:
+        ValueError: naming a key that does not exist, or a value of another type than its.
+    """
+    known = flat(config)
+    for dotted, value in values.items():
+        if dotted not in known:
+            raise ValueError(f"there is no key {key}.{dotted}{_near(dotted, known)}")
+        *parents, name = dotted.split(".")
+        place = config
+        for parent in parents:
+            place = getattr(place, parent)
+        setattr(place, name, _of_type_of(_tuples(value), known[dotted], f"{key}.{dotted}"))
+
+
+def _of_type_of(value: Any, example: Any, key: str) -> Any:
+    """Returns a value as the type that an example has; a whole number may stand for a float."""
+    if type(example) is float and type(value) is int:
+        return float(value)
+    if type(value) is not type(example):
+        raise ValueError(
+            f"{key} cannot be {value!r}; expected a {type(example).__name__} such as {example!r}"
+        )
+    return value
+
+
+def _near(key: str, known: Any) -> str:
+    if inside := [name for name in known if name.startswith(f"{key}.")]:
+        return f" to set, but a section with {', '.join(inside)}"
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else "; `python -m maskrcnn_jax.config` lists all"
+
+
+def _items(value: Any) -> dict[str, Any] | None:
+    """Returns the keys and values of a section or mapping; None of anything else."""
+    if is_section(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, ConfigDict | FrozenConfigDict | Mapping):
+        return {name: value[name] for name in value}
+    return None
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def check_resumable(now: ConfigDict, saved: dict[str, Any], where: str) -> list[str]:
-    """Checks that a run may go on from a checkpoint under today's configuration.
+def check_resumable(now: Any, saved: Mapping[str, Any], where: str) -> list[str]:
+    """Checks that a run may resume from a checkpoint under today's configuration.
 
     The string values of `data.train` may change: they say where the data lie.
 
     Args:
-        now: the configuration asked for.
-        saved: the configuration in the checkpoint.
+        now: the whole configuration asked for.
+        saved: the configuration in the checkpoint, as `to_json` returned it; keys that came later
+            have their defaults.
         where: the checkpoint's folder, for the message.
 
     Returns:
-        The differences that do no harm, each as `train.steps: 100 -> 200`.
+        The differences that do no harm, each as `config.train.steps: 100 -> 200`.
 
     Raises:
         ValueError: naming every key that differs and must not.
     """
     harmless: list[str] = []
     fatal: list[str] = []
-    for key, old, new in differences(saved, now):
-        line = f"{key}: {_show(old)} -> {_show(new)}"
+    for key, old, new in differences(section(type(now), saved), now):
+        line = f"config.{key}: {_show(old)} -> {_show(new)}"
         is_place = key.startswith("data.train.") and isinstance(old, str) and isinstance(new, str)
         is_fixed = _under(key, FIXED) and not _under(key, FREE) and not is_place
         (fatal if is_fixed else harmless).append(line)
@@ -103,7 +176,7 @@ def check_resumable(now: ConfigDict, saved: dict[str, Any], where: str) -> list[
     return harmless
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     """Returns `(dotted key, old value, new value)` for all that differs; `...` where absent."""
     old, new = flat(old), flat(new)
     keys = list(old) + [key for key in new if key not in old]
@@ -114,15 +187,14 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     ]
 
 
-def flat(values: dict[str, Any]) -> dict[str, Any]:
+def flat(config: Any) -> dict[str, Any]:
     """Returns a configuration, or a section of one, by dotted keys; sequences become tuples."""
-    return dict(_flat(values, ""))
+    return dict(_flat(config, ""))
 
 
-def _flat(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name in values:
-        value = values[name]
-        if isinstance(value, ConfigDict | FrozenConfigDict | dict):
+def _flat(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in (_items(config) or {}).items():
+        if _items(value) is not None:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", _tuples(value)

@@ -1,12 +1,10 @@
 """What the recipes for a CPU share: a small network, trained from scratch by AdamW."""
 
-from ml_collections import ConfigDict
-
-from maskrcnn_jax.config import get_config as base_config
+from maskrcnn_jax.config import Config
 
 
-def get_config() -> ConfigDict:
-    config = base_config()
+def get_config() -> Config:
+    config = Config()
     model = config.model
     model.backbone.depth = 18
     model.backbone.width = 32

@@ -3,15 +3,16 @@
 import json
 
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config import Config, get_config
 from maskrcnn_jax.config_json import (
     check_resumable,
     differences,
     from_json,
+    section,
+    set_values,
     to_json,
-    with_defaults,
 )
 
 
@@ -22,11 +23,9 @@ def _through_json(config):
 def test_every_key_of_the_default_configuration_survives():
     config = get_config()
     again = _through_json(config)
-    assert again == config.to_dict()
     assert differences(config, again) == []
     # What a type alone tells apart: 1 and 1.0, a tuple and a list.
-    assert repr(ConfigDict(again)) == repr(config)
-    assert hash(FrozenConfigDict(again)) == hash(FrozenConfigDict(config))
+    assert repr(section(Config, again)) == repr(config)
 
 
 def test_nested_tuples_none_and_empty_sections_survive():
@@ -49,17 +48,17 @@ def test_keys_that_did_not_exist_yet_get_their_defaults():
     del old["model"]["detections"]["mask_paste"], old["eval"]
     old["train"]["steps"] = 7
     old["data"]["train"] = {"root": "here"}
-    filled = with_defaults(old, get_config())
-    assert filled["model"]["detections"]["mask_paste"] == "torchvision"
-    assert filled["eval"] == get_config().eval.to_dict()
-    assert filled["train"]["steps"] == 7
-    assert filled["data"]["train"] == {"root": "here"}
+    filled = section(Config, old)
+    assert filled.model == get_config().model
+    assert filled.eval == get_config().eval
+    assert filled.train.steps == 7
+    assert filled.data.train.to_dict() == {"root": "here"}
 
 
 def _saved(**changes):
     config = get_config()
     config.data.train = ConfigDict({"root": "here", "count": 5})
-    config.update_from_flattened_dict(changes)
+    set_values(config, changes)
     return config
 
 
@@ -87,7 +86,7 @@ def test_all_keys_that_forbid_resuming_are_named_at_once():
     ],
 )
 def test_harmless_changes_are_reported(key, value, shown):
-    assert check_resumable(_saved(**{key: value}), to_json(_saved()), "") == [shown]
+    assert check_resumable(_saved(**{key: value}), to_json(_saved()), "") == [f"config.{shown}"]
 
 
 def test_other_data_end_the_run():
@@ -100,3 +99,21 @@ def test_keys_that_came_or_went_are_differences():
         ("b.c", 2, ...),
         ("d", ..., 3),
     ]
+
+
+def test_a_key_of_another_version_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no key config\.train\.step; did you mean steps"):
+        section(Config, {"train": {"step": 3}})
+    with pytest.raises(ValueError, match=r"config\.train is 3; it is a section"):
+        section(Config, {"train": 3})
+
+
+def test_values_are_set_by_dotted_keys_of_their_type():
+    config = get_config()
+    set_values(config, {"train.steps": 3, "train.learning_rate": 1, "data.buckets": [[64, 64]]})
+    assert (config.train.steps, config.train.learning_rate) == (3, 1.0)
+    assert config.data.buckets == ((64, 64),)
+    with pytest.raises(ValueError, match=r"config\.train\.steps cannot be 'x'; expected a int"):
+        set_values(config, {"train.steps": "x"})
+    with pytest.raises(ValueError, match=r"no key config\.train to set, but a section"):
+        set_values(config, {"train": 3})

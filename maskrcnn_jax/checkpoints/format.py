@@ -20,8 +20,7 @@ import orbax.checkpoint as ocp
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.state import TrainState
-from maskrcnn_jax.config import get_config
-from maskrcnn_jax.models.trainable import LAYERS
+from maskrcnn_jax.models.layer_groups import LAYERS
 
 _PACKAGES = ("maskrcnn-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -208,14 +207,12 @@ def _describe(leaf: tuple) -> str:
 
 
 def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """Returns a checkpoint's metadata, with tuples for sequences and defaults for newer keys."""
+    """Returns a checkpoint's metadata, with tuples for sequences, under today's keys."""
     restored = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))
     _check_classes(restored.metadata)
     return {
         **restored.metadata,
-        "config": config_json.with_defaults(
-            _under_todays_keys(config_json.from_json(restored.metadata["config"])), get_config()
-        ),
+        "config": _under_todays_keys(config_json.from_json(restored.metadata["config"])),
         "class_names": tuple(restored.metadata["class_names"]),
         "category_ids": tuple(restored.metadata["category_ids"]),
         "init": config_json.from_json(restored.metadata.get("init") or {}) or None,

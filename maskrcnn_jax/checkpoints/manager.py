@@ -21,9 +21,9 @@ from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.checkpoints.best import is_better
 from maskrcnn_jax.checkpoints.checksums import checksums
+from maskrcnn_jax.checkpoints.ema import first_average
 from maskrcnn_jax.checkpoints.folder import CheckpointFolder, DamagedCheckpoint, attempt
 from maskrcnn_jax.checkpoints.state import TrainState
-from maskrcnn_jax.models.ema import first_average
 from maskrcnn_jax.parallel.agreement import any_process
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.messages import warn
@@ -39,7 +39,7 @@ class Checkpoints:
     Args:
         workdir: the run's folder; made where it does not exist.
         keep: how many of the newest are kept.
-        metadata: written with each: `config` (a ConfigDict), `class_names`, `category_ids`,
+        metadata: written with each: `config` (the whole one), `class_names`, `category_ids`,
             `num_images` (in the training set), `init` (what the run began with).
 
     Raises:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from maskrcnn_jax.models.ema import first_average, with_average
+from maskrcnn_jax.checkpoints.ema import first_average, with_average
 
 
 @struct.dataclass

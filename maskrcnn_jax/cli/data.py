@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn_jax.cli import command
+from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check, datasets
-from maskrcnn_jax.data.augment.augmentation import check_settings
 from maskrcnn_jax.data.tools.audit import as_json, audit
 from maskrcnn_jax.data.tools.browse import browse
 from maskrcnn_jax.data.tools.command_line import Target, add_arguments, target
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options, others = _parser().parse_known_args(arguments)
     return command.status_of(
-        lambda: options.run(target(options, others, options.default_split), options), options.debug
+        lambda: options.run(target(options, others, options.default_split, get_config()), options),
+        options.debug,
     )
 
 
@@ -133,7 +134,7 @@ def _stats(target: Target, options: argparse.Namespace) -> int:
     if options.max < 0:
         raise ValueError(f"--max is {options.max}; at least 0 is needed")
     data = target.config.data
-    check_settings(data)
+    data.validate()
     for split in target.splits:
         dataset = check.checked(datasets.load(data, split), data)
         found = statistics(dataset, target.config, split == "train", options.max)

@@ -20,13 +20,13 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_flags, config_json
 from maskrcnn_jax.checkpoints.format import check_structure
 from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.cli import command, process_flags, processes
 from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.evaluation.classes import (
     class_table,
@@ -34,15 +34,16 @@ from maskrcnn_jax.evaluation.classes import (
     in_classes_of_model,
     left_out,
 )
-from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_best_metric, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
-from maskrcnn_jax.images.pixels import check_channels
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.agreement import check_same
+from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.parallel.messages import say
-from maskrcnn_jax.pretrained.weight_keys import belonging
+from maskrcnn_jax.pretrained.weight_keys import weight_keys
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,12 +69,12 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     """Evaluates as the flags say; returns the report, of several processes in the first."""
     variables, metadata = load_for_inference(options.workdir, options.checkpoint)
     config = configuration(metadata["config"], options.config, keys)
-    check_channels(config)
+    config.validate()
     dataset = check.checked(datasets.load(config.data, "val"), config.data, log=say)
     table = class_table(metadata["class_names"], dataset.class_names)
     model = make_model(config.model, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), f"{options.workdir} (variables)")
-    check_settings(config, dataset)
+    check_best_metric(config, dataset)
     check_same({"the validation images": [record.image_id for record in dataset.records]})
     mesh = mesh_for(config)
     parts = sharding.batch_shards(mesh)
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     return "\n".join([*lines, f"step {metadata['step']}; written to {out_dir}"])
 
 
-def mesh_for(config: ConfigDict) -> Mesh:
+def mesh_for(config: Config) -> Mesh:
     """Returns the devices that share the images; the rows too, as far as they did in training.
 
     One process uses as many as can have equal shares of a batch. Several use all, and make the
@@ -106,12 +107,12 @@ def mesh_for(config: ConfigDict) -> Mesh:
         parts = math.gcd(config.eval.batch_size, parts)
     else:
         config.eval.batch_size = math.ceil(config.eval.batch_size / parts) * parts
-    mesh = sharding.make_mesh(ConfigDict({"data": parts, "space": space}))
+    mesh = sharding.make_mesh(MeshConfig(data=parts, space=space))
     sharding.check_buckets(config.data.buckets, mesh)
     return mesh
 
 
-def configuration(saved: dict[str, Any], recipe: str | None, keys: list[str]) -> ConfigDict:
+def configuration(saved: dict[str, Any], recipe: str | None, keys: list[str]) -> Config:
     """Returns the recipe of `--config`, or else the checkpoint's configuration, with keys changed.
 
     Args:
@@ -123,24 +124,25 @@ def configuration(saved: dict[str, Any], recipe: str | None, keys: list[str]) ->
         ValueError: there is no such recipe or key, a value is not of its type, or the recipe is of
             another model.
     """
-    config = config_flags.read(recipe, keys, default=ConfigDict(saved))
+    config = config_flags.read(recipe, keys, default=config_json.section(Config, saved))
     if recipe:
         _check_dialect(config, saved, keys)
     return config
 
 
-def _check_dialect(config: ConfigDict, saved: dict[str, Any], keys: list[str]) -> None:
+def _check_dialect(config: Config, saved: dict[str, Any], keys: list[str]) -> None:
     """Refuses a recipe in which the weights would mean something else than when they were trained.
 
     Keys that have a flag of their own are meant so. A frozen batch norm gives what one that is not
     frozen gives.
     """
     flagged = {key.lstrip("-").split("=")[0] for key in keys}
-    of_weights = belonging(ConfigDict(saved["model"]), "detector")
+    model = config_json.section(ModelConfig, saved["model"], "config.model")
+    of_weights = weight_keys(model, "detector")
     checked = [key for key in of_weights if f"config.model.{key}" not in flagged]
     faults = [
         f"model.{key}: {old!r} -> {new!r}"
-        for key, old, new in config_json.differences(saved["model"], config.model)
+        for key, old, new in config_json.differences(model, config.model)
         if key in checked and {old, new} != {"bn", "frozen_bn"}
     ]
     if faults:

@@ -129,7 +129,7 @@ def _is_equal(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _export_files(detector: Detector, options: argparse.Namespace) -> None:
-    if options.format == "onnx" and detector.config.model.dtype != "float32":
+    if options.format == "onnx" and detector.model_config.dtype != "float32":
         print("ONNX has no bfloat16 convolutions: written, and compared, in float32")
         detector = detector.in_float32()
     paths = _paths(detector, options)

@@ -135,7 +135,7 @@ def _draw(
 
 
 def _draw_stages(stages: dict[str, Any], predictor: Predictor, folder: Path) -> None:
-    drawn = inference_pictures(stages["input"][0], stages, predictor.config.model)
+    drawn = inference_pictures(stages["input"][0], stages, predictor.model_config)
     for name, picture in drawn.items():
         write_atomically(folder / f"{name}.png", encode_png(picture))
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.manager import LAST
 from maskrcnn_jax.cli import command
+from maskrcnn_jax.config_json import section
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.images.config import image_config
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import convert, export, out_folder, overrides
 from maskrcnn_jax.pretrained.files import downloads
 from maskrcnn_jax.pretrained.report import summary
@@ -123,25 +125,26 @@ def _export(options: argparse.Namespace) -> str:
         )
     encode = _encoder(out)
     variables, metadata = load_for_inference(source, options.checkpoint)
-    config = ConfigDict(metadata["config"])
-    state = export.torchvision_state(jax.device_get(variables), config)
+    model = section(ModelConfig, metadata["config"]["model"], "config.model")
+    images = image_config(metadata["config"]["data"])
+    state = export.torchvision_state(jax.device_get(variables), model)
     write_atomically(out, encode(state))
     names = metadata["class_names"]
     return "\n".join(
         [
             f"{len(state)} arrays of step {metadata['step']} written to {out}. In torchvision:",
             "",
-            export.builder(config, len(names)),
+            export.builder(model, images, len(names)),
             *_loading(out),
             "",
             f"Its labels 1 to {len(names)} are: {', '.join(names)}",
-            *_paste_note(config),
+            *_paste_note(model),
         ]
     )
 
 
-def _paste_note(config: ConfigDict) -> list[str]:
-    if config.model.detections.mask_paste == "torchvision":
+def _paste_note(model: ModelConfig) -> list[str]:
+    if model.detections.mask_paste == "torchvision":
         return []
     return ["torchvision pastes masks on whole pixels; this model's recipe pastes them exactly"]
 

@@ -15,16 +15,15 @@ from pathlib import Path
 
 import jax
 from absl import logging
-from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_flags
 from maskrcnn_jax.cli import command, process_flags, processes
 from maskrcnn_jax.compilation import use_compilation_cache
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.input import pipeline
-from maskrcnn_jax.evaluation.evaluate import check_settings, evaluate
+from maskrcnn_jax.evaluation.evaluate import check_best_metric, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
-from maskrcnn_jax.images.pixels import check_channels
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.parallel.agreement import check_same
@@ -58,10 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     processes.run(work, options.debug, cluster, quiet=logging.FATAL)
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: Config, workdir: Path) -> None:
     """Loads and checks the data, loads the weights to start from, trains, evaluates."""
     mesh = check_run(config)
-    check_channels(config)
     run_lock.check_free(workdir)
     train_set, val_set = (
         check.checked(
@@ -80,7 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     }
     check_same(images)
     config, start = initial.begin(config, workdir)
-    check_settings(config, val_set)
+    check_best_metric(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
     predict_step = make_predict_step(model, mesh)
     loss_step = make_loss_step(model, mesh) if config.eval.loss else None

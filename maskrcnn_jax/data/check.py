@@ -4,7 +4,7 @@ Readers find what annotations alone can tell. Here every image file's header is 
 records are checked whichever reader made them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.console import printable
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
@@ -35,7 +36,7 @@ _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its ma
 
 def checked(
     dataset: Dataset,
-    config_data: Mapping,
+    config_data: DataConfig,
     listing: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> Dataset:
@@ -53,13 +54,13 @@ def checked(
             left.
     """
     wanted = pixel_format(config_data)
-    faults = check(dataset, max_pixels=config_data["max_pixels"], wanted=wanted)
+    faults = check(dataset, max_pixels=config_data.max_pixels, wanted=wanted)
     text = report(dataset, faults)
     if listing and len(faults) > _MOST_SHOWN:
         write_atomically(listing, report(dataset, faults, len(faults)) + "\n")
         text += f"; all are listed in {listing}"
     log(text)
-    raise_errors(faults, config_data["on_error"])
+    raise_errors(faults, config_data.on_error)
     dataset = drop_faulty(dataset, faults)
     if not dataset.records:
         first = f"; first {faults[0].where}: {faults[0].reason}" if faults else ""

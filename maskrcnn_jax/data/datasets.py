@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.formats import (
     coco,
     cst,
@@ -25,10 +26,10 @@ from maskrcnn_jax.data.read_options import DEFAULTS, DIVISION, ReadOptions
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.selection import select
 from maskrcnn_jax.data.union import union
-from maskrcnn_jax.images.pixels import RGB8, checked_format
+from maskrcnn_jax.images.pixels import RGB8, pixel_format
 
 
-def load(config_data: Mapping, split: str) -> Dataset:
+def load(config_data: DataConfig, split: str) -> Dataset:
     """Returns the dataset of one split.
 
     Args:
@@ -43,16 +44,16 @@ def load(config_data: Mapping, split: str) -> Dataset:
     """
     if split not in ("train", "val"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
-    common = ReadOptions(on_error=config_data["on_error"], max_pixels=config_data["max_pixels"])
-    form = config_data["format"]
-    wanted = checked_format(config_data)
-    dataset = _read(form, dict(config_data[split]), common, "data.format", f"data.{split}")
+    config_data.validate()
+    common = ReadOptions(on_error=config_data.on_error, max_pixels=config_data.max_pixels)
+    form, wanted = config_data.format, pixel_format(config_data)
+    dataset = _read(form, dict(getattr(config_data, split)), common, "data.format", f"data.{split}")
     if wanted != RGB8:
         dataset = replace(dataset, read_image=partial(dataset.read_image, wanted=wanted))
     return _for_training(dataset, config_data) if split == "train" else dataset
 
 
-def _for_training(dataset: Dataset, config_data: Mapping) -> Dataset:
+def _for_training(dataset: Dataset, config_data: DataConfig) -> Dataset:
     """Returns the dataset with the images and the boxes that training is to see.
 
     What is evaluated on stays as the annotations have it: results are compared with those of
@@ -63,11 +64,8 @@ def _for_training(dataset: Dataset, config_data: Mapping) -> Dataset:
         config_data: `config.data`: `empty_images`, `images_per_class` and `subset_seed` (see
             `select`), and `boxes`.
     """
-    boxes = config_data["boxes"]
-    if boxes not in ("annotation", "masks"):
-        raise ValueError(f"data.boxes is {boxes!r}; choose 'annotation' or 'masks'")
     records = select(dataset.records, config_data)
-    if boxes == "masks":
+    if config_data.boxes == "masks":
         records = [with_boxes_of_masks(record) for record in records]
     return replace(dataset, records=records)
 

@@ -4,17 +4,18 @@ Neither key depends on the seed of the run, nor on the order of the images.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.records import Record
 from maskrcnn_jax.data.split import position
 
 _NOTHING = 0  # the class of images without objects
 
 
-def select(records: Sequence[Record], data: Mapping) -> list[Record]:
+def select(records: Sequence[Record], data: DataConfig) -> list[Record]:
     """Returns the records that are trained on, in their order.
 
     An image that shows only crowd regions counts as one without objects, as it does in Detectron2:
@@ -29,11 +30,7 @@ def select(records: Sequence[Record], data: Mapping) -> list[Record]:
         ValueError: a key has no such value, or images without objects are dropped and there are no
             others.
     """
-    empty_images, count = data["empty_images"], data["images_per_class"]
-    if empty_images not in ("keep", "drop"):
-        raise ValueError(f"data.empty_images is {empty_images!r}; choose 'keep' or 'drop'")
-    if count < 0:
-        raise ValueError(f"data.images_per_class is {count}; expected 0 (all images) or more")
+    empty_images, count = data.empty_images, data.images_per_class
     chosen = list(records)
     if empty_images == "drop":
         chosen = [record for record in chosen if not record.crowd.all()]
@@ -42,7 +39,7 @@ def select(records: Sequence[Record], data: Mapping) -> list[Record]:
                 f"none of the {len(records)} images shows an object; check the annotations, or "
                 "set data.empty_images to 'keep'"
             )
-    return _balanced(chosen, count, data["subset_seed"]) if count else chosen
+    return _balanced(chosen, count, data.subset_seed) if count else chosen
 
 
 def _balanced(records: list[Record], count: int, seed: int) -> list[Record]:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.config import MeshConfig
 
 _NUMBERS = 2**20  # of the all-reduce that is timed: 4 MiB on each device
 
@@ -39,7 +39,7 @@ def collective() -> dict[str, str]:
     Raises:
         ArithmeticError: where a device has another sum.
     """
-    mesh = sharding.make_mesh(ConfigDict({"data": -1}))
+    mesh = sharding.make_mesh(MeshConfig())
     number = mesh.size
     add = jax.jit(
         jax.shard_map(

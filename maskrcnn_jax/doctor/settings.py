@@ -25,7 +25,8 @@ def recipe(name: str | None, keys: list[str]) -> dict[str, str]:
     config = config_flags.read(name, keys)
     mesh = sharding.make_mesh(config.mesh)
     for section in ("train", "eval"):
-        sharding.local_batch_size(config[section].batch_size, mesh, f"config.{section}.batch_size")
+        size = getattr(config, section).batch_size
+        sharding.local_batch_size(size, mesh, f"config.{section}.batch_size")
     sharding.check_buckets(config.data.buckets, mesh)
     images = config.train.batch_size / sharding.batch_shards(mesh)
     return {

@@ -3,18 +3,22 @@
 import statistics
 import time
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.state import TrainState, create
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import Stage, make_stages
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 STEPS = 10
 _SIDE = 128  # pixels
@@ -22,24 +26,26 @@ _CLASSES = 3
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
-def small_config() -> ConfigDict:
+def small_config() -> "Config":
     """Returns the configuration of the detector, one image for each device."""
     config = get_config()
-    config.data.update(max_instances=4, mask_size=28, buckets=((_SIDE, _SIDE),))
+    set_values(config.data, dict(max_instances=4, mask_size=28, buckets=((_SIDE, _SIDE),)))
     model, train = config.model, config.train
-    model.backbone.update(depth=18, width=8, norm="gn")
+    set_values(model.backbone, dict(depth=18, width=8, norm="gn"))
     model.fpn.channels = 16
     model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
-    model.rpn.update(pre_nms_top_n_train=64, post_nms_top_n_train=32, samples_per_image=32)
-    model.roi.update(samples_per_image=16, canonical_size=56.0)
+    set_values(
+        model.rpn, dict(pre_nms_top_n_train=64, post_nms_top_n_train=32, samples_per_image=32)
+    )
+    set_values(model.roi, dict(samples_per_image=16, canonical_size=56.0))
     model.box_head.dense_channels = 32
-    model.mask_head.update(convs=1, channels=16)
-    train.update(batch_size=jax.device_count(), steps=1000, layers="heads")
-    train.update(learning_rate=1e-4, warmup_steps=0, decay_steps=())
+    set_values(model.mask_head, dict(convs=1, channels=16))
+    set_values(train, dict(batch_size=jax.device_count(), steps=1000, layers="heads"))
+    set_values(train, dict(learning_rate=1e-4, warmup_steps=0, decay_steps=()))
     return config
 
 
-def batch(config: ConfigDict, local_batch: int) -> dict[str, np.ndarray]:
+def batch(config: "Config", local_batch: int) -> dict[str, np.ndarray]:
     """Returns this process's images, of noise with one object each.
 
     Args:
@@ -103,7 +109,7 @@ def timing() -> dict[str, str]:
     return facts
 
 
-def _stage(config: ConfigDict, model: MaskRCNN, mesh: Mesh) -> Stage:
+def _stage(config: "Config", model: MaskRCNN, mesh: Mesh) -> Stage:
     (stage,) = make_stages(config, model, abstract_variables(model)["params"], mesh)
     return stage
 

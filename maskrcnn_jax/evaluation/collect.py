@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.data.records import Dataset
@@ -18,6 +17,9 @@ from maskrcnn_jax.evaluation.validation_loss import LossStep, Rows
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.parallel.gather import gather
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -54,7 +56,7 @@ def collect(
     predict_step: PredictStep,
     variables: Any,
     dataset: Dataset,
-    config: ConfigDict,
+    config: "Config",
     before_batch: Callable[[], None] = lambda: None,
     loss_step: LossStep | None = None,
 ) -> Found:
@@ -114,7 +116,7 @@ def _one_ahead(steps, variables, batches, found) -> Iterator[tuple[Any, dict, di
         yield jax.device_get(waiting[0]), *waiting[1:]
 
 
-def _add(found: Found, detections, batch, info, dataset: Dataset, config: ConfigDict) -> None:
+def _add(found: Found, detections, batch, info, dataset: Dataset, config: "Config") -> None:
     """Adds the images of one batch; empty slots and unreadable images are passed over."""
     found.skipped += info["skipped"]
     for i in np.flatnonzero(batch["image_valid"]):

@@ -7,27 +7,29 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics, metric_names
 from maskrcnn_jax.evaluation.collect import Found, collect
+from maskrcnn_jax.evaluation.config import EvalConfig
 from maskrcnn_jax.evaluation.pictures import comparison
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.evaluation.validation_loss import LossStep, loss_names, mean_losses
 from maskrcnn_jax.files import refuse_links, write_atomically
-from maskrcnn_jax.images import paste
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.models.build import make_model
 
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
-def check_settings(config: ConfigDict, dataset: Dataset) -> None:
-    """Checks, before the first step, what would otherwise be used only after the last image.
+
+def check_best_metric(config: "Config", dataset: Dataset) -> None:
+    """Checks that the evaluation will measure `config.train.best_metric`.
 
     Args:
         config: the whole configuration.
@@ -40,23 +42,14 @@ def check_settings(config: ConfigDict, dataset: Dataset) -> None:
     is_loss = config.train.best_metric.startswith("loss_")
     if is_loss and config.eval.loss:
         names += loss_names(make_model(config.model, len(dataset.class_names)))
-    elif is_loss:
-        raise ValueError(
-            f"train.best_metric is {config.train.best_metric!r}, which is measured where "
-            f"eval.loss is True alone; set it, too"
-        )
     if config.train.best_metric not in names:
         raise ValueError(
-            f"train.best_metric is {config.train.best_metric!r}; expected one of {', '.join(names)}"
-        )
-    if config.model.detections.mask_paste not in paste.RULES:
-        raise ValueError(
-            f"model.detections.mask_paste is {config.model.detections.mask_paste!r}; expected one "
-            f"of {', '.join(paste.RULES)}"
+            f"config.train.best_metric is {config.train.best_metric!r}; expected one of "
+            f"{', '.join(names)}"
         )
 
 
-def batch_size(settings: ConfigDict, num_images: int, num_devices: int) -> int:
+def batch_size(settings: EvalConfig, num_images: int, num_devices: int) -> int:
     """Returns how many images go at once: no more than there are, but equal shares for devices.
 
     The last batch is filled up, and empty slots take as long as images.
@@ -76,7 +69,7 @@ def evaluate(
     predict_step: PredictStep,
     variables: Any,
     dataset: Dataset,
-    config: ConfigDict,
+    config: "Config",
     out_dir: str | Path,
     before_batch: Callable[[], None] = lambda: None,
     loss_step: LossStep | None = None,
@@ -132,7 +125,7 @@ def evaluate(
 
 
 def _write(
-    out_dir: Path, metrics: dict[str, float], found: Found, dataset: Dataset, config: ConfigDict
+    out_dir: Path, metrics: dict[str, float], found: Found, dataset: Dataset, config: "Config"
 ) -> None:
     refuse_links(out_dir)
     report = report_text(metrics, dataset, config.eval.max_detections, found.skipped)

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.config_json import section
 from maskrcnn_jax.export import weights_folder
 from maskrcnn_jax.export.comparison import Run
 from maskrcnn_jax.export.stablehlo import found
-from maskrcnn_jax.images.sizes import checked_buckets
+from maskrcnn_jax.images.config import ImageConfig, image_config
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.pretrained import convert
 from maskrcnn_jax.pretrained.files import downloads
@@ -36,31 +37,34 @@ class Detector:
     metadata: Mapping[str, Any]
 
     @property
-    def config(self) -> ConfigDict:
-        """The whole configuration."""
-        return ConfigDict(self.metadata["config"])
+    def model_config(self) -> ModelConfig:
+        """`config.model` of its run."""
+        return section(ModelConfig, self.metadata["config"]["model"], "config.model")
+
+    @property
+    def image_config(self) -> ImageConfig:
+        """The keys of its run's `config.data` that say how images enter the network."""
+        return image_config(self.metadata["config"]["data"])
 
     @property
     def model(self) -> MaskRCNN:
         """The detector's layers."""
-        return make_model(self.config.model, len(self.metadata["class_names"]))
+        return make_model(self.model_config, len(self.metadata["class_names"]))
 
     @property
     def buckets(self) -> tuple[Shape, ...]:
         """The shapes of input that its configuration has."""
-        return checked_buckets(self.config.data.buckets)
+        return self.image_config.buckets
 
     def in_float32(self) -> "Detector":
         """Returns the detector with all layers computing in float32; its weights always are."""
-        config = self.config
-        config.model.dtype = "float32"
-        return replace(self, metadata={**self.metadata, "config": config.to_dict()})
+        config = self.metadata["config"]
+        model = {**config["model"], "dtype": "float32"}
+        return replace(self, metadata={**self.metadata, "config": {**config, "model": model}})
 
-    def data_of(self, bucket: Shape) -> ConfigDict:
-        """Returns `config.data` with one bucket, which its own need not have."""
-        data = self.config.data
-        data.buckets = (bucket,)
-        return data
+    def data_of(self, bucket: Shape) -> ImageConfig:
+        """Returns its `image_config` with one bucket, which its own need not have."""
+        return replace(self.image_config, buckets=(bucket,))
 
     def run(self) -> Run:
         """Returns a function of image and image_size that detects: the original."""

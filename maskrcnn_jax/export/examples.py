@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from maskrcnn_jax.images.config import ImageConfig
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.read import read_image
 from maskrcnn_jax.images.sizes import prepare_image
@@ -36,7 +36,7 @@ def find(paths: Sequence[str], number: int) -> list[Path]:
     return found[:number]
 
 
-def read(paths: Sequence[Path], data: Any) -> list[Example]:
+def read(paths: Sequence[Path], data: ImageConfig) -> list[Example]:
     """Returns images as the network gets them.
 
     Args:
@@ -50,7 +50,7 @@ def read(paths: Sequence[Path], data: Any) -> list[Example]:
     return [prepare_image(read_image(path, data.max_pixels, wanted=wanted), data) for path in paths]
 
 
-def generated(number: int, data: Any, bucket: tuple[int, int]) -> list[Example]:
+def generated(number: int, data: ImageConfig, bucket: tuple[int, int]) -> list[Example]:
     """Returns images of ellipses and rectangles on a soft, noisy ground; always the same ones.
 
     Args:

@@ -43,7 +43,7 @@ def convert(detector: Detector, options: Options) -> bytes:
         ValueError: the detector has a setting that the format cannot say.
     """
     arguments = detector.model, detector.variables, options.shape
-    depth = detector.config.data.depth
+    depth = detector.image_config.depth
     if options.format == "stablehlo":
         from maskrcnn_jax.export.stablehlo import to_stablehlo
 
@@ -66,7 +66,7 @@ def check(
     """
     original, exported = detector.run(), _loader(options.format)(content)
     batches = list(batched(examples, options.batch))
-    rule = detector.config.model.detections.mask_paste if options.pasted else None
+    rule = detector.model_config.detections.mask_paste if options.pasted else None
     agreement = compare(_all(original, batches), _all(exported, batches), rule)
     image, image_size, _ = batches[0]
     return agreement, measure(original, exported, image, image_size)
@@ -86,8 +86,8 @@ def write(content: bytes, detector: Detector, options: Options, path: Path) -> N
 
 def description(detector: Detector, options: Options) -> dict[str, Any]:
     """Returns what somebody who has only the file must know of it."""
-    config = detector.config
-    data, pixel, detections = config.data, config.model.pixel, config.model.detections
+    data, model = detector.image_config, detector.model_config
+    pixel, detections = model.pixel, model.detections
     return {
         "class_names": list(detector.metadata["class_names"]),
         "category_ids": list(detector.metadata["category_ids"]),

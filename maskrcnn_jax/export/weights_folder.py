@@ -15,9 +15,9 @@ import numpy as np
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.format import check_structure
-from maskrcnn_jax.config import get_config
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import ModelConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FORMAT = 1
@@ -92,11 +92,13 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {error}; take another copy") from error
     metadata |= {
-        "config": config_json.with_defaults(config, get_config()),
+        "config": config,
         "class_names": tuple(names[0]),
         "category_ids": tuple(names[1]),
     }
-    model = make_model(metadata["config"]["model"], len(metadata["class_names"]))
+    values = metadata["config"]["model"]
+    model_config = config_json.section(ModelConfig, values, "config.model")
+    model = make_model(model_config, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), str(folder))
     if wrong := checksums.differing(checksums.checksums(variables), sums):
         raise ValueError(

@@ -6,9 +6,9 @@ resizing and padding leave them as they are.
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.images.channels import in_fours
+from maskrcnn_jax.images.config import ImageConfig
 
 Size = tuple[int, int]  # height, width
 
@@ -36,7 +36,7 @@ def largest_size_inside(height: int, width: int, bucket: Size) -> Size:
     return max(1, height * bucket[1] // width), bucket[1]
 
 
-def resized_size(height: int, width: int, data: ConfigDict) -> Size:
+def resized_size(height: int, width: int, data: ImageConfig) -> Size:
     """Returns the size that an image is resized to; it always fits one of `data.buckets`.
 
     With `data.resize` = "short_side" torchvision's rule decides; an image that would then fit no
@@ -51,17 +51,15 @@ def resized_size(height: int, width: int, data: ConfigDict) -> Size:
         Height and width, pixels.
 
     Raises:
-        ValueError: the image has no pixels, `data.resize` is unknown or a bucket is malformed.
+        ValueError: the image has no pixels.
     """
     if height < 1 or width < 1:
         raise ValueError(f"an image of {height} x {width} pixels cannot be resized")
-    buckets = checked_buckets(data.buckets)
+    buckets = data.buckets
     if data.resize == "short_side":
         size = short_side_size(height, width, data.short_side, data.long_side)
         if any(_fits(size, bucket) for bucket in buckets):
             return size
-    elif data.resize != "square":
-        raise ValueError(f"data.resize is {data.resize!r}; choose 'short_side' or 'square'")
     return max(
         (largest_size_inside(height, width, bucket) for bucket in buckets),
         key=lambda size: size[0] * size[1],
@@ -80,23 +78,9 @@ def choose_bucket(height: int, width: int, buckets: tuple[Size, ...]) -> int:
     return min(fitting, key=lambda i: buckets[i][0] * buckets[i][1])
 
 
-def bucket_of_size(height: int, width: int, data: ConfigDict) -> int:
+def bucket_of_size(height: int, width: int, data: ImageConfig) -> int:
     """Returns the index in `data.buckets` for an image of this original size."""
     return choose_bucket(*resized_size(height, width, data), data.buckets)
-
-
-def checked_buckets(buckets: tuple[Size, ...]) -> tuple[Size, ...]:
-    """Returns the buckets; raises ValueError where one is no pair of positive multiples of 32."""
-    pairs = tuple(tuple(bucket) for bucket in buckets)
-    if not pairs:
-        raise ValueError("data.buckets is empty; give at least one (height, width)")
-    for pair in pairs:
-        if len(pair) != 2 or any(side < 32 or side % 32 for side in pair):
-            raise ValueError(
-                f"data.buckets has {pair}; each must be (height, width) in multiples of 32, "
-                "the coarsest stride of the backbone"
-            )
-    return pairs
 
 
 def _fits(size: Size, bucket: Size) -> bool:
@@ -126,7 +110,7 @@ def pad_image(image: np.ndarray, size: Size) -> np.ndarray:
     return padded
 
 
-def prepare_image(image: np.ndarray, data: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+def prepare_image(image: np.ndarray, data: ImageConfig) -> tuple[np.ndarray, np.ndarray]:
     """Resizes an image and pads it to its bucket: all that inference does before the network.
 
     Args:

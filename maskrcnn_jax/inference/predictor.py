@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from ml_collections import FrozenConfigDict
 from PIL import Image
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.config_json import section
 from maskrcnn_jax.images.channels import Kind, check_kind, fitted
+from maskrcnn_jax.images.config import image_config
 from maskrcnn_jax.images.opening import image_pixels
 from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
 from maskrcnn_jax.images.read import read_image
@@ -19,6 +20,7 @@ from maskrcnn_jax.images.sizes import prepare_image
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.models.config import ModelConfig
 
 ImageLike = np.ndarray | jax.Array | Image.Image | str | Path
 
@@ -50,7 +52,8 @@ class Predictor:
     """Detects objects in images of any size; compiled once for each bucket of sizes it meets.
 
     Attributes:
-        config: the configuration of the training run, frozen.
+        model_config: `config.model` of the training run.
+        image_config: those keys of its `config.data` that say how images enter the network.
         class_names: K names; class k of a result is `class_names[k - 1]`.
         category_ids: K ids that the data set gives the classes.
     """
@@ -65,13 +68,15 @@ class Predictor:
         """Takes variables and metadata as `load_for_inference` returns them."""
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        self.config = FrozenConfigDict(metadata["config"])
+        config = metadata["config"]
+        self.model_config = section(ModelConfig, config["model"], "config.model")
+        self.image_config = image_config(config["data"])
         self.class_names = tuple(metadata["class_names"])
         self.category_ids = tuple(metadata["category_ids"])
         self._variables = variables
         self._batch_size = batch_size
-        self._max_pixels = self.config.data.max_pixels if max_pixels is None else max_pixels
-        self._model = make_model(self.config.model, len(self.class_names))
+        self._max_pixels = self.image_config.max_pixels if max_pixels is None else max_pixels
+        self._model = make_model(self.model_config, len(self.class_names))
         self._predict = make_predict_step(self._model)
 
     def __call__(
@@ -117,7 +122,7 @@ class Predictor:
         Raises:
             ValueError, OSError: as for a call.
         """
-        wanted = pixel_format(self.config.data)
+        wanted = pixel_format(self.image_config)
         if isinstance(image, str | Path):
             return read_image(image, self._max_pixels, wanted=wanted)
         if isinstance(image, Image.Image):
@@ -151,7 +156,7 @@ class Predictor:
             original_size,
             self.class_names,
             min_score,
-            self.config.model.detections.mask_paste,
+            self.model_config.detections.mask_paste,
         )
 
     @cached_property
@@ -166,7 +171,7 @@ class Predictor:
         """Yields `(index, input [H, W, C], its valid size [2], original size [2])`."""
         for index, image in enumerate(images):
             image = self.read(image)
-            yield index, *prepare_image(image, self.config.data), np.array(image.shape[:2])
+            yield index, *prepare_image(image, self.image_config), np.array(image.shape[:2])
 
 
 def _checked(image: np.ndarray | jax.Array, wanted: PixelFormat) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Box head of Fast R-CNN (Girshick 2015): pooled features -> class logits and box deltas."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,7 @@ class BoxHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        kind: dict[str, Any] = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         self.conv = [ConvNorm(self.conv_channels, 3, **kind) for _ in range(self.convs)]
         has_bias = self.dense_norm == "none"
         self.dense = [

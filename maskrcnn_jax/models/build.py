@@ -1,30 +1,30 @@
 """Makes a detector and its variables from a configuration."""
 
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.config_json import copied
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.initializers import Initializer
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 
 Path = tuple[str, ...]
 
 
-def make_model(config_model: Mapping[str, Any], num_classes: int, remat: str = "none") -> MaskRCNN:
+def make_model(config_model: ModelConfig, num_classes: int, remat: str = "none") -> MaskRCNN:
     """Returns the detector of a configuration.
 
     Args:
-        config_model: `config.model`, a ConfigDict or a plain dict.
+        config_model: `config.model`, of which the detector has a copy.
         num_classes: K, foreground classes.
         remat: `config.train.remat`; it matters to gradients alone.
     """
-    return MaskRCNN(FrozenConfigDict(config_model), num_classes, remat)
+    return MaskRCNN(copied(config_model), num_classes, remat)
 
 
 def initial_variables(model: nn.Module, rng: jax.Array) -> dict[str, dict]:

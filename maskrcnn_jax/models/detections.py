@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.rpn import Proposals
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops.nms import top_detections
@@ -34,7 +34,7 @@ def detect(
     box_deltas: jax.Array,
     proposals: Proposals,
     limits: jax.Array,
-    config: FrozenConfigDict,
+    config: ModelConfig,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Decodes, filters and suppresses the boxes of one image, each class by itself.
 

@@ -1,5 +1,7 @@
 """Mask head of Mask R-CNN (He et al. 2017, figure 4): pooled features -> one mask per RoI."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ class MaskHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        kind: dict[str, Any] = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         self.conv = [ConvNorm(self.channels, 3, **kind) for _ in range(self.convs)]
         self.upsample = Upsample(self.channels, self.dtype)
         self.mask_logits = ClassConv(self.num_classes + 1, self.dtype)

@@ -7,20 +7,20 @@ Both ways through it, `predict` and `losses`, also return every stage's result b
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.models.box_head import BoxHead
+from maskrcnn_jax.models.config import ModelConfig, PixelConfig
 from maskrcnn_jax.models.detections import Detections, detect
 from maskrcnn_jax.models.fpn import FPN, POOLED_LEVELS, STRIDES
 from maskrcnn_jax.models.layers import rematerialised
 from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
 from maskrcnn_jax.models.mask_head import MaskHead
-from maskrcnn_jax.models.options import check_options, check_remat
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
 from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
@@ -50,20 +50,18 @@ class MaskRCNN(nn.Module):
             again in the backward pass instead of being kept. It costs time, and changes no value.
     """
 
-    config: FrozenConfigDict
+    config: ModelConfig
     num_classes: int
     remat: str = "none"
 
     def setup(self):
         config = self.config
-        check_options(config)
-        check_remat(self.remat)
         part = rematerialised if self.remat == "all" else lambda kind: kind
         dtype = jnp.dtype(config.dtype)
         # What x2 and y2 lose on their way into the network, and get back on their way out.
         self.corner = np.float32([0, 0, 1, 1]) * (config.corners == "inclusive")
-        self.backbone = ResNet(**config.backbone, dtype=dtype, remat=self.remat != "none")
-        self.fpn = part(FPN)(**config.fpn, dtype=dtype)
+        self.backbone = ResNet(**asdict(config.backbone), dtype=dtype, remat=self.remat != "none")
+        self.fpn = part(FPN)(**asdict(config.fpn), dtype=dtype)
         self.rpn = part(RPNHead)(
             channels=config.rpn.channels or config.fpn.channels,
             anchors_per_cell=len(config.anchors.aspect_ratios),
@@ -214,7 +212,7 @@ class MaskRCNN(nn.Module):
         rpn = self.config.rpn
         logits, deltas = self.rpn(pyramid)
         level_shapes = [level.shape[1:3] for level in pyramid.values()]
-        anchors = pyramid_anchors(level_shapes, image_shape, **self.config.anchors)
+        anchors = pyramid_anchors(level_shapes, image_shape, **asdict(self.config.anchors))
         anchors = [level - self.corner for level in anchors]
         whole = jnp.full_like(image_size, np.float32(image_shape))
         limits = image_size if rpn.clip == "image" else whole
@@ -224,8 +222,8 @@ class MaskRCNN(nn.Module):
                 deltas,
                 anchors,
                 limits,
-                pre_nms_top_n=rpn[f"pre_nms_top_n_{mode}"],
-                post_nms_top_n=rpn[f"post_nms_top_n_{mode}"],
+                pre_nms_top_n=getattr(rpn, f"pre_nms_top_n_{mode}"),
+                post_nms_top_n=getattr(rpn, f"post_nms_top_n_{mode}"),
                 nms_threshold=rpn.nms_threshold,
                 min_size=rpn.min_size,
                 coder_weights=rpn.coder_weights,
@@ -258,7 +256,7 @@ class MaskRCNN(nn.Module):
         )
 
 
-def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, object]) -> jax.Array:
+def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> jax.Array:
     """Returns the image as the network takes it: (image - mean) / std, one value outside its size.
 
     Args:
@@ -274,9 +272,9 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
         ValueError: where H or W is no multiple of 32, or C not the number of means.
     """
     height, width, channels = image.shape[1:]
-    if channels != len(pixel["mean"]):
+    if channels != len(pixel.mean):
         raise ValueError(
-            f"the images have {channels} channels and model.pixel.mean {len(pixel['mean'])} "
+            f"the images have {channels} channels and model.pixel.mean {len(pixel.mean)} "
             "values; give the model the images that it was made for (config.data.channels)"
         )
     if height % 32 or width % 32:
@@ -284,11 +282,11 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: Mapping[str, obje
             f"the image batch is {height}x{width}; height and width must be multiples of 32, which "
             "the backbone divides them by: pad the images (config.data.buckets)"
         )
-    if pixel["order"] == "bgr":
+    if pixel.order == "bgr":
         image = image[..., ::-1]
-    mean, std = (np.asarray(pixel[key], np.float32) for key in ("mean", "std"))
+    mean, std = (np.asarray(values, np.float32) for values in (pixel.mean, pixel.std))
     inside = (np.arange(height)[:, None, None] < image_size[:, None, None, None, 0]) & (
         np.arange(width)[:, None] < image_size[:, None, None, None, 1]
     )
-    outside = -mean / std if pixel["padding"] == "black" else np.float32(0)
+    outside = -mean / std if pixel.padding == "black" else np.float32(0)
     return jnp.where(inside, (image.astype(jnp.float32) - mean) / std, outside)

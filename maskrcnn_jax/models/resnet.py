@@ -1,5 +1,7 @@
 """ResNet (He et al. 2015): image -> C2, C3, C4, C5, at strides 4, 8, 16, 32."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -39,7 +41,7 @@ class Bottleneck(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        kind: dict[str, Any] = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
         self.conv1 = ConvNorm(self.width, 1, first, **kind)
         self.conv2 = ConvNorm(self.width, 3, second, **kind)
@@ -70,7 +72,7 @@ class BasicBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        kind = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
+        kind: dict[str, Any] = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         self.conv1 = ConvNorm(self.width, 3, self.stride, **kind)
         self.conv2 = ConvNorm(self.width, 3, 1, **kind)
         if self.project:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.rpn import Proposals
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops import matching
@@ -69,7 +69,7 @@ class AnchorTargets(NamedTuple):
 
 
 def anchor_targets(
-    rng: jax.Array, anchors: jax.Array, gt: GroundTruth, config: FrozenConfigDict
+    rng: jax.Array, anchors: jax.Array, gt: GroundTruth, config: ModelConfig
 ) -> AnchorTargets:
     """Matches anchors with objects and samples them (Faster R-CNN 3.1.2).
 
@@ -116,9 +116,7 @@ class RoIs(NamedTuple):
     deltas: jax.Array
 
 
-def sample_rois(
-    rng: jax.Array, proposals: Proposals, gt: GroundTruth, config: FrozenConfigDict
-) -> RoIs:
+def sample_rois(rng: jax.Array, proposals: Proposals, gt: GroundTruth, config: ModelConfig) -> RoIs:
     """Matches proposals with objects and samples them (Fast R-CNN 2.3).
 
     The true boxes join the proposals, so that there are positives from the first step on. Crowd

@@ -49,10 +49,12 @@ def _cpu_form(size: int, stride: int) -> Callable[[Array, Array], Array] | None:
 # keep what both of its forms need.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv_by_platform(x: Array, kernel: Array, stride: int) -> Array:
+    cpu_form = _cpu_form(kernel.shape[0], stride)
+    assert cpu_form is not None  # else there is no choice
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=_cpu_form(kernel.shape[0], stride),
+        cpu=cpu_form,
         default=partial(_xla_conv, stride=stride),
     )
 

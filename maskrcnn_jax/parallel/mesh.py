@@ -14,15 +14,15 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.parallel.partition import AXES, BATCH_AXES, SPACE_AXIS
 
 # Arrays of fewer numbers are not worth the communication of their parts.
 _MIN_SPLIT = 2**14
 
 
-def make_mesh(mesh: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(mesh: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of devices: data x fsdp x space.
 
     The devices of a process lie together, those along `space` in one process. So each process reads
@@ -64,9 +64,9 @@ def make_mesh(mesh: ConfigDict, devices: Sequence[jax.Device] | None = None) -> 
     )
 
 
-def _sizes(mesh: ConfigDict, num_devices: int) -> tuple[int, ...]:
+def _sizes(mesh: MeshConfig, num_devices: int) -> tuple[int, ...]:
     """Returns how many devices lie along each axis."""
-    sizes = {axis: mesh.get(axis, 1) for axis in AXES}
+    sizes = {axis: getattr(mesh, axis) for axis in AXES}
     for axis, size in sizes.items():
         if size < 1 and (axis, size) != ("data", -1):
             raise ValueError(

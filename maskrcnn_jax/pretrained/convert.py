@@ -13,20 +13,18 @@ from statistics import mode
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import format as checkpoint_format
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values, to_json
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.models.resnet import BLOCKS
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import overrides as overridden
 from maskrcnn_jax.pretrained.files.weight_files import read_weights, sha256
 from maskrcnn_jax.pretrained.out_folder import new_folder
 from maskrcnn_jax.pretrained.sources import Source, State, recognised
 from maskrcnn_jax.pretrained.tables.coco_classes import CATEGORIES, class_list
 from maskrcnn_jax.pretrained.tables.mapping import Entry, Imported, import_arrays
-from maskrcnn_jax.pretrained.weight_keys import belonging
+from maskrcnn_jax.pretrained.weight_keys import weight_keys
 from maskrcnn_jax.pretrained.weights import Weights
 
 # Widths that config.model has a key for, and the layers of ours that are as wide: the last axis of
@@ -68,7 +66,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
     what = _read_as(source, config, num_classes, overrides)
     imported = _import(source, state, config, num_classes, f"{path}, read as {what}")
     names, ids = class_list(num_classes) if source.part == "detector" else ((), ())
-    model = belonging(config, source.part)
+    model = weight_keys(config, source.part)
     chosen = {key: value for key, value in overrides.items() if key not in model}
     return Weights(
         kind=source.name,
@@ -127,48 +125,43 @@ def write_checkpoint(weights: Weights, out: str | Path) -> None:
             f"without training. Start a training from it: --config.init=imagenet:PATH"
         )
     metadata = {
-        "config": config_json.to_json(checkpoint_config(weights)),
+        "config": checkpoint_config(weights),
         "class_names": weights.class_names,
         "category_ids": weights.category_ids,
         "num_images": 0,
         "source": {"file": weights.file, "sha256": weights.sha256, "kind": weights.kind},
     }
     with new_folder(out) as folder:
-        checkpoint_format.save_weights(folder, weights.variables, metadata)
+        checkpoint_format.save_weights(folder, dict(weights.variables), metadata)
 
 
-def checkpoint_config(weights: Weights) -> ConfigDict:
-    """Returns the configuration of a checkpoint made of weights; its data set is COCO's.
+def checkpoint_config(weights: Weights) -> dict[str, Any]:
+    """Returns the configuration of a checkpoint made of weights, as JSON; other keys have defaults.
 
-    It is evaluated in small batches, which any machine has the memory for.
+    Its data set is COCO's. It is evaluated in small batches, which any machine has the memory for.
     """
-    config = get_config()
-    config.name = weights.kind
-    config.model.update_from_flattened_dict({**weights.model, **weights.settings})
-    config.data.update_from_flattened_dict(weights.data)
-    config.data.format = "coco"
-    config.eval.batch_size = 2
+    model = ModelConfig()
+    set_values(model, {**weights.model, **weights.settings}, "config.model")
+    data: dict[str, Any] = {"format": "coco", **weights.data}
     for split, images in (("train", "train2017"), ("val", "val2017")):
         annotations = f"annotations/instances_{images}.json"
-        config.data[split] = ConfigDict(dict(root="coco", images=images, annotations=annotations))
-    return config
+        data[split] = {"root": "coco", "images": images, "annotations": annotations}
+    parts = {"name": weights.kind, "model": model, "data": data, "eval": {"batch_size": 2}}
+    return to_json(parts)
 
 
-def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) -> ConfigDict:
+def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) -> ModelConfig:
     """Returns the `config.model` that weights need."""
-    config = get_config().model
-    config.lock()  # a key that does not exist is an error from here on
-    config.update_from_flattened_dict({**source.model, "backbone.depth": source.depth(state)})
-    overridden.put(config, overrides)
-    if config.backbone.depth not in BLOCKS:
-        depths = ", ".join(map(str, BLOCKS))
-        raise ValueError(f"config.model.backbone.depth is {config.backbone.depth}, not {depths}")
-    config.update_from_flattened_dict(_widths(state, source.table(config), config))
-    overridden.put(config, overrides)
+    config = ModelConfig()
+    given = {**source.model, "backbone.depth": source.depth(state), **overrides}
+    set_values(config, given, "config.model")
+    widths = _widths(state, source.table(config), config)
+    set_values(config, {**widths, **overrides}, "config.model")
+    config.validate()
     return config
 
 
-def _widths(state: State, entries: Sequence[Entry], config: ConfigDict) -> dict[str, int]:
+def _widths(state: State, entries: Sequence[Entry], config: ModelConfig) -> dict[str, int]:
     """Returns the keys of `_WIDTHS` as the arrays have them, those that most of them agree on."""
     widths: dict[str, int] = {}
     for key, layer in _WIDTHS.items():
@@ -179,7 +172,9 @@ def _widths(state: State, entries: Sequence[Entry], config: ConfigDict) -> dict[
             for size in _last_axis(entry, state)
         ]
         section, name = key.split(".")
-        usual = config[section][name] or widths["fpn.channels"]  # 0 of the RPN: as the FPN has
+        usual = (
+            getattr(getattr(config, section), name) or widths["fpn.channels"]
+        )  # 0 of the RPN: as the FPN has
         widths[key] = mode([*sizes, usual])
     if not config.rpn.channels and widths["rpn.channels"] == widths["fpn.channels"]:
         widths["rpn.channels"] = 0
@@ -211,7 +206,7 @@ def _num_classes(source: Source, state: State, path: Path) -> int:
 
 
 def _import(
-    source: Source, state: State, config: ConfigDict, num_classes: int, what: str
+    source: Source, state: State, config: ModelConfig, num_classes: int, what: str
 ) -> Imported:
     table = source.table(config)
     masks = {name for entry in table if entry.path[1] == "mask_head" for name in entry.names}
@@ -225,7 +220,7 @@ def _import(
 
 
 def _read_as(
-    source: Source, config: ConfigDict, num_classes: int, overrides: Mapping[str, Any]
+    source: Source, config: ModelConfig, num_classes: int, overrides: Mapping[str, Any]
 ) -> str:
     """Returns in words what a file was taken for."""
     classes = f" and {num_classes} classes" if source.part == "detector" else ""

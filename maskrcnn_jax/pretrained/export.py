@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from maskrcnn_jax.config import get_config
-from maskrcnn_jax.config_json import differences
+from maskrcnn_jax.config_json import copied, differences, set_values
+from maskrcnn_jax.images.config import ImageConfig
 from maskrcnn_jax.images.pixels import pixel_format
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables import torchvision
 
 _BUILDERS = {"v1": "maskrcnn_resnet50_fpn", "v2": "maskrcnn_resnet50_fpn_v2"}
@@ -68,12 +68,12 @@ _NORMS = {
 }
 
 
-def torchvision_state(variables: Mapping[str, Any], config: ConfigDict) -> dict[str, np.ndarray]:
+def torchvision_state(variables: Mapping[str, Any], model: ModelConfig) -> dict[str, np.ndarray]:
     """Returns the state dict that torchvision's builder loads strictly.
 
     Args:
         variables: {"params": ..., "batch_stats": ...}.
-        config: the whole configuration.
+        model: `config.model`.
 
     Returns:
         name -> array; of v2 with the counters of batch norm, at 0, which it never reads.
@@ -81,8 +81,8 @@ def torchvision_state(variables: Mapping[str, Any], config: ConfigDict) -> dict[
     Raises:
         ValueError: neither builder makes such a model; all keys that stand in the way are listed.
     """
-    generation = _generation(config.model)
-    state = torchvision.export_state(variables, config.model)
+    generation = _generation(model)
+    state = torchvision.export_state(variables, model)
     if generation == "v1":
         return state
     with_counters = {}
@@ -94,31 +94,32 @@ def torchvision_state(variables: Mapping[str, Any], config: ConfigDict) -> dict[
     return with_counters
 
 
-def builder(config: ConfigDict, num_classes: int) -> str:
+def builder(model: ModelConfig, images: ImageConfig, num_classes: int) -> str:
     """Returns the lines of Python that make `model` in torchvision, for that state dict.
 
     Args:
-        config: the whole configuration.
+        model: `config.model`.
+        images: those keys of `config.data`.
         num_classes: K, foreground classes.
 
     Raises:
         ValueError: as `torchvision_state`.
     """
-    name = _BUILDERS[_generation(config.model)]
-    changes = {key: ours for key, _, ours in _changes(config.model)}
+    name = _BUILDERS[_generation(model)]
+    changes = {key: ours for key, _, ours in _changes(model)}
     arguments = {"weights": None, "weights_backbone": None, "num_classes": num_classes + 1}
-    arguments |= _sizes(config.data) | _pixel(config, changes)
+    arguments |= _sizes(images) | _pixel(model, images, changes)
     arguments |= {_ARGUMENTS[key]: value for key, value in changes.items() if key in _ARGUMENTS}
     lines = ["import torch", f"from torchvision.models.detection import {name}", ""]
     lines += [f"model = {name}("]
     lines += [f"    {argument}={value!r}," for argument, value in arguments.items()]
     lines += [")"]
-    lines += _anchors(config.model, changes) + _roi_pools(config.model, changes)
-    lines += _epsilons(config.model)
+    lines += _anchors(model, changes) + _roi_pools(model, changes)
+    lines += _epsilons(model)
     return "\n".join(lines)
 
 
-def _generation(model: ConfigDict) -> str:
+def _generation(model: ModelConfig) -> str:
     """Returns "v1" or "v2".
 
     Raises:
@@ -142,43 +143,43 @@ def _generation(model: ConfigDict) -> str:
     return _nearest(model)
 
 
-def _nearest(model: ConfigDict) -> str:
+def _nearest(model: ModelConfig) -> str:
     return "v2" if model.box_head.convs else "v1"
 
 
-def _changes(model: ConfigDict) -> list[tuple[str, Any, Any]]:
+def _changes(model: ModelConfig) -> list[tuple[str, Any, Any]]:
     """Returns `(key, theirs, ours)` of what differs from torchvision's builder."""
-    theirs = get_config().model
-    theirs.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[_nearest(model)])
+    theirs = ModelConfig()
+    set_values(theirs, torchvision.MODEL_OVERRIDES[_nearest(model)], "config.model")
     # Built without weights, both generations have batch norm that learns, with this epsilon.
     theirs.backbone.norm, theirs.backbone.norm_eps = "bn", 1e-5
-    ours = ConfigDict(model.to_dict())
+    ours = copied(model)
     for section in _NORMS:  # the same arrays, and the same outputs after training
-        if ours[section].norm == "frozen_bn":
-            ours[section].norm = "bn"
+        if getattr(ours, section).norm == "frozen_bn":
+            getattr(ours, section).norm = "bn"
     if ours.rpn.channels == ours.fpn.channels:
         ours.rpn.channels = 0
-    return differences(theirs.to_dict(), ours)
+    return differences(theirs, ours)
 
 
-def _sizes(data: ConfigDict) -> dict[str, Any]:
-    short, long = data.short_side, data.long_side
-    if data.resize == "square":
-        short = long = min(data.buckets[0])
+def _sizes(images: ImageConfig) -> dict[str, Any]:
+    short, long = images.short_side, images.long_side
+    if images.resize == "square":
+        short = long = min(images.buckets[0])
     return {} if (short, long) == (800, 1333) else {"min_size": short, "max_size": long}
 
 
-def _pixel(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _pixel(model: ModelConfig, images: ImageConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Returns mean and deviation on the scale from 0 to 1."""
-    brightest = np.iinfo(pixel_format(config.data).dtype).max
+    brightest = np.iinfo(pixel_format(images).dtype).max
     return {
-        f"image_{name}": [value / brightest for value in config.model.pixel[name]]
+        f"image_{name}": [value / brightest for value in getattr(model.pixel, name)]
         for name in ("mean", "std")
         if f"pixel.{name}" in changes
     }
 
 
-def _anchors(model: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
+def _anchors(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
     if not {"anchors.sizes", "anchors.aspect_ratios"} & set(changes):
         return []
     sizes = tuple((float(size),) for size in model.anchors.sizes)
@@ -189,14 +190,14 @@ def _anchors(model: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _roi_pools(model: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
+def _roi_pools(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
     keys = ("sampling_ratio", "canonical_level", "canonical_size")
     if not {f"roi.{key}" for key in keys} & set(changes):
         return []
-    ratio, level, size = (model.roi[key] for key in keys)
+    ratio, level, size = (getattr(model.roi, key) for key in keys)
     lines = ["from torchvision.ops import MultiScaleRoIAlign"]
     for head in ("box", "mask"):
-        pool_size = model[f"{head}_head"].pool_size
+        pool_size = getattr(model, f"{head}_head").pool_size
         lines.append(
             f'model.roi_heads.{head}_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], '
             f"{pool_size}, {ratio}, canonical_scale={size!r}, canonical_level={level!r})"
@@ -204,13 +205,13 @@ def _roi_pools(model: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _epsilons(model: ConfigDict) -> list[str]:
+def _epsilons(model: ModelConfig) -> list[str]:
     lines = []
     for section, module in _NORMS.items():
-        if model[section].norm != "none" and model[section].norm_eps != 1e-5:
+        if getattr(model, section).norm != "none" and getattr(model, section).norm_eps != 1e-5:
             lines += [
                 f"for module in {module}.modules():",
                 "    if isinstance(module, torch.nn.BatchNorm2d):",
-                f"        module.eps = {model[section].norm_eps!r}",
+                f"        module.eps = {getattr(model, section).norm_eps!r}",
             ]
     return lines

@@ -8,8 +8,6 @@ import numpy as np
 
 from maskrcnn_jax.class_names import matching
 
-PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
-
 # The layers that answer for each class, the background first, and with how many numbers for one.
 _PREDICTORS = {
     ("box_head", "class_logits"): 1,

@@ -1,14 +1,11 @@
-"""Keys of `config.model` that somebody gives because weights need them otherwise."""
+"""Keys of `config.model` that the user gives because weights need them otherwise."""
 
 import ast
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from maskrcnn_jax import config_json
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.models.config import ModelConfig
 
 
 def parsed(settings: Sequence[str]) -> dict[str, Any]:
@@ -36,32 +33,11 @@ def check(overrides: Mapping[str, Any]) -> None:
     """Checks that keys exist and that their values have the right types.
 
     Args:
-        overrides: keys of `config.model`, flattened.
+        overrides: keys of `config.model`, by dotted names.
 
     Raises:
         ValueError: naming the key.
     """
-    config = get_config().model
-    known = config_json.flat(config)
-    for key, value in overrides.items():
-        if key not in known:
-            raise ValueError(f"there is no key model.{key}{_hint(key, known)}")
-        try:
-            config.update_from_flattened_dict({key: value})
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"model.{key} cannot be {value!r}; expected a {type(known[key]).__name__} such as "
-                f"{known[key]!r}"
-            ) from error
-
-
-def put(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-    """Sets keys of `config.model` that `check` has found right."""
-    config.update_from_flattened_dict(dict(overrides))
-
-
-def _hint(key: str, known: Mapping[str, Any]) -> str:
-    if inside := [name for name in known if name.startswith(f"{key}.")]:
-        return f" to set, but a section with {', '.join(f'model.{name}' for name in inside)}"
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean model.{near[0]}?" if near else "; maskrcnn_jax/config.py has them all"
+    model = ModelConfig()
+    set_values(model, overrides, "model")
+    model.validate("model")

@@ -1,11 +1,12 @@
 """What an import did, as text: arrays by module, what was reshaped and left, and the dialect."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import flat
+from maskrcnn_jax.images.config import ImageConfig
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.convert import Weights
 
 _MOST_SHOWN = 5  # names in a list
@@ -73,19 +74,12 @@ def _arrays(weights: Weights) -> list[str]:
 
 def _dialect(weights: Weights) -> list[str]:
     """Lists the keys of the configuration that are not as by default."""
-    config = get_config()
+    defaults = flat({"model": ModelConfig(), "data": ImageConfig()})
     values = {f"model.{key}": value for key, value in {**weights.model, **weights.settings}.items()}
     values |= {f"data.{key}": value for key, value in weights.data.items()}
-    changed = {key: value for key, value in values.items() if value != _value(config, key)}
+    changed = {key: value for key, value in values.items() if value != defaults[key]}
     width = max(map(len, changed), default=0)
     rows = [
-        f"  {key:<{width}}  {value}  (default {_value(config, key)})"
-        for key, value in changed.items()
+        f"  {key:<{width}}  {value}  (default {defaults[key]})" for key, value in changed.items()
     ]
     return ["configuration that differs from the default:", *(rows or ["  nothing"])]
-
-
-def _value(config: Mapping[str, Any], dotted: str) -> Any:
-    for key in dotted.split("."):
-        config = config[key]
-    return config

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.resnet import BLOCKS
 from maskrcnn_jax.pretrained.tables import detectron2, keras_resnet, matterport, torchvision
 from maskrcnn_jax.pretrained.tables.mapping import Entry
@@ -33,8 +33,8 @@ class Source:
         num_classes: K, read from the state dict; None for a backbone.
         todays_names: the state dict under the names that the table uses.
         ignored: patterns of names that may be left behind.
-        model: keys of `config.model` that belong to the weights (`belonging.py`), where they differ
-            from the default.
+        model: keys of `config.model` that weights need (`weight_keys.py`), where they differ from
+            the default.
         settings: further keys of `config.model`: how the published model is run.
         data: keys of `config.data` likewise.
     """
@@ -42,7 +42,7 @@ class Source:
     name: str
     part: str
     marks: tuple[str, ...]
-    table: Callable[[ConfigDict], list[Entry]]
+    table: Callable[[ModelConfig], list[Entry]]
     depth: Callable[[State], int]
     num_classes: Callable[[State], int] | None = None
     todays_names: Callable[[State], dict[str, np.ndarray]] = dict

@@ -17,35 +17,25 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
 from maskrcnn_jax.checkpoints.manager import LAST
+from maskrcnn_jax.images.config import image_config
 from maskrcnn_jax.images.pixels import pixel_format
+from maskrcnn_jax.models.config import PARTS, ModelConfig
 from maskrcnn_jax.pretrained import convert
 from maskrcnn_jax.pretrained.files import downloads
 from maskrcnn_jax.pretrained.first_convolution import with_channels
-from maskrcnn_jax.pretrained.merge import PARTS
-from maskrcnn_jax.pretrained.weight_keys import belonging
+from maskrcnn_jax.pretrained.weight_keys import parts_that_need, weight_keys
 from maskrcnn_jax.pretrained.weights import Weights
 
-# What each section of `config.model` is needed for: it comes with the weights of these parts.
-_NEEDED_BY = {
-    "pixel": ("backbone",),
-    "backbone": ("backbone",),
-    "fpn": ("fpn",),
-    "anchors": ("rpn",),
-    "rpn": ("rpn",),
-    "corners": ("rpn", "box_head"),
-    "roi": ("box_head", "mask_head"),
-    "box_head": ("box_head",),
-    "mask_head": ("mask_head",),
-}
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,7 @@ class Start:
     lines: tuple[str, ...] = ()
 
 
-def begin(config: ConfigDict, workdir: str | Path) -> tuple[ConfigDict, Start]:
+def begin(config: "Config", workdir: str | Path) -> tuple["Config", Start]:
     """Reads what `config.init` names, unless the run goes on from a checkpoint of its own.
 
     Args:
@@ -81,8 +71,7 @@ def begin(config: ConfigDict, workdir: str | Path) -> tuple[ConfigDict, Start]:
         ValueError, OSError: where `config.init` names nothing that can be read, or not what it
             says; or the checkpoint in the work directory is not a training run's.
     """
-    _check_parts(config.init_parts)
-    config = config.copy_and_resolve_references()
+    config = config_json.copied(config)
     saved = metadata_to_resume(workdir)
     if saved is not None:
         return config, _resumed(config, saved)
@@ -96,7 +85,7 @@ def begin(config: ConfigDict, workdir: str | Path) -> tuple[ConfigDict, Start]:
     return config, _from_weights(config)
 
 
-def _from_weights(config: ConfigDict) -> Start:
+def _from_weights(config: "Config") -> Start:
     """Reads the weights and puts what belongs to them into `config.model`."""
     try:
         weights = _read(config.init)
@@ -125,7 +114,7 @@ def _from_weights(config: ConfigDict) -> Start:
     return Start(weights, parts, record, (*notes, *lines, *_apply(config, keys)))
 
 
-def _for_images(weights: Weights, config: ConfigDict) -> tuple[Weights, tuple]:
+def _for_images(weights: Weights, config: "Config") -> tuple[Weights, tuple]:
     """Makes weights fit for images of other channels or depth; says what was done.
 
     How pixels are normalised is then the configuration's choice: that of the weights is for theirs.
@@ -152,25 +141,27 @@ def _for_images(weights: Weights, config: ConfigDict) -> tuple[Weights, tuple]:
     return replace(weights, variables=variables, model=model), tuple(lines)
 
 
-def _resumed(config: ConfigDict, saved: dict[str, Any]) -> Start:
+def _resumed(config: "Config", saved: dict[str, Any]) -> Start:
     """Puts back what the run began with; nothing is read from `config.init`.
 
     What the weights needed was told then: it is in the checkpoint's configuration.
     """
+    began = config_json.section(type(config), saved["config"])
     lines = [
-        f"{key}: {saved['config'][key]!r} -> {config[key]!r}, without effect: a run that goes on "
-        f"does not start from init"
+        f"config.{key}: {getattr(began, key)!r} -> {getattr(config, key)!r}, without effect: "
+        "a run that resumes does not start from init"
         for key in ("init", "init_parts")
-        if config[key] not in ("last", saved["config"][key])
+        if getattr(config, key) not in ("last", getattr(began, key))
     ]
-    config.update({key: saved["config"][key] for key in ("init", "init_parts")})
+    for key in ("init", "init_parts"):
+        setattr(config, key, getattr(began, key))
     record = saved.get("init")
     _apply(config, record["model"] if record else {})
     return Start(record=record, lines=tuple(lines))
 
 
 def _keys_to_take(
-    config_model: ConfigDict, keys: Mapping[str, Any], parts: tuple[str, ...]
+    config_model: ModelConfig, keys: Mapping[str, Any], parts: tuple[str, ...]
 ) -> dict[str, Any]:
     """Returns those keys that the parts need.
 
@@ -181,15 +172,15 @@ def _keys_to_take(
     return {
         key: value
         for key, value in keys.items()
-        if any(part in parts for part in _NEEDED_BY[key.split(".")[0]])
+        if set(parts) & set(parts_that_need(key))
         and not (key.endswith("norm") and {now[key], value} == {"bn", "frozen_bn"})
     }
 
 
-def _apply(config: ConfigDict, keys: Mapping[str, Any]) -> list[str]:
+def _apply(config: "Config", keys: Mapping[str, Any]) -> list[str]:
     """Sets keys of `config.model`; returns a line for each that was another."""
-    before = config.model.to_dict()
-    config.model.update_from_flattened_dict(dict(keys))
+    before = config_json.flat(config.model)
+    config_json.set_values(config.model, keys, "config.model")
     return [
         f"model.{key}: {old!r} -> {new!r}, as the weights need"
         for key, old, new in config_json.differences(before, config.model)
@@ -230,16 +221,16 @@ def _own(workdir: Path, which: str) -> Weights:
     """Returns the weights of a run of ours."""
     variables, metadata = load_for_inference(workdir, which)
     variables = jax.device_get(variables)
-    config_model = ConfigDict(metadata["config"]["model"])
+    model = config_json.section(ModelConfig, metadata["config"]["model"], "config.model")
     return Weights(
         kind="maskrcnn_jax",
         part="detector",
         file=f"{workdir.absolute()}, step {metadata['step']}",
         sha256=_digest(variables),
         variables=variables,
-        model=belonging(config_model, "detector"),
+        model=weight_keys(model, "detector"),
         class_names=metadata["class_names"],
-        pixels=pixel_format(metadata["config"]["data"]),
+        pixels=pixel_format(image_config(metadata["config"]["data"])),
     )
 
 
@@ -264,11 +255,3 @@ def _digest(variables: Any) -> str:
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _check_parts(parts: tuple[str, ...]) -> None:
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or not parts:
-        raise ValueError(
-            f"config.init_parts is {tuple(parts)}; it must hold some of {', '.join(PARTS)}"
-        )

@@ -1,49 +1,30 @@
-"""Which keys of the configuration come with weights, and which are the user's to choose."""
+"""Which keys of `config.model` come with trained weights, as their fields say (`setting`)."""
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-# What of `config.model` belongs to the weights. The rest (sizes of anchors, numbers of proposals,
-# thresholds) is the user's to choose when a model is trained further.
-BELONGS_TO_BACKBONE = ("pixel", "backbone")
-BELONGS_TO_DETECTOR = (
-    *BELONGS_TO_BACKBONE,
-    "corners",
-    "fpn",
-    "anchors.aspect_ratios",
-    "anchors.rounded",
-    "anchors.strides",
-    "rpn.channels",
-    "rpn.convs",
-    "rpn.nms",
-    "rpn.clip",
-    "rpn.coder_weights",
-    "rpn.box_loss_beta",
-    "roi.sampling_ratio",
-    "roi.aligned",
-    "roi.pooling",
-    "roi.canonical_level",
-    "box_head",
-    "mask_head",
-)
+from maskrcnn_jax.config_fields import fields
+from maskrcnn_jax.models.config import PARTS, ModelConfig
 
 
-def belonging(config_model: ConfigDict, part: str) -> dict[str, Any]:
-    """Returns those keys of `config.model`, flattened, that belong to weights of a part.
+def weight_keys(model: ModelConfig, part: str) -> dict[str, Any]:
+    """Returns those keys of `config.model`, by dotted names, that weights of a part need.
+
+    The others (sizes of anchors, numbers of proposals, thresholds) are the user's choice when a
+    model is trained further.
 
     Args:
-        config_model: `config.model`.
+        model: `config.model`.
         part: "detector" or "backbone".
     """
-    names = BELONGS_TO_DETECTOR if part == "detector" else BELONGS_TO_BACKBONE
-    values: dict[str, Any] = {}
-    for name in names:
-        value = config_model
-        for key in name.split("."):
-            value = value[key]
-        if isinstance(value, ConfigDict):
-            values |= {f"{name}.{key}": value[key] for key in value}
-        else:
-            values[name] = value
-    return values
+    parts = set(PARTS) if part == "detector" else {part}
+    return {
+        key.removeprefix("model."): value
+        for key, field, value in fields(model, "model")
+        if field.metadata["weights"] and set(field.metadata["weights"]) <= parts
+    }
+
+
+def parts_that_need(key: str) -> tuple[str, ...]:
+    """Returns the parts of the detector whose weights need a key of `config.model`."""
+    needs = {name: field.metadata["weights"] for name, field, _ in fields(ModelConfig(), "model")}
+    return tuple(needs[f"model.{key}"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.best import is_better
 from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
@@ -18,6 +17,7 @@ from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.interrupts import Interrupted, Interrupts
 from maskrcnn_jax.parallel.messages import say, say_of_all
+from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.early_stopping import reason_to_stop
 from maskrcnn_jax.training.run.emergency import leaves_in_time
 from maskrcnn_jax.training.run.log import MetricsLog
@@ -62,7 +62,7 @@ class Run:
         compiled: the stages and buckets whose programs there are.
     """
 
-    settings: ConfigDict
+    settings: TrainConfig
     mesh: Mesh
     data: TrainingData
     checkpoints: Checkpoints
@@ -138,7 +138,8 @@ def do_step(
     nor does a state that has to be saved in a hurry.
     """
     batch = sharding.shard_batch(batch, run.mesh)
-    bucket = batch["image"].shape[1:3]
+    height, width = batch["image"].shape[1:3]
+    bucket = height, width
     if (stage, bucket) in run.compiled:
         return stage.train_step(state, batch)
     is_first = all(of_stage is not stage for of_stage, _ in run.compiled)

@@ -2,33 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from ml_collections import ConfigDict
-
 from maskrcnn_jax.checkpoints.best import is_better
+from maskrcnn_jax.training.config import TrainConfig
 
 
-def check_early_stop(settings: ConfigDict) -> None:
-    """Checks `train.early_stop` before the first step.
-
-    Args:
-        settings: `config.train`.
-
-    Raises:
-        ValueError: where it is negative, or nothing is evaluated before the end.
-    """
-    if settings.early_stop < 0:
-        raise ValueError(
-            f"config.train.early_stop is {settings.early_stop}; expected a number of evaluations, "
-            f"0 for never"
-        )
-    if settings.early_stop and not settings.eval_every:
-        raise ValueError(
-            f"config.train.early_stop is {settings.early_stop} evaluations, but "
-            f"config.train.eval_every is 0, so that there is one at the end alone; set it"
-        )
-
-
-def reason_to_stop(rows: Sequence[Mapping], settings: ConfigDict) -> str:
+def reason_to_stop(rows: Sequence[Mapping], settings: TrainConfig) -> str:
     """Returns why the run ends after its newest evaluation; empty where it goes on.
 
     It depends on nothing but the logged evaluations, so a resumed run decides as one in one go.

@@ -2,23 +2,26 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.folder import DamagedCheckpoint
 from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState, create
 from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.config import PARTS
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.messages import say
-from maskrcnn_jax.pretrained.merge import PARTS, classes_line, merged
+from maskrcnn_jax.pretrained.merge import classes_line, merged
 from maskrcnn_jax.pretrained.start import Start
 from maskrcnn_jax.training.stages import Stage, stage_of_state
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 
 def new(
@@ -71,7 +74,7 @@ def _words(start: Start, seed: int, class_names: Sequence[str]) -> str:
 
 def newest(
     checkpoints: Checkpoints,
-    config: ConfigDict,
+    config: "Config",
     stages: Sequence[Stage],
     variables: dict[str, Any],
     mesh: Mesh,
@@ -109,7 +112,7 @@ def _create(stage: Stage, variables: dict[str, Any]) -> TrainState:
 
 def restored(
     checkpoints: Checkpoints,
-    config: ConfigDict,
+    config: "Config",
     expected: TrainState,
     mesh: Mesh,
     data: dict[str, Any],
@@ -146,7 +149,7 @@ def restored(
             f"training images: {saved['num_images']} -> {data['num_images']} (their order is "
             f"another)"
         )
-    if bool(config.train.ema_decay) != bool(saved["config"]["train"]["ema_decay"]):
+    if bool(config.train.ema_decay) != bool(saved["config"].get("train", {}).get("ema_decay")):
         average = "starts from the weights" if config.train.ema_decay else "is dropped"
         changes.append(f"the moving average {average}")
     state = checkpoints.restore(sharding.abstract(expected, mesh))

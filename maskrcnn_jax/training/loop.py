@@ -4,12 +4,11 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from flax import linen as nn
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
@@ -25,6 +24,7 @@ from maskrcnn_jax.pretrained.merge import check_fit
 from maskrcnn_jax.pretrained.start import Start
 from maskrcnn_jax.training import actions, first_state
 from maskrcnn_jax.training.actions import Run, TrainingData
+from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.run.closing_lines import farewell
 from maskrcnn_jax.training.run.lock import only_run_in
 from maskrcnn_jax.training.run.log import MetricsLog
@@ -42,12 +42,15 @@ from maskrcnn_jax.training.stages import (
     stage_of_state,
 )
 
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
+
 # For what is left to do after an error, such as the end of a checkpoint's writing.
 _SECONDS_TO_CLEAN_UP = 60.0
 
 
 def train(
-    config: ConfigDict,
+    config: "Config",
     workdir: str | Path,
     data: TrainingData,
     model: nn.Module,
@@ -110,7 +113,7 @@ def train(
 
 @contextmanager
 def _begun(
-    settings: ConfigDict, mesh: Mesh, data: TrainingData, checkpoints: Checkpoints, step: int
+    settings: TrainConfig, mesh: Mesh, data: TrainingData, checkpoints: Checkpoints, step: int
 ) -> Iterator[Run]:
     """Opens what a run needs from a step on, and closes it however the run ends."""
     progress = Progress(step, settings.steps, settings.batch_size)
@@ -157,7 +160,7 @@ def _train(run: Run, stages: Sequence[Stage], state: TrainState, step: int) -> d
             actions.log_steps(run, step, info["epoch"])
 
 
-def _write_config(path: Path, config: ConfigDict, is_new: bool) -> None:
+def _write_config(path: Path, config: "Config", is_new: bool) -> None:
     """Writes the configuration; what a new run finds in its place may be somebody's own file."""
     text = json.dumps(config_json.to_json(config), indent=2) + "\n"
     if is_new and path.is_file() and path.read_bytes() != text.encode():
@@ -165,9 +168,7 @@ def _write_config(path: Path, config: ConfigDict, is_new: bool) -> None:
     write_atomically(path, text)
 
 
-def _in_common(
-    config: ConfigDict, facts: dict[str, Any], checkpoints: Checkpoints
-) -> dict[str, Any]:
+def _in_common(config: "Config", facts: dict[str, Any], checkpoints: Checkpoints) -> dict[str, Any]:
     """Returns what must be the same for all processes; where the data lie may differ."""
     own = ("data.train.", "data.val.", "data.workers")
     keys = config_json.flat(config)

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
+
+from maskrcnn_jax.training.config import TrainConfig
 
 
-def make_schedule(train: ConfigDict) -> optax.Schedule:
+def make_schedule(train: TrainConfig) -> optax.Schedule:
     """Returns the learning rate as a function of the number of steps done.
 
     A linear warm-up from `warmup_factor` to 1 over `warmup_steps` multiplies either a staircase
@@ -18,11 +19,7 @@ def make_schedule(train: ConfigDict) -> optax.Schedule:
 
     Args:
         train: `config.train`.
-
-    Raises:
-        ValueError: where a value makes no schedule.
     """
-    _check_schedule(train)
     decay = _staircase(train) if train.schedule == "steps" else _cosine(train)
     rate = full_rate(train)
 
@@ -35,7 +32,7 @@ def make_schedule(train: ConfigDict) -> optax.Schedule:
     return learning_rate
 
 
-def full_rate(train: ConfigDict) -> float:
+def full_rate(train: TrainConfig) -> float:
     """Returns the learning rate after the warm-up and before any decay.
 
     That is `learning_rate`, which `learning_rate_rule` scales with the batch: linear (Goyal et al.
@@ -43,30 +40,18 @@ def full_rate(train: ConfigDict) -> float:
 
     Args:
         train: `config.train`.
-
-    Raises:
-        ValueError: for a rule or a reference that does not exist.
     """
     powers = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
-    if train.learning_rate_rule not in powers:
-        raise ValueError(
-            f"config.train.learning_rate_rule is {train.learning_rate_rule!r}; it must be one of "
-            f"{', '.join(powers)}"
-        )
-    if train.reference_batch_size < 1:
-        raise ValueError(
-            f"config.train.reference_batch_size is {train.reference_batch_size}; at least 1"
-        )
     ratio = train.batch_size / train.reference_batch_size
     return train.learning_rate * ratio ** powers[train.learning_rate_rule]
 
 
-def _staircase(train: ConfigDict) -> optax.Schedule:
+def _staircase(train: TrainConfig) -> optax.Schedule:
     boundaries = jnp.asarray(tuple(train.decay_steps), jnp.float32)
     return lambda step: train.decay_factor ** jnp.sum(step >= boundaries)
 
 
-def _cosine(train: ConfigDict) -> optax.Schedule:
+def _cosine(train: TrainConfig) -> optax.Schedule:
     length = max(train.steps - train.warmup_steps, 1)
 
     def decay(step):
@@ -77,7 +62,7 @@ def _cosine(train: ConfigDict) -> optax.Schedule:
 
 
 def make_optimizer(
-    train: ConfigDict, schedule: optax.Schedule, trainable: Any
+    train: TrainConfig, schedule: optax.Schedule, trainable: Any
 ) -> optax.GradientTransformation:
     """Returns the optimiser; it leaves frozen parameters alone and keeps no state for them.
 
@@ -91,11 +76,7 @@ def make_optimizer(
         train: `config.train`.
         schedule: as `make_schedule` returns it.
         trainable: pytree of bool like the parameters.
-
-    Raises:
-        ValueError: for an optimiser or a value that does not exist.
     """
-    check_optimizer(train)
     decay = optax.add_decayed_weights(
         train.weight_decay, mask=None if train.decay_norm_and_bias else _kernels
     )
@@ -117,39 +98,3 @@ def make_optimizer(
 def _kernels(params: Any) -> Any:
     """Scales and biases have one axis."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
-def _check_schedule(train: ConfigDict) -> None:
-    if train.schedule not in ("steps", "cosine"):
-        raise ValueError(f"config.train.schedule is {train.schedule!r}; it must be steps or cosine")
-    if train.learning_rate <= 0:
-        raise ValueError(
-            f"config.train.learning_rate is {train.learning_rate}; it must be above zero"
-        )
-    for key in ("steps", "warmup_steps"):
-        if train[key] < 0:
-            raise ValueError(f"config.train.{key} is {train[key]}; it must not be negative")
-    if list(train.decay_steps) != sorted(train.decay_steps):
-        raise ValueError(
-            f"config.train.decay_steps is {tuple(train.decay_steps)}; the steps must increase"
-        )
-
-
-def check_optimizer(train: ConfigDict) -> None:
-    """Checks which optimiser there is to be, and its values.
-
-    Args:
-        train: `config.train`.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    if train.optimizer not in ("sgd", "adamw", "lamb"):
-        raise ValueError(
-            f"config.train.optimizer is {train.optimizer!r}; it must be sgd, adamw or lamb"
-        )
-    if not 0 <= train.momentum < 1:
-        raise ValueError(f"config.train.momentum is {train.momentum}; it must lie in [0, 1)")
-    for key in ("weight_decay", "clip_norm"):
-        if train[key] < 0:
-            raise ValueError(f"config.train.{key} is {train[key]}; it must not be negative")

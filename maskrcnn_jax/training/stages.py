@@ -10,19 +10,23 @@ words mean.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.checkpoints.ema import averaged_parameters
 from maskrcnn_jax.checkpoints.state import TrainState
-from maskrcnn_jax.models.ema import averaged_parameters
-from maskrcnn_jax.models.trainable import LAYERS, trainable_mask
+from maskrcnn_jax.models.layer_groups import parse_layers
+from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import TrainStep, make_train_step
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class Stage:
     """A part of a run in which the same parameters are trained.
 
     Attributes:
-        layers: a key of `LAYERS`.
+        layers: a group of `layer_groups.LAYERS`.
         start: steps done before it.
         trainable: pytree of bool like the parameters.
         optimizer: of these.
@@ -47,7 +51,7 @@ class Stage:
     train_step: TrainStep
 
 
-def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -> tuple[Stage, ...]:
+def make_stages(config: "Config", model: nn.Module, params: Any, mesh: Mesh) -> tuple[Stage, ...]:
     """Returns the stages of a run, in their order.
 
     Args:
@@ -60,9 +64,9 @@ def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -
         ValueError: where the configuration makes no stages, optimiser, schedule, parts of a batch
             or average.
     """
-    check_stages(config.train, mesh)
+    check_accumulation(config.train, mesh)
     schedule = make_schedule(config.train)
-    parts = parse(config.train.layers)
+    parts = parse_layers(config.train.layers)
     masks = [trainable_mask(params, config.model, layers) for layers, _ in parts]
     averaged = averaged_parameters(masks) if config.train.ema_decay else None
     stages = []
@@ -80,31 +84,6 @@ def make_stages(config: ConfigDict, model: nn.Module, params: Any, mesh: Mesh) -
         )
         stages.append(Stage(layers, start, trainable, optimizer, averaged, step))
     return tuple(stages)
-
-
-def parse(text: str) -> list[tuple[str, int]]:
-    """Returns the layers of each stage that `config.train.layers` names, and the step before it.
-
-    Raises:
-        ValueError: for unknown layers, or steps that are missing, surplus or not increasing.
-    """
-    stages, start = [], 0
-    parts = [part.strip() for part in text.split(",")]
-    for number, part in enumerate(parts, 1):
-        layers, colon, until = (word.strip() for word in part.partition(":"))
-        if layers not in LAYERS:
-            _refuse(text, f"{layers!r} is none of them")
-        stages.append((layers, start))
-        if number == len(parts):
-            if colon:
-                _refuse(text, f"the last stage goes to the end of the run; take {until!r} away")
-        elif until.isdecimal() and int(until) > start:
-            start = int(until)
-        else:
-            _refuse(
-                text, f"{part!r} must end in a step above {start}, like {layers}:{start + 1000}"
-            )
-    return stages
 
 
 def never_reached(stages: Sequence[Stage], steps: int) -> list[str]:
@@ -144,8 +123,8 @@ def entered(stage: Stage, state: TrainState, mesh: Mesh) -> TrainState:
     )
 
 
-def check_stages(train: ConfigDict, mesh: Mesh) -> None:
-    """Checks the stages, the parts of a batch and the average that a configuration asks for.
+def check_accumulation(train: TrainConfig, mesh: Mesh) -> None:
+    """Checks that the devices have equal parts of an accumulated batch.
 
     Args:
         train: `config.train`.
@@ -154,23 +133,10 @@ def check_stages(train: ConfigDict, mesh: Mesh) -> None:
     Raises:
         ValueError: naming the key.
     """
-    parse(train.layers)
     shards = sharding.batch_shards(mesh)
-    if train.accumulate < 1 or train.batch_size % (train.accumulate * shards):
+    if train.batch_size % (train.accumulate * shards):
         raise ValueError(
             f"config.train.accumulate is {train.accumulate}, but {train.batch_size} images "
             f"(config.train.batch_size) on {shards} device(s) do not fall into so many equal "
             f"parts; make it a divisor of {train.batch_size // shards}"
         )
-    if not 0 <= train.ema_decay < 1:
-        raise ValueError(
-            f"config.train.ema_decay is {train.ema_decay}; it must lie in [0, 1), such as 0.999, "
-            f"or be 0 for no average"
-        )
-
-
-def _refuse(text: str, fault: str) -> None:
-    raise ValueError(
-        f"config.train.layers is {text!r}: {fault}. Give one of {', '.join(LAYERS)}, or stages "
-        f"such as 'heads:2000, 4+:6000, all'"
-    )

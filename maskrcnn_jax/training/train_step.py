@@ -9,8 +9,8 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from maskrcnn_jax.checkpoints.ema import updated_average
 from maskrcnn_jax.checkpoints.state import TrainState
-from maskrcnn_jax.models.ema import updated_average
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel import partition
 

@@ -5,11 +5,12 @@ of the batch, at the resolution of the network's input.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.fpn import LEVELS
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.boxes import iou
@@ -21,7 +22,7 @@ _GREEN, _RED, _WHITE = (0, 200, 0), (230, 30, 30), (255, 255, 255)
 
 
 def inference_pictures(
-    image: np.ndarray, stages: Stages, config: ConfigDict, index: int = 0, count: int = 50
+    image: np.ndarray, stages: Stages, config: ModelConfig, index: int = 0, count: int = 50
 ) -> dict[str, np.ndarray]:
     """Draws the stages of a prediction.
 
@@ -51,7 +52,7 @@ def inference_pictures(
 
 
 def training_pictures(
-    batch: Mapping[str, np.ndarray], stages: Stages, config: ConfigDict, index: int = 0
+    batch: Mapping[str, np.ndarray], stages: Stages, config: ModelConfig, index: int = 0
 ) -> dict[str, np.ndarray]:
     """Draws what a training step makes of the truth: matched anchors and sampled RoIs.
 
@@ -117,9 +118,11 @@ def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) ->
     return np.concatenate(rows)[..., None].repeat(3, axis=-1)
 
 
-def _anchors(stages: Stages, config: ConfigDict) -> np.ndarray:
+def _anchors(stages: Stages, config: ModelConfig) -> np.ndarray:
     shapes = [stages[name].shape[1:3] for name in LEVELS]
-    return np.concatenate(pyramid_anchors(shapes, stages["image"].shape[1:3], **config.anchors))
+    return np.concatenate(
+        pyramid_anchors(shapes, stages["image"].shape[1:3], **asdict(config.anchors))
+    )
 
 
 def _boxes_by_rank(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data.augment.augmentation import check_settings, fill_values
+from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.data.augment.augmentation import fill_values
 from maskrcnn_jax.data.augment.colour import add_noise, change_colours, map_colours
 from maskrcnn_jax.data.augment.geometry import Geometry, map_pixels
 from maskrcnn_jax.data.augment.random_streams import Streams
@@ -26,8 +27,8 @@ def settings(pixels: PixelFormat, **augment):
     data.resize, data.buckets, data.mask_size = "square", ((64, 64),), 14
     data.augment.flip = 0.0
     data.augment.fill = (7,)
-    data.augment.update(augment)
-    check_settings(data)
+    set_values(data.augment, augment)
+    data.validate()
     return data
 
 
@@ -125,7 +126,7 @@ def test_noise_and_blur_are_on_the_scale_of_the_image(pixels):
     with pytest.raises(ValueError, match=rf"noise is .* expected 0 to {most}"):
         settings(pixels, noise=most + 1.0)
     image = noise(pixels)
-    data.augment.update({"noise": 0.0, "blur": 1.0, "blur_range": (2.0, 2.0)})
+    set_values(data.augment, {"noise": 0.0, "blur": 1.0, "blur_range": (2.0, 2.0)})
     blurred = change_colours(Streams(0, 0, 0), image, data.augment)
     assert (blurred.shape, blurred.dtype) == (image.shape, image.dtype)
     np.testing.assert_allclose(blurred.mean((0, 1)), image.mean((0, 1)), rtol=0.02)
@@ -135,7 +136,9 @@ def test_noise_and_blur_are_on_the_scale_of_the_image(pixels):
 @pytest.mark.parametrize("key", ["saturation", "hue", "grey"])
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_changes_of_colour_need_three_channels(key, channels):
-    with pytest.raises(ValueError, match=rf"{key} is 0\.5, of red.* data\.channels is {channels}"):
+    with pytest.raises(
+        ValueError, match=rf"{key} is 0\.5, of red.* config\.data\.channels is {channels}"
+    ):
         settings(PixelFormat(channels), **{key: 0.5})
     settings(PixelFormat(3, 16), **{key: 0.5})
 

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from maskrcnn_jax.cli.data import main
+from maskrcnn_jax.config import Config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.images.pixels import PixelFormat
@@ -25,7 +27,7 @@ def stored(request, tmp_path_factory):
     return request.param, write_deep_set(folder, request.param)
 
 
-def configured(stored) -> ConfigDict:
+def configured(stored) -> Config:
     channels, arguments = stored
     config = get_config()
     config.data.format = "coco"
@@ -58,8 +60,8 @@ def test_a_dataset_gives_all_channels_and_bits(stored):
 def test_batches_hold_them(stored):
     channels, _ = stored
     config = configured(stored)
-    config.data.augment.update(dict(rotate=10.0, brightness=0.2, noise=50.0, fill=(400,)))
-    config.data.augment.update(dict(copy_paste=0.5, blur=0.5, crop=0.5))
+    set_values(config.data.augment, dict(rotate=10.0, brightness=0.2, noise=50.0, fill=(400,)))
+    set_values(config.data.augment, dict(copy_paste=0.5, blur=0.5, crop=0.5))
     dataset = datasets.load(config.data, "train")
     with closing(pipeline.train_batches(dataset, config)) as batches:
         first, info = next(batches)

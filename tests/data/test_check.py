@@ -6,6 +6,7 @@ from PIL import Image
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.faults import Fault, FaultKind
 from maskrcnn_jax.images.pixels import PixelFormat
@@ -49,7 +50,7 @@ def test_limit_spreads_over_the_images(dataset):
 def test_a_long_list_of_faults_is_written_whole(dataset, tmp_path):
     many = [Fault("a.json", f"fault number {i}", FaultKind.BOX, "warning") for i in range(30)]
     lines, listing = [], tmp_path / "run" / "faults.txt"
-    data = {"on_error": "skip", "max_pixels": 10**8}
+    data = DataConfig()
     check.checked(replace(dataset, faults=many), data, listing, lines.append)
     assert f"more; all are listed in {listing}" in lines[0]
     assert all(fault.reason in listing.read_text() for fault in many)

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -6,10 +7,11 @@ from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
+from maskrcnn_jax.data.config import DataConfig
 
 
 @pytest.fixture
-def config_data() -> ConfigDict:
+def config_data() -> DataConfig:
     data = get_config().data
     data.format = "shapes"
     data.train = ConfigDict(dict(count=3, seed=0))
@@ -63,8 +65,11 @@ def test_what_a_reader_refuses_names_the_key(config_data, tmp_path):
 
 def test_every_format_is_named_where_users_look():
     root = Path(__file__).resolve().parents[2]
-    lines = (root / "maskrcnn_jax" / "config.py").read_text().split('data.format = ""')[0]
-    comment = lines.rpartition("data = ConfigDict()")[2]
+    (comment,) = (
+        field.metadata["meaning"]
+        for field in dataclasses.fields(DataConfig)
+        if field.name == "format"
+    )
     index = (root / "docs/formats/README.md").read_text()
     for form in datasets.READERS:
         assert re.search(rf"\b{form}\b", comment)
@@ -79,7 +84,7 @@ def test_boxes_of_masks_and_fewer_images_are_for_training_alone(config_data, wri
     images = [dict(id=i, file_name=f"{i}.png", height=40, width=60) for i in (7, 8)]
     paths = write_coco([dict(bbox=[8, 4, 25, 22])], images)
     for split in ("train", "val"):
-        config_data[split] = ConfigDict({key: str(path) for key, path in paths.items()})
+        setattr(config_data, split, ConfigDict({key: str(path) for key, path in paths.items()}))
     assert len(datasets.load(config_data, "train").records) == 2
     config_data.empty_images, config_data.boxes = "drop", "masks"
     train, val = (datasets.load(config_data, split) for split in ("train", "val"))
@@ -88,5 +93,5 @@ def test_boxes_of_masks_and_fewer_images_are_for_training_alone(config_data, wri
     assert [record.image_id for record in val.records] == [7, 8]
     assert val.records[0].boxes.tolist() == [[8, 4, 33, 26]]
     config_data.boxes = "mask"
-    with pytest.raises(ValueError, match=r"data.boxes is 'mask'; choose 'annotation' or 'masks'"):
+    with pytest.raises(ValueError, match=r"data.boxes is 'mask'; expected annotation"):
         datasets.load(config_data, "train")

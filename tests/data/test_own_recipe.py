@@ -15,7 +15,6 @@ from configs.own import get_config
 from maskrcnn_jax.cli.data import main
 from maskrcnn_jax.config_json import to_json
 from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.augment.augmentation import check_settings
 from maskrcnn_jax.data.input import pipeline
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "own.py"
@@ -43,7 +42,7 @@ def test_a_folder_is_divided_checked_and_made_into_batches(photos, size, capsys)
     assert "photos-train: " in report
     assert "photos-val: " in report
     config = get_config(f"{photos}{size}")
-    check_settings(config.data)
+    config.validate()
     to_json(config)
     train, val = (datasets.load(config.data, split) for split in ("train", "val"))
     assert len(train.records) + len(val.records) == 20
@@ -64,8 +63,8 @@ def test_the_division_of_both_splits_changes_together(photos):
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=given)
     values(["", *given])
     for split in ("train", "val"):
-        assert values.config.data[split].split_seed == 7
-        assert values.config.data[split].val_fraction == 0.5
+        assert getattr(values.config.data, split).split_seed == 7
+        assert getattr(values.config.data, split).val_fraction == 0.5
     train, val = (datasets.load(values.config.data, split) for split in ("train", "val"))
     assert len(train.records) + len(val.records) == 20
     assert len(val.records) > len(datasets.load(get_config(f"{photos}").data, "val").records)

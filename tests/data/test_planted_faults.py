@@ -15,7 +15,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from maskrcnn_jax.cli.data import main
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config import Config, get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.files import annotation_files
 from maskrcnn_jax.data.input.pipeline import train_batches
@@ -364,9 +365,9 @@ def test_headers_alone_leave_the_truncated_file_to_be_found(planted, tmp_path):
 
 
 @pytest.fixture
-def config(planted) -> ConfigDict:
+def config(planted) -> Config:
     config = get_config()
-    config.data.update(format="coco", mask_size=14, resize="square", buckets=((64, 64),))
+    set_values(config.data, dict(format="coco", mask_size=14, resize="square", buckets=((64, 64),)))
     config.data.train = ConfigDict(
         dict(images=str(planted.images), annotations=str(planted.annotations))
     )

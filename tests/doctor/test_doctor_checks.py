@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import pytest
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.doctor import devices, processes, settings, timing
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.training.run.log import MetricsLog
 
 
@@ -101,7 +101,7 @@ def test_a_cluster_that_is_not_joined_is_mentioned(monkeypatch):
 
 def test_the_step_that_is_timed_can_be_traced():
     """What the model and the optimiser are given fits; to compile it takes longer."""
-    config, mesh = timing.small_config(), sharding.make_mesh(ConfigDict({"data": 1}))
+    config, mesh = timing.small_config(), sharding.make_mesh(MeshConfig(**{"data": 1}))
     model = make_model(config.model, timing._CLASSES)
     stage = timing._stage(config, model, mesh)
     state = jax.eval_shape(lambda tree: create(tree, stage.optimizer), abstract_variables(model))

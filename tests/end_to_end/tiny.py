@@ -2,10 +2,11 @@
 
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.config import get_config as base_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = base_config()
     config.name = "tiny"
     config.data.format = "shapes"

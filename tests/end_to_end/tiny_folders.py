@@ -2,10 +2,11 @@
 
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.config import Config
 from tests.end_to_end.tiny import get_config as tiny_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = tiny_config()
     config.name = "tiny_folders"
     config.data.format = "mask_folders"

@@ -11,9 +11,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
-from maskrcnn_jax.evaluation.evaluate import batch_size, check_settings, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_best_metric, evaluate
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
@@ -160,16 +161,14 @@ def test_unreadable_images_are_named_and_left_out(dataset, config, tmp_path):
     [
         ("train.best_metric", "segm/ap", "train.best_metric is 'segm/ap'; expected one of bbox/AP"),
         ("train.best_metric", "bbox/AR100", "train.best_metric"),  # the limits are others
-        ("eval.max_detections", (10, 1), "eval.max_detections is \\(10, 1\\)"),
-        ("model.detections.mask_paste", "nicely", "mask_paste is 'nicely'"),
     ],
 )
 def test_settings_of_the_evaluation_are_checked_before_it(config, dataset, key, value, message):
     config.eval.max_detections = (1, 5)
-    check_settings(config, dataset)
-    config.update_from_flattened_dict({key: value})
+    check_best_metric(config, dataset)
+    set_values(config, {key: value})
     with pytest.raises(ValueError, match=message):
-        check_settings(config, dataset)
+        check_best_metric(config, dataset)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from maskrcnn_jax.config import get_config as base_config
+from maskrcnn_jax.config_json import set_values, to_json
 from maskrcnn_jax.export.detector import Detector
 from maskrcnn_jax.export.examples import Example, generated
 from maskrcnn_jax.models.build import initial_variables
@@ -55,15 +56,15 @@ def detector(dialect: str) -> Detector:
     """Returns an untrained detector of a dialect; made once a process."""
     config = get_config()
     config.model = base_config().model
-    config.model.update_from_flattened_dict({**_NARROW, **DIALECTS[dialect]})
-    config.model.update_from_flattened_dict(
-        {key: value for key, value in _NARROW.items() if key != "backbone.depth"}
+    set_values(config.model, {**_NARROW, **DIALECTS[dialect]})
+    set_values(
+        config.model, {key: value for key, value in _NARROW.items() if key != "backbone.depth"}
     )
     config.data.buckets = (SHAPE,)
     config.data.channels = len(config.model.pixel.mean)
     config.data.depth = 16 if max(config.model.pixel.mean) > 255 else 8
     metadata = {
-        "config": config.to_dict(),
+        "config": to_json(config),
         "class_names": CLASS_NAMES,
         "category_ids": (10, 20, 30),
         "step": 7,
@@ -77,14 +78,15 @@ def detector(dialect: str) -> Detector:
 
 def examples(made: Detector, number: int = 2) -> list[Example]:
     """Returns generated images for a detector."""
-    return generated(number, made.config.data, SHAPE)
+    return generated(number, made.image_config, SHAPE)
 
 
 def with_setting(made: Detector, key: str, value: Any) -> Detector:
     """Returns the detector with a key of `config.model` changed."""
-    config = made.config
-    config.model.update_from_flattened_dict({key: value})
-    return Detector(made.variables, {**made.metadata, "config": config.to_dict()})
+    model = made.model_config
+    set_values(model, {key: value})
+    config = {**made.metadata["config"], "model": to_json(model)}
+    return Detector(made.variables, {**made.metadata, "config": config})
 
 
 def _with_statistics(variables: dict, depth: int) -> dict:

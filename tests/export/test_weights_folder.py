@@ -25,7 +25,7 @@ def test_read_back_to_the_bit(folder):
     for ours, theirs in zip(*map(jax.tree.leaves, (made.variables, back.variables)), strict=True):
         assert ours.dtype == theirs.dtype
         assert ours.tobytes() == theirs.tobytes()
-    assert back.config.model == made.config.model
+    assert back.model_config == made.model_config
     assert back.metadata["class_names"] == CLASS_NAMES
     assert back.metadata["category_ids"] == (10, 20, 30)
     assert back.metadata["step"] == 7

@@ -85,22 +85,6 @@ def test_square_fills_the_longest_side(data):
     assert transforms.resized_size(1, 5000, data) == (1, 512)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("buckets", ((800, 1000),), "multiples of 32"),
-        ("buckets", ((800,),), "multiples of 32"),
-        ("buckets", (), "at least one"),
-        ("resize", "long_side", "'short_side' or 'square'"),
-    ],
-)
-def test_a_senseless_configuration_is_refused(data, key, value, message):
-    with data.unlocked(), data.ignore_type():
-        data[key] = value
-    with pytest.raises(ValueError, match=message):
-        transforms.resized_size(480, 640, data)
-
-
 def test_what_cannot_be_placed_is_refused(data):
     with pytest.raises(ValueError, match="0 x 5"):
         transforms.resized_size(0, 5, data)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskrcnn_jax.config_json import to_json
 from maskrcnn_jax.inference.predictor import Predictor
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import CLASS_NAMES, tiny_predictor, tiny_variables
@@ -132,6 +133,6 @@ def test_images_of_pillow_are_taken_as_they_lie_in_memory(images, tmp_path):
 
 def test_max_pixels(images, tmp_path):
     Image.fromarray(images[3]).save(tmp_path / "a.png")
-    metadata = {"config": get_config().to_dict(), "class_names": CLASS_NAMES, "category_ids": (1,)}
+    metadata = {"config": to_json(get_config()), "class_names": CLASS_NAMES, "category_ids": (1,)}
     with pytest.raises(ValueError, match=r"a\.png has 128 x 128 pixels, more than the 100"):
         Predictor(tiny_variables(), metadata, max_pixels=100).read(tmp_path / "a.png")

@@ -4,6 +4,7 @@ from functools import cache
 
 import jax
 
+from maskrcnn_jax.config_json import from_json, to_json
 from maskrcnn_jax.inference.predictor import Predictor
 from maskrcnn_jax.models.build import initial_variables, make_model
 from tests.end_to_end.tiny import get_config
@@ -21,7 +22,7 @@ def tiny_predictor(batch_size: int = 1) -> Predictor:
     config = get_config()
     config.data.buckets = ((64, 64), (32, 64))
     metadata = {
-        "config": config.to_dict(),
+        "config": from_json(to_json(config)),
         "class_names": CLASS_NAMES,
         "category_ids": (10, 20, 30),
     }

@@ -5,31 +5,32 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 
 HEIGHT, WIDTH, GRID, SLOTS, NUM_CLASSES = 64, 96, 14, 4, 3
 
 
-def tiny_model_config() -> ConfigDict:
+def tiny_model_config() -> ModelConfig:
     model = get_config().model
-    model.backbone.update(dict(depth=18, width=8, norm="bn"))
+    set_values(model.backbone, dict(depth=18, width=8, norm="bn"))
     model.fpn.channels = 16
     model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
     for mode in ("train", "eval"):
-        model.rpn[f"pre_nms_top_n_{mode}"] = 40
-        model.rpn[f"post_nms_top_n_{mode}"] = 30
+        setattr(model.rpn, f"pre_nms_top_n_{mode}", 40)
+        setattr(model.rpn, f"post_nms_top_n_{mode}", 30)
     # Nothing is sampled away, so that no result depends on a random number.
     model.rpn.samples_per_image = 4096
     model.rpn.positive_fraction = 1.0
     model.roi.samples_per_image = 34
     model.roi.positive_fraction = 1.0
     model.roi.canonical_size = 56.0
-    model.box_head.update(dict(convs=1, conv_channels=8, dense_channels=32, norm="bn"))
-    model.mask_head.update(dict(convs=1, channels=8, norm="bn"))
+    set_values(model.box_head, dict(convs=1, conv_channels=8, dense_channels=32, norm="bn"))
+    set_values(model.mask_head, dict(convs=1, channels=8, norm="bn"))
     model.detections.max_per_image = 10
     return model
 
@@ -46,9 +47,9 @@ class Step(NamedTuple):
 class Tiny:
     """The model, its variables and its two compiled programs."""
 
-    def __init__(self, config: ConfigDict):
+    def __init__(self, config: ModelConfig):
         self.config = config
-        self.model = MaskRCNN(FrozenConfigDict(self.config), NUM_CLASSES)
+        self.model = MaskRCNN(self.config, NUM_CLASSES)
         self.variables = initial_variables(self.model, jax.random.key(0))
         self._predict = jax.jit(
             lambda variables, *args: self.model.apply(variables, *args, method="predict")
@@ -84,7 +85,7 @@ def tiny() -> Tiny:
 def tiny_matterport() -> Tiny:
     """The tiny model with everything as matterport has it, and predictors that tell more apart."""
     config = tiny_model_config()
-    config.update_from_flattened_dict(_MATTERPORT)
+    set_values(config, _MATTERPORT)
     model = Tiny(config)
     fpn, rpn, box_head = (model.variables["params"][part] for part in ("fpn", "rpn", "box_head"))
     for level in ("p3", "p4", "p5"):
@@ -138,7 +139,7 @@ _MATTERPORT = {
 
 
 @pytest.fixture
-def tiny_config() -> ConfigDict:
+def tiny_config() -> ModelConfig:
     """The tiny model's configuration, to be changed."""
     return tiny_model_config()
 

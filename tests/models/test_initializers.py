@@ -3,10 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.models import initializers
 from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.layers import Dense
 
 
@@ -67,7 +67,7 @@ def test_what_is_recomputed_in_the_backward_pass_changes_no_parameter(tiny):
 class _OwnHead(nn.Module):
     """A head of Flax's own layers, as somebody may write it."""
 
-    config: ConfigDict
+    config: ModelConfig
 
     @nn.compact
     def __call__(self, image):

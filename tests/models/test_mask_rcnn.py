@@ -1,13 +1,16 @@
 """The whole detector: shapes, what must not have any influence, images with nothing to learn."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.config import PixelConfig
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, normalized
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.pretrained.tables.torchvision import MODEL_OVERRIDES
@@ -155,7 +158,7 @@ def test_running_statistics_follow_the_batch(tiny, batch):
 
 def test_bfloat16_is_for_layers_and_float32_for_the_rest(tiny, tiny_config, batch):
     tiny_config.dtype = "bfloat16"
-    model = MaskRCNN(FrozenConfigDict(tiny_config), 3)
+    model = MaskRCNN(tiny_config, 3)
     types = jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(types)} == {jnp.dtype("float32")}
     detections, stages = jax.jit(lambda *args: model.apply(*args, method="predict"))(
@@ -175,8 +178,8 @@ def test_every_part_gets_its_own_epsilon(tiny_config):
     tiny_config.fpn.norm = "bn"
     tiny_config.box_head.dense_norm = "bn"
     for i, part in enumerate(("backbone", "fpn", "box_head", "mask_head"), start=1):
-        tiny_config[part].norm_eps = i / 1000
-    model = MaskRCNN(FrozenConfigDict(tiny_config), 3).bind({})
+        getattr(tiny_config, part).norm_eps = i / 1000
+    model = MaskRCNN(tiny_config, 3).bind({})
     assert model.backbone.stem.norm_layer.norm_eps == 0.001
     for layers in (model.fpn.lateral, model.fpn.output):
         assert {layer.norm_layer.norm_eps for layer in layers.values()} == {0.002}
@@ -188,19 +191,19 @@ def test_every_part_gets_its_own_epsilon(tiny_config):
 def test_normalized_by_hand():
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[..., 0], image[..., 1], image[..., 2] = 10, 20, 30
-    pixel = {"order": "rgb", "mean": (1.0, 2.0, 3.0), "std": (1.0, 2.0, 3.0), "padding": "mean"}
+    pixel = PixelConfig(mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 3.0), padding="mean")
     size = np.array([[2, 3]], np.float32)
     ours = normalized(jnp.asarray(image), size, pixel)
     np.testing.assert_allclose(ours[0, 1, 2], [9.0, 9.0, 9.0])
     assert not ours[0, 2:].any()
     assert not ours[0, :, 3:].any()
-    ours = normalized(jnp.asarray(image), size, pixel | {"order": "bgr"})
+    ours = normalized(jnp.asarray(image), size, replace(pixel, order="bgr"))
     np.testing.assert_allclose(ours[0, 0, 0], [29.0, 9.0, 7 / 3], rtol=1e-6)
 
 
 def test_black_padding_is_a_pixel_of_value_zero():
     image = np.full((1, 32, 32, 3), 255, np.uint8)
-    pixel = {"order": "rgb", "mean": (1.0, 2.0, 6.0), "std": (1.0, 2.0, 3.0), "padding": "black"}
+    pixel = PixelConfig(mean=(1.0, 2.0, 6.0), std=(1.0, 2.0, 3.0), padding="black")
     ours = normalized(jnp.asarray(image), np.array([[2, 3]], np.float32), pixel)
     np.testing.assert_allclose(ours[0, 1, 2], [254.0, 253 / 2, 249 / 3], rtol=1e-6)
     outside = np.ones((32, 32), bool)
@@ -209,7 +212,7 @@ def test_black_padding_is_a_pixel_of_value_zero():
 
 
 def test_normalized_refuses_what_does_not_fit():
-    size, pixel = jnp.ones((1, 2)), {"order": "rgb", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    size, pixel = jnp.ones((1, 2)), PixelConfig(mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(ValueError, match=r"40x64.*multiples of 32"):
         normalized(jnp.zeros((1, 40, 64, 3), jnp.uint8), size, pixel)
 
@@ -217,8 +220,8 @@ def test_normalized_refuses_what_does_not_fit():
 @pytest.mark.parametrize(("arch", "number"), [("v1", 44_401_393), ("v2", 46_359_409)])
 def test_number_of_parameters_is_torchvisions(arch, number):
     config = get_config().model
-    config.update_from_flattened_dict(MODEL_OVERRIDES[arch])
-    model = MaskRCNN(FrozenConfigDict(config), 90)
+    set_values(config, MODEL_OVERRIDES[arch])
+    model = MaskRCNN(config, 90)
     variables = jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
     # torchvision counts the scales and biases of frozen norms as buffers.
     trainable = trainable_mask(variables["params"], config, "all")

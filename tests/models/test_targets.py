@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.rpn import Proposals
@@ -38,7 +37,7 @@ def gt():
 def run(function, *args):
     """anchor_targets or sample_rois as one program, with numpy results."""
     *args, config = args
-    program = jax.jit(lambda *args: function(KEY, *args, FrozenConfigDict(config)))
+    program = jax.jit(lambda *args: function(KEY, *args, config))
     return jax.device_get(program(*args))
 
 

@@ -45,7 +45,7 @@ def test_the_words_freeze_the_backbone_from_its_beginning(tiny_config, layers, t
 
 def test_frozen_norms_are_never_trained(tiny_config):
     for part in ("backbone", "fpn", "mask_head"):
-        tiny_config[part].norm = "frozen_bn"
+        getattr(tiny_config, part).norm = "frozen_bn"
     tiny_config.box_head.dense_norm = "frozen_bn"
     mask = trainable_mask(_params(), tiny_config, "all")
     for layer in (

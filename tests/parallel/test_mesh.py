@@ -11,15 +11,15 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.config import MeshConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_mesh_takes_all_devices_by_default():
-    mesh = sharding.make_mesh(ConfigDict({"data": -1}))
+    mesh = sharding.make_mesh(MeshConfig(**{"data": -1}))
     assert dict(mesh.shape) == {"data": len(jax.devices()), "fsdp": 1, "space": 1}
     assert all(kind == jax.sharding.AxisType.Auto for kind in mesh.axis_types)
 
@@ -36,7 +36,7 @@ def test_mesh_takes_all_devices_by_default():
 )
 def test_impossible_meshes_are_named(sizes, message):
     with pytest.raises(ValueError, match=message):
-        sharding.make_mesh(ConfigDict({"data": 1, "fsdp": 1, "space": 1} | sizes))
+        sharding.make_mesh(MeshConfig(**{"data": 1, "fsdp": 1, "space": 1} | sizes))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_large_arrays_of_the_state_are_split_along_their_longest_axis(shape, spe
 def test_devices_of_several_processes_must_all_be_used():
     devices = _devices(processes=2, each=4)
     with pytest.raises(ValueError, match=r"has 4 devices .* the 2 processes have 8, and all must"):
-        sharding.make_mesh(ConfigDict({"data": 4, "fsdp": 1, "space": 1}), devices)
+        sharding.make_mesh(MeshConfig(**{"data": 4, "fsdp": 1, "space": 1}), devices)
     with pytest.raises(ValueError, match=r"config.mesh.space is 8, but each process has 4 device"):
-        sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 8}), devices)
+        sharding.make_mesh(MeshConfig(**{"data": -1, "fsdp": 1, "space": 8}), devices)
 
 
 def test_the_devices_of_a_process_lie_together():
     devices = _devices(processes=2, each=4)
-    mesh = sharding.make_mesh(ConfigDict({"data": -1, "fsdp": 1, "space": 2}), devices[::-1])
+    mesh = sharding.make_mesh(MeshConfig(**{"data": -1, "fsdp": 1, "space": 2}), devices[::-1])
     assert [[d.id for d in row] for row in mesh.devices[:, 0]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 

@@ -1,10 +1,11 @@
 """A narrow detector of matterport's dialect, its weights and how they are imported."""
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import sources
 from maskrcnn_jax.pretrained.tables import mapping
 from tests.pretrained import keras_weights
@@ -20,11 +21,11 @@ WIDTHS = {
 }
 
 
-def config_model(depth: int = 50, **overrides) -> ConfigDict:
+def config_model(depth: int = 50, **overrides) -> ModelConfig:
     """Returns `config.model` of the published detector, as its entry in `SOURCES` has it."""
     config = get_config().model
     keys = {**SOURCE.model, **SOURCE.settings, "backbone.depth": depth, **overrides}
-    config.update_from_flattened_dict(keys)
+    set_values(config, keys)
     return config
 
 
@@ -38,7 +39,7 @@ def narrow_weights(depth: int = 50) -> dict[str, np.ndarray]:
     return weights
 
 
-def imported(weights: dict[str, np.ndarray], config: ConfigDict) -> mapping.Imported:
+def imported(weights: dict[str, np.ndarray], config: ModelConfig) -> mapping.Imported:
     expected = abstract_variables(make_model(config, NUM_CLASSES))
     entries = SOURCE.table(config)
     return mapping.import_arrays(

@@ -10,6 +10,7 @@ import pytest
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import from_json, set_values
 from maskrcnn_jax.pretrained import convert, out_folder
 from maskrcnn_jax.pretrained.files import weight_files
 from maskrcnn_jax.pretrained.report import summary
@@ -53,8 +54,8 @@ def test_load(tmp_path, generation):
     assert weights.category_ids == (1, 2)
     # The dialect, and the widths that the file has.
     ours = get_config().model
-    ours.update_from_flattened_dict(weights.model)
-    assert ours.to_dict() == model.to_dict()
+    set_values(ours, weights.model)
+    assert ours == model
     jax.tree.map(np.testing.assert_array_equal, weights.variables, random_variables(model))
 
 
@@ -62,7 +63,7 @@ def random_file(path, kind, depth, **widths):
     """Writes a file of a kind that is made of random variables by the kind's own table."""
     source = SOURCE[kind]
     model = get_config().model
-    model.update_from_flattened_dict({**source.model, "backbone.depth": depth, **widths})
+    set_values(model, {**source.model, "backbone.depth": depth, **widths})
     state = export_arrays(random_variables(model), source.table(model))
     if kind == "matterport":
         with h5py.File(path, "w") as file:
@@ -97,9 +98,9 @@ def test_other_kinds_with_their_own_widths(tmp_path, kind):
     config = convert.checkpoint_config(weights)
     for key, value in weights.settings.items():
         section, name = key.split(".")
-        assert config.model[section][name] == value
+        assert config["model"][section][name] == value
     for key, value in weights.data.items():
-        assert config.data[key] == value
+        assert from_json({key: config["data"][key]}) == {key: value}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_overrides_win(file):
     weights = convert.load(file, overrides)
     assert weights.model["backbone.norm_eps"] == 1e-5
     assert weights.settings == {"detections.score_threshold": 0.3}
-    assert convert.checkpoint_config(weights).model.detections.score_threshold == 0.3
+    assert convert.checkpoint_config(weights)["model"]["detections"]["score_threshold"] == 0.3
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from maskrcnn_jax.cli.pretrained import main
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.pretrained import export
 from maskrcnn_jax.pretrained.files.weight_files import read_weights
 from maskrcnn_jax.pretrained.tables import torchvision
@@ -30,8 +31,8 @@ def narrow_builders(monkeypatch, generation):
 
 def configured(generation="v1", **changes):
     config = get_config()
-    config.model.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[generation])
-    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    set_values(config.model, torchvision.MODEL_OVERRIDES[generation])
+    set_values(config, {k.replace("__", "."): v for k, v in changes.items()})
     return config
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
+from maskrcnn_jax.config_json import copied
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.models.mask_rcnn import normalized
@@ -128,7 +129,7 @@ def test_a_run_of_our_own_with_five_channels(tmp_path):
     variables = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
     checkpoints.save(TrainState(step=jnp.int32(1), opt_state={}, **variables), 1, {})
     checkpoints.close()
-    same = config.copy_and_resolve_references()
+    same = copied(config)
     same.init = str(tmp_path / "run")
     same.model.pixel.mean = (1.0,) * 5
     begun, start = begin(same, tmp_path / "new")

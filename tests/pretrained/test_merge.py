@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.class_names import matching
-from maskrcnn_jax.pretrained.merge import PARTS, check_fit, classes_line, merged
+from maskrcnn_jax.models.config import PARTS
+from maskrcnn_jax.pretrained.merge import check_fit, classes_line, merged
 
 
 def _variables(num_classes, first, inputs=2, width=3):

@@ -6,14 +6,15 @@ Detectron2's own adaptive sampling comes last.
 """
 
 import json
+from dataclasses import asdict
 from functools import cached_property, partial
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.ops.anchors import cell_anchors, pyramid_anchors
 from maskrcnn_jax.ops.boxes import iou
@@ -42,11 +43,11 @@ class Case:
         self.source = sources.recognised(self.state, path := "the fixture")
         num_classes = self.source.num_classes(self.state)
         config = get_config().model
-        config.update_from_flattened_dict({**self.source.model, **self.source.settings})
+        set_values(config, {**self.source.model, **self.source.settings})
         config.backbone.depth = self.source.depth(self.state)
         for name, value in self.meta.get("settings", {}).items():
-            config.update_from_flattened_dict(dict.fromkeys(KEYS[name], value))
-        self.config = FrozenConfigDict(config)
+            set_values(config, dict.fromkeys(KEYS[name], value))
+        self.config = config
         self.model = make_model(self.config, num_classes)
         self.table = self.source.table(self.config)
         self.variables = import_arrays(
@@ -108,7 +109,7 @@ def test_anchors(case):
     cells = cell_anchors(anchors.sizes, anchors.aspect_ratios, anchors.rounded)
     np.testing.assert_allclose(cells, case.z["anchors.cell"], rtol=1e-6)
     shapes = [case.stages[level].shape[:2] for level in LEVELS]
-    levels = pyramid_anchors(shapes, case.z["image"].shape[:2], **anchors)
+    levels = pyramid_anchors(shapes, case.z["image"].shape[:2], **asdict(anchors))
     for (height, width), cell, level, stride in zip(
         shapes, case.z["anchors.cell"], levels, (4, 8, 16, 32, 64), strict=True
     ):

@@ -4,13 +4,13 @@ The model runs with the settings of its entry in `sources.SOURCES`, but for size
 ResNet-50, a small image, few proposals.
 """
 
+from dataclasses import asdict
 from functools import cached_property
 
 import cv2
 import jax
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.ops import boxes as box_ops
@@ -51,7 +51,7 @@ class Case:
         weights = narrow_weights()
         self.expected = reference.detect(image, (0, 0, *IMAGE_SIZE), weights, SETTINGS)
 
-        self.config = FrozenConfigDict(case_config())
+        self.config = case_config()
         model = make_model(self.config, NUM_CLASSES)
         self.variables = imported(weights, self.config).variables
         image[IMAGE_SIZE[0] :] = image[:, IMAGE_SIZE[1] :] = 77  # must not be seen
@@ -117,7 +117,7 @@ def test_pyramid(case, level):
 
 def test_anchors(case):
     shapes = [case.stages[f"p{i}"].shape[:2] for i in range(2, 7)]
-    levels = pyramid_anchors(shapes, (HEIGHT, WIDTH), **case.config.anchors)
+    levels = pyramid_anchors(shapes, (HEIGHT, WIDTH), **asdict(case.config.anchors))
     ours = np.concatenate(levels) - [0, 0, 1, 1]
     np.testing.assert_allclose(ours, inclusive(case.expected["anchors"]), atol=1e-4)
 

@@ -5,15 +5,16 @@ tests/parity/README.md describes the arrays and where the tolerances come from.
 """
 
 import json
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.losses import mask_loss
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.models.trainable import trainable_mask
@@ -58,17 +59,17 @@ class Case:
         names = json.loads(str(reference["state.names_and_shapes"]))
         self.state = weights.torchvision_state(names, meta["seed"])
         config = get_config().model
-        config.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[meta["arch"]])
+        set_values(config, torchvision.MODEL_OVERRIDES[meta["arch"]])
         config.pixel.mean = tuple(255 * x for x in meta["image_mean"])
         config.pixel.std = tuple(255 * x for x in meta["image_std"])
         for name, value in meta.get("settings", {}).items():
-            config.update_from_flattened_dict(dict.fromkeys(KEYS[name], value))
+            set_values(config, dict.fromkeys(KEYS[name], value))
         # Nothing is sampled away, as in the fixture.
         num_rois = int(reference["train.roi_counts"][:, 0].max()) + 3
         config.rpn.samples_per_image = 2 * int(reference["anchors.level_counts"].sum())
         config.roi.samples_per_image = num_rois
         config.roi.positive_fraction = (MASK_SLOTS + 0.5) / num_rois
-        self.config = FrozenConfigDict(config)
+        self.config = config
         self.model = MaskRCNN(self.config, meta["num_classes"] - 1)
         self.variables = torchvision.import_state(self.state, self.config, self.model.num_classes)
 
@@ -205,7 +206,7 @@ def test_import_and_export_are_inverse(case):
 
 def test_anchors(case):
     shapes = [case.stages[level].shape[1:3] for level in LEVELS]
-    anchors = pyramid_anchors(shapes, case.batch["image"].shape[1:3], **case.config.anchors)
+    anchors = pyramid_anchors(shapes, case.batch["image"].shape[1:3], **asdict(case.config.anchors))
     assert [len(level) for level in anchors] == case.z["anchors.level_counts"].tolist()
     sample = np.concatenate(anchors)[case.z["anchors.index"]]
     np.testing.assert_array_equal(sample, case.z["anchors.sample"])

@@ -8,18 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config as base_config
 from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.config import MeshConfig
 from tests.end_to_end.tiny import get_config as tiny_get_config
 
 
 class Toy(nn.Module):
     """Two dense layers with a `losses` method like the detector's."""
 
-    config = FrozenConfigDict({"pixel": {"mean": (0.0, 0.0, 0.0)}})
+    config = ModelConfig()
 
     def setup(self):
         self.frozen = nn.Dense(3)
@@ -64,7 +65,7 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def one_device_mesh():
-    return sharding.make_mesh(FrozenConfigDict({"data": 1}))
+    return sharding.make_mesh(MeshConfig(**{"data": 1}))
 
 
 @pytest.fixture(scope="session")

@@ -17,15 +17,16 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel import partition
+from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
 from tests.models.conftest import tiny_model_config
@@ -201,19 +202,20 @@ def _by_device(array):
 
 
 def _mesh(sizes):
-    return ConfigDict(dict(zip(sharding.AXES, sizes, strict=True)))
+    return MeshConfig(**dict(zip(sharding.AXES, sizes, strict=True)))
 
 
 def _config(sync_batch_norm=True):
     config = get_config()
     config.model = tiny_model_config()
     # 28 proposals and 4 objects are 32 RoIs, which devices can share.
-    config.model.rpn.update(post_nms_top_n_train=28, post_nms_top_n_eval=32)
+    set_values(config.model.rpn, dict(post_nms_top_n_train=28, post_nms_top_n_eval=32))
     config.model.roi.samples_per_image = 32
     config.model.detections.max_per_image = 16
     config.model.sync_batch_norm = sync_batch_norm
-    config.train.update(
-        layers="all", warmup_steps=0, weight_decay=0.0, clip_norm=0.0, learning_rate=0.01
+    set_values(
+        config.train,
+        dict(layers="all", warmup_steps=0, weight_decay=0.0, clip_norm=0.0, learning_rate=0.01),
     )
     return config
 

@@ -13,7 +13,6 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.manager import Checkpoints
@@ -21,6 +20,7 @@ from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
 from tests.end_to_end.tiny import get_config
@@ -48,7 +48,7 @@ def _batch(config):
 
 def _one_step(config, devices):
     """Returns the state after one step on so many devices, its metrics and the batch's shards."""
-    mesh = sharding.make_mesh(ConfigDict({"data": devices}))
+    mesh = sharding.make_mesh(MeshConfig(**{"data": devices}))
     model = make_model(config.model, 3)
     variables = initial_variables(model, jax.random.key(0))
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)

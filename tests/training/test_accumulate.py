@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.optimizer import make_optimizer
@@ -37,7 +38,7 @@ def test_each_part_has_every_nth_image_and_a_key_of_its_own():
 def test_a_step_in_two_parts_by_hand(toy, base_train, one_device_mesh):
     """The mean of the halves' gradients, then clipped: not the mean of clipped gradients."""
     model, variables, trainable = toy
-    base_train.update(momentum=0.0, weight_decay=0.0, clip_norm=0.05)
+    set_values(base_train, dict(momentum=0.0, weight_decay=0.0, clip_norm=0.05))
     schedule = optax.constant_schedule(1.0)
     optimizer = make_optimizer(base_train, schedule, trainable)
     image = np.random.default_rng(0).uniform(0, 255, (4, 4, 4, 3)).astype(np.float32)

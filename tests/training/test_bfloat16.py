@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import make_stages
@@ -17,8 +18,9 @@ from maskrcnn_jax.training.stages import make_stages
 def begun(tiny_config, one_device_mesh, random_batch):
     """The compiled-to-be step, the new state and a batch, in two parts and with an average."""
     tiny_config.model.dtype = "bfloat16"
-    tiny_config.train.update(
-        learning_rate=0.02, warmup_steps=0, batch_size=4, accumulate=2, ema_decay=0.9
+    set_values(
+        tiny_config.train,
+        dict(learning_rate=0.02, warmup_steps=0, batch_size=4, accumulate=2, ema_decay=0.9),
     )
     model = make_model(tiny_config.model, 3)
     variables = initial_variables(model, jax.random.key(0))

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from maskrcnn_jax.checkpoints.best import is_better
-from maskrcnn_jax.training.early_stopping import check_early_stop, reason_to_stop
+from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.training.early_stopping import reason_to_stop
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def _rows(metric, values):
     ],
 )
 def test_patience_is_counted_from_the_best(base_train, metric, values, stops):
-    base_train.update(best_metric=metric, early_stop=2)
+    set_values(base_train, dict(best_metric=metric, early_stop=2))
     assert bool(reason_to_stop(_rows(metric, values), base_train)) is stops
 
 
@@ -64,7 +65,7 @@ def test_the_reason_names_the_best_and_what_goes_on(base_train):
 
 
 def test_evaluations_without_the_metric_do_not_count(base_train):
-    base_train.update(best_metric="loss_total", early_stop=2)
+    set_values(base_train, dict(best_metric="loss_total", early_stop=2))
     rows = _rows("segm/AP", [0.1] * 5) + _rows("loss_total", [1.0, 2.0])
     assert reason_to_stop(rows, base_train) == ""
 
@@ -77,7 +78,7 @@ def test_evaluations_without_the_metric_do_not_count(base_train):
     ],
 )
 def test_settings_that_cannot_be_meant(base_train, changes, message):
-    check_early_stop(base_train)
-    base_train.update(changes)
+    base_train.validate()
+    set_values(base_train, changes)
     with pytest.raises(ValueError, match=message):
-        check_early_stop(base_train)
+        base_train.validate()

@@ -6,16 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from maskrcnn_jax.checkpoints.load import load_for_inference
-from maskrcnn_jax.checkpoints.manager import Checkpoints
-from maskrcnn_jax.checkpoints.state import create
-from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.models.ema import (
+from maskrcnn_jax.checkpoints.ema import (
     averaged_parameters,
     first_average,
     updated_average,
     with_average,
 )
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.train_step import make_train_step
 

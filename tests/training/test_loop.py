@@ -12,6 +12,7 @@ from orbax.checkpoint import StandardCheckpointer
 
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.parallel.interrupts import Interrupted
 from maskrcnn_jax.training import loop, stages
 from maskrcnn_jax.training.run.log import read
@@ -76,7 +77,7 @@ def config(tiny_config, toy, monkeypatch):
     }
     monkeypatch.setattr(stages, "trainable_mask", lambda params, model, layers: masks[layers])
     tiny_config.train.layers = "heads"
-    tiny_config.train.update(steps=6, log_every=2, checkpoint_every=2, eval_every=3)
+    set_values(tiny_config.train, dict(steps=6, log_every=2, checkpoint_every=2, eval_every=3))
     return tiny_config
 
 
@@ -233,8 +234,9 @@ STAGED = "heads:2, 5+:4, all"  # the toy's second layer, its first, both
 
 def _train_staged(config, workdir, steps):
     """Trains in stages with all checkpoints kept; returns the arrays of each, by step."""
-    config.train.update(
-        layers=STAGED, steps=steps, keep_checkpoints=9, checkpoint_every=1, eval_every=0
+    set_values(
+        config.train,
+        dict(layers=STAGED, steps=steps, keep_checkpoints=9, checkpoint_every=1, eval_every=0),
     )
     train(config, workdir, _Data().training_data())
     return {int(path.name): _arrays(path) for path in (workdir / "checkpoints").iterdir()}
@@ -283,7 +285,7 @@ def test_other_stages_are_refused_when_resuming(config, tmp_path):
     "key", ["steps", "log_every", "checkpoint_every", "eval_every", "emergency_seconds"]
 )
 def test_impossible_cadences_are_named(config, data, tmp_path, key):
-    config.train[key] = -1
+    setattr(config.train, key, -1)
     with pytest.raises(ValueError, match=f"config.train.{key} is -1"):
         train(config, tmp_path, data.training_data())
     assert list(tmp_path.iterdir()) == []
@@ -310,7 +312,7 @@ def _scored(scores):
 
 
 def test_a_run_without_a_new_best_stops_early(config, tmp_path, capsys):
-    config.train.update(eval_every=1, early_stop=2)
+    set_values(config.train, dict(eval_every=1, early_stop=2))
     data = _scored([0.1, 0.4, 0.3, 0.2])
     assert train(config, tmp_path, data.training_data())["segm/AP"] == 0.2
     assert data.served[-1] == 3
@@ -345,7 +347,7 @@ def test_a_resumed_run_stops_early_where_one_in_one_go_does(config, tmp_path):
 
 
 def test_the_best_loss_is_the_lowest(config, tmp_path):
-    config.train.update(eval_every=1, best_metric="loss_total", steps=4)
+    set_values(config.train, dict(eval_every=1, best_metric="loss_total", steps=4))
     losses = iter([3.0, 2.0, 2.5, 2.1])
     data = _Data().training_data(evaluate=lambda *_: {"loss_total": next(losses)})
     train(config, tmp_path, data)
@@ -353,7 +355,7 @@ def test_the_best_loss_is_the_lowest(config, tmp_path):
 
 
 def test_an_average_goes_on_to_the_bit_and_is_what_is_evaluated(config, tmp_path, capsys):
-    config.train.update(ema_decay=0.5, accumulate=2)
+    set_values(config.train, dict(ema_decay=0.5, accumulate=2))
     evaluated = {}
 
     def train_to(name, steps):

@@ -6,12 +6,20 @@ import numpy as np
 import optax
 import pytest
 
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.training.optimizer import full_rate, make_optimizer, make_schedule
 
 
 def test_staircase_with_warmup(base_train):
-    base_train.update(
-        learning_rate=0.1, warmup_steps=4, warmup_factor=0.2, decay_steps=(6, 8), decay_factor=0.1
+    set_values(
+        base_train,
+        dict(
+            learning_rate=0.1,
+            warmup_steps=4,
+            warmup_factor=0.2,
+            decay_steps=(6, 8),
+            decay_factor=0.1,
+        ),
     )
     schedule = make_schedule(base_train)
     rates = [float(schedule(step)) for step in range(10)]
@@ -20,8 +28,9 @@ def test_staircase_with_warmup(base_train):
 
 
 def test_cosine_reaches_zero_at_the_last_step(base_train):
-    base_train.update(
-        schedule="cosine", steps=12, learning_rate=2.0, warmup_steps=4, warmup_factor=0.5
+    set_values(
+        base_train,
+        dict(schedule="cosine", steps=12, learning_rate=2.0, warmup_steps=4, warmup_factor=0.5),
     )
     schedule = make_schedule(base_train)
     rates = [float(schedule(step)) for step in (0, 2, 4, 8, 12)]
@@ -29,7 +38,7 @@ def test_cosine_reaches_zero_at_the_last_step(base_train):
 
 
 def test_no_warmup_starts_with_the_whole_rate(base_train):
-    base_train.update(learning_rate=0.3, warmup_steps=0)
+    set_values(base_train, dict(learning_rate=0.3, warmup_steps=0))
     assert float(make_schedule(base_train)(0)) == pytest.approx(0.3)
 
 
@@ -38,7 +47,7 @@ def test_no_warmup_starts_with_the_whole_rate(base_train):
     [("none", 64, 0.02), ("linear", 64, 0.08), ("linear", 4, 0.005), ("sqrt", 64, 0.04)],
 )
 def test_the_rate_follows_the_batch_by_the_rule(base_train, rule, batch_size, rate):
-    base_train.update(batch_size=batch_size, learning_rate_rule=rule, warmup_steps=0)
+    set_values(base_train, dict(batch_size=batch_size, learning_rate_rule=rule, warmup_steps=0))
     assert base_train.learning_rate == 0.02
     assert full_rate(base_train) == pytest.approx(rate)
     assert float(make_schedule(base_train)(0)) == pytest.approx(rate)
@@ -80,8 +89,9 @@ def _numpy_lamb(p, g, rates, beta1, decay):
     [("sgd", _numpy_sgd), ("adamw", _numpy_adamw), ("lamb", _numpy_lamb)],
 )
 def test_updates_equal_numpy_and_leave_frozen_parameters(base_train, name, reference):
-    base_train.update(
-        optimizer=name, learning_rate=0.1, momentum=0.8, weight_decay=0.05, warmup_steps=3
+    set_values(
+        base_train,
+        dict(optimizer=name, learning_rate=0.1, momentum=0.8, weight_decay=0.05, warmup_steps=3),
     )
     schedule = make_schedule(base_train)
     start = np.float32([1.0, -2.0, 3.0])
@@ -115,7 +125,9 @@ def test_norms_and_biases_can_go_without_weight_decay(base_train, name):
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
     moved = {}
     for everywhere in (True, False):
-        base_train.update(optimizer=name, weight_decay=0.5, decay_norm_and_bias=everywhere)
+        set_values(
+            base_train, dict(optimizer=name, weight_decay=0.5, decay_norm_and_bias=everywhere)
+        )
         optimizer = make_optimizer(
             base_train, optax.constant_schedule(1.0), jax.tree.map(lambda _: True, params)
         )
@@ -126,7 +138,7 @@ def test_norms_and_biases_can_go_without_weight_decay(base_train, name):
 
 
 def test_clipping_scales_the_whole_gradient_of_the_trainable_parameters(base_train):
-    base_train.update(momentum=0.0, weight_decay=0.0, clip_norm=1.0)
+    set_values(base_train, dict(momentum=0.0, weight_decay=0.0, clip_norm=1.0))
     mask = {"a": True, "b": True, "fixed": False}
     optimizer = make_optimizer(base_train, optax.constant_schedule(1.0), mask)
     params = {key: jnp.zeros(1) for key in mask}
@@ -151,6 +163,6 @@ def test_clipping_scales_the_whole_gradient_of_the_trainable_parameters(base_tra
     ],
 )
 def test_impossible_values_are_named(base_train, key, value):
-    base_train[key] = value
+    setattr(base_train, key, value)
     with pytest.raises(ValueError, match=f"config.train.{key} is"):
-        make_optimizer(base_train, make_schedule(base_train), {"a": True})
+        base_train.validate()

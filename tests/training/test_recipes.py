@@ -14,7 +14,7 @@ def test_a_schedule_comes_after_the_files_name():
     assert config.train.decay_steps == (120_000, 160_000)
     assert config.train.batch_size == 8
     assert config.name == "coco_2x"
-    assert read("configs/coco.py").to_dict() == get_config("1x").to_dict()
+    assert read("configs/coco.py") == get_config("1x")
 
 
 def test_every_schedule_falls_as_it_should():

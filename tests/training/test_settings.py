@@ -2,6 +2,7 @@
 
 import pytest
 
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.training.settings import check_run
 
 FAULTS = {
@@ -27,7 +28,7 @@ def test_a_good_configuration_gives_its_mesh(tiny_config):
 
 @pytest.mark.parametrize("key", FAULTS)
 def test_a_fault_is_named(tiny_config, key):
-    tiny_config.update_from_flattened_dict({key: FAULTS[key]})
+    set_values(tiny_config, {key: FAULTS[key]})
     tail = key if key != "mesh.space" else "mesh.fsdp x space"
     with pytest.raises(ValueError, match=rf"{tail} is '?{FAULTS[key] if tail == key else '1 x 3'}"):
         check_run(tiny_config)

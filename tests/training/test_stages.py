@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.layer_groups import parse_layers
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.optimizer import make_schedule
-from maskrcnn_jax.training.stages import entered, make_stages, parse, stage_at, stage_of_state
+from maskrcnn_jax.training.stages import entered, make_stages, stage_at, stage_of_state
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ from maskrcnn_jax.training.stages import entered, make_stages, parse, stage_at, 
     ],
 )
 def test_stages_are_read(text, stages):
-    assert parse(text) == stages
+    assert parse_layers(text) == stages
 
 
 @pytest.mark.parametrize(
@@ -43,15 +45,16 @@ def test_stages_are_read(text, stages):
 )
 def test_faulty_stages_are_explained(text, fault):
     with pytest.raises(ValueError, match=f"config.train.layers is .*: {fault}.*heads, 5") as error:
-        parse(text)
+        parse_layers(text)
     assert "'heads:2000, 4+:6000, all'" in str(error.value)
 
 
 @pytest.fixture
 def staged(tiny_config, one_device_mesh):
     """The stages of the tiny detector, and the shapes of its variables."""
-    tiny_config.train.update(
-        layers="heads:3, 4+:8, all", learning_rate=0.5, weight_decay=0.0, clip_norm=0.0
+    set_values(
+        tiny_config.train,
+        dict(layers="heads:3, 4+:8, all", learning_rate=0.5, weight_decay=0.0, clip_norm=0.0),
     )
     model = make_model(tiny_config.model, 3)
     variables = abstract_variables(model)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel import mesh as sharding
@@ -22,7 +23,7 @@ def _images(batch_size, height=4, width=4, seed=0):
 def toy_step(toy, base_train, one_device_mesh):
     """Gives `(train_step, new state)` of the toy under a seed."""
     model, variables, trainable = toy
-    base_train.update(learning_rate=0.1, warmup_steps=0, weight_decay=0.01)
+    set_values(base_train, dict(learning_rate=0.1, warmup_steps=0, weight_decay=0.01))
     schedule = make_schedule(base_train)
     optimizer = make_optimizer(base_train, schedule, trainable)
 
@@ -117,7 +118,7 @@ def test_the_detector_trains_and_keeps_its_frozen_stem(tiny_config, one_device_m
     variables = initial_variables(model, jax.random.key(0))
     trainable = trainable_mask(variables["params"], tiny_config.model, "2+")
     assert not all(jax.tree.leaves(trainable))
-    tiny_config.train.update(learning_rate=0.02, warmup_steps=0)
+    set_values(tiny_config.train, dict(learning_rate=0.02, warmup_steps=0))
     schedule = make_schedule(tiny_config.train)
     optimizer = make_optimizer(tiny_config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.config import MeshConfig
 
 METADATA = {"config": get_config(), "class_names": ("a",), "category_ids": (1,), "num_images": 1}
 
@@ -50,7 +50,7 @@ def digest(state):
 
 def main(task, folder, port, processes, index, data, fsdp):
     jax.distributed.initialize(f"localhost:{port}", int(processes), int(index))
-    mesh = sharding.make_mesh(ConfigDict({"data": int(data), "fsdp": int(fsdp), "space": 1}))
+    mesh = sharding.make_mesh(MeshConfig(**{"data": int(data), "fsdp": int(fsdp), "space": 1}))
     checkpoints = Checkpoints(folder, 3, METADATA)
     state = make_state(mesh, seed=1)
     if task == "save":

@@ -5,83 +5,17 @@ that the sampler chose for the image by its original size.
 """
 
 from dataclasses import replace
-from numbers import Real
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.augment.geometry import Geometry, Window
 from maskrcnn_jax.data.augment.random_streams import Streams
-from maskrcnn_jax.images.pixels import checked_format, pixel_format
+from maskrcnn_jax.data.config import AugmentConfig, DataConfig
+from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import Size, largest_size_inside, resized_size, short_side_size
 
-_SHARES = (
-    "flip",
-    "vertical_flip",
-    "quarter_turns",
-    "crop",
-    "min_visible",
-    "brightness",
-    "contrast",
-    "saturation",
-    "grey",
-    "blur",
-    "copy_paste",
-)
-_LIMITS = {**dict.fromkeys(_SHARES, 1), "rotate": 180, "hue": 0.5}
-# Low and high that a range may have, and whether it may be empty: ().
-_RANGES = {
-    "short_side_range": (1, 100_000, True),
-    "scale_range": (0.01, 10, True),
-    "crop_range": (0.01, 1, False),
-    "blur_range": (0.01, 100, False),
-}
 
-
-def check_settings(data: ConfigDict) -> None:
-    """Checks `data.augment`.
-
-    Args:
-        data: the configuration's `data` section.
-
-    Raises:
-        ValueError: naming the first key whose value makes no sense, alone or beside others.
-    """
-    augment, pixels = data.augment, checked_format(data)
-    brightest = int(np.iinfo(pixels.dtype).max)
-    for key, most in {**_LIMITS, "noise": brightest}.items():
-        _check(f"data.augment.{key}", augment[key], 0 <= augment[key] <= most, f"0 to {most}")
-    for key, (least, most, may_be_empty) in _RANGES.items():
-        wanted = f"two numbers, (low, high), from {least} to {most}"
-        is_range = _numbers(augment[key], 2, least, most) and augment[key][0] <= augment[key][1]
-        is_right = is_range or (may_be_empty and len(augment[key]) == 0)
-        _check(f"data.augment.{key}", augment[key], is_right, wanted + ", or ()" * may_be_empty)
-    for key in ("saturation", "hue", "grey"):
-        if augment[key] and pixels.channels != 3:
-            raise ValueError(
-                f"data.augment.{key} is {augment[key]}, of red, green and blue, but data.channels "
-                f"is {pixels.channels}; set it to 0"
-            )
-    _check_fill(data, pixels.channels, brightest)
-    sides = _numbers(augment.short_sides, len(augment.short_sides), 1, 100_000)
-    _check("data.augment.short_sides", augment.short_sides, sides, "lengths in pixels")
-    _check_sizes(data)
-    _check("data.augment.tile", augment.tile, augment.tile >= 0, "0 (no tiles) or a side in pixels")
-    fits = 0 <= augment.tile_overlap < max(augment.tile, 1)
-    wanted = f"from 0 to less than data.augment.tile = {augment.tile}"
-    _check("data.augment.tile_overlap", augment.tile_overlap, fits, wanted)
-
-
-def _check_fill(data: ConfigDict, channels: int, brightest: int) -> None:
-    """Checks the colour of what a rotation leaves empty; without one it is not used."""
-    fill, wanted = data.augment.fill, f"one number, 0 to {brightest}"
-    if channels > 1:
-        wanted = f"{channels} numbers, one for each channel, 0 to {brightest}; or one for all"
-    is_colour = any(_numbers(fill, count, 0, brightest) for count in (1, channels))
-    _check("data.augment.fill", fill, is_colour or not data.augment.rotate, wanted)
-
-
-def fill_values(data: ConfigDict) -> tuple[float, ...]:
+def fill_values(data: DataConfig) -> tuple[float, ...]:
     """Returns the value of each channel where an image does not reach: `data.augment.fill`.
 
     Only a rotation leaves such places in sight. Without one, numbers that are not the channels' are
@@ -91,38 +25,7 @@ def fill_values(data: ConfigDict) -> tuple[float, ...]:
     return fill if len(fill) in (1, channels) else (0,)
 
 
-def _check_sizes(data: ConfigDict) -> None:
-    """Checks the three ways to draw an image's size against each other and against `data`."""
-    keys = ("short_sides", "short_side_range", "scale_range")
-    chosen = [f"data.augment.{key}" for key in keys if len(data.augment[key])]
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)} are set; each draws the size: choose one of them")
-    if not chosen or len(data.augment.scale_range):
-        return
-    if data.resize != "short_side":
-        raise ValueError(
-            f"{chosen[0]} is set, but data.resize is {data.resize!r}; draw the size by "
-            "data.augment.scale_range, or set data.resize to 'short_side'"
-        )
-    longest = max(data.augment.short_sides or data.augment.short_side_range)
-    if longest > data.short_side:
-        raise ValueError(
-            f"{chosen[0]} goes up to {longest}, above data.short_side = {data.short_side}, for "
-            "which the buckets are chosen; raise that one, and data.long_side and data.buckets "
-            "with it"
-        )
-
-
-def _numbers(values: tuple, count: int, least: float, most: float) -> bool:
-    return len(values) == count and all(isinstance(v, Real) and least <= v <= most for v in values)
-
-
-def _check(key: str, value: object, is_right: bool, wanted: str) -> None:
-    if not is_right:
-        raise ValueError(f"{key} is {value}; expected {wanted}")
-
-
-def plain_geometry(window: Window, bucket: Size, data: ConfigDict) -> Geometry:
+def plain_geometry(window: Window, bucket: Size, data: DataConfig) -> Geometry:
     """Returns the geometry of a window as predictions see it: resized, and nothing else.
 
     Args:
@@ -133,7 +36,7 @@ def plain_geometry(window: Window, bucket: Size, data: ConfigDict) -> Geometry:
     return _resized(Geometry(window, bucket, bucket), bucket, data)
 
 
-def _resized(geometry: Geometry, bucket: Size, data: ConfigDict, short_side: int = 0) -> Geometry:
+def _resized(geometry: Geometry, bucket: Size, data: DataConfig, short_side: int = 0) -> Geometry:
     """Returns the geometry with the size by the rule, or as much of it as fits the bucket."""
     if short_side:
         size = short_side_size(*geometry.turned_size, short_side, data.long_side)
@@ -144,7 +47,7 @@ def _resized(geometry: Geometry, bucket: Size, data: ConfigDict, short_side: int
     return replace(geometry, size=size, frame=size)
 
 
-def draw_geometry(streams: Streams, window: Window, bucket: Size, data: ConfigDict) -> Geometry:
+def draw_geometry(streams: Streams, window: Window, bucket: Size, data: DataConfig) -> Geometry:
     """Returns a random geometry for a window of an image, whose frame fits the bucket.
 
     Args:
@@ -165,7 +68,7 @@ def draw_geometry(streams: Streams, window: Window, bucket: Size, data: ConfigDi
     return geometry
 
 
-def _crop(streams: Streams, window: Window, augment: ConfigDict) -> Window:
+def _crop(streams: Streams, window: Window, augment: AugmentConfig) -> Window:
     """Returns a random part of the window, or all of it."""
     rng = streams.of("crop")
     if rng.random() >= augment.crop:
@@ -177,7 +80,9 @@ def _crop(streams: Streams, window: Window, augment: ConfigDict) -> Window:
     return (*low.tolist(), *(low + part).tolist())
 
 
-def _turned_over(streams: Streams, window: Window, bucket: Size, augment: ConfigDict) -> Geometry:
+def _turned_over(
+    streams: Streams, window: Window, bucket: Size, augment: AugmentConfig
+) -> Geometry:
     """Returns the mirrored and turned window; its size is not settled yet."""
     geometry = Geometry(
         window=window,
@@ -204,7 +109,7 @@ def turned_by_quarters(geometry: Geometry, quarters: int) -> Geometry:
     return geometry
 
 
-def _short_side(streams: Streams, augment: ConfigDict) -> int:
+def _short_side(streams: Streams, augment: AugmentConfig) -> int:
     """Returns the length drawn for the short side; 0 where none is to be drawn."""
     if len(augment.short_sides):
         return int(streams.of("short_side").choice(augment.short_sides))

@@ -7,9 +7,9 @@ the first two alone, and each channel its own mean for the contrast.
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.augment.random_streams import Streams
+from maskrcnn_jax.data.config import AugmentConfig
 from maskrcnn_jax.images.channels import in_fours
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in brightness, ITU-R BT.601
@@ -17,7 +17,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in brightness,
 _YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
-def change_colours(streams: Streams, image: np.ndarray, augment: ConfigDict) -> np.ndarray:
+def change_colours(streams: Streams, image: np.ndarray, augment: AugmentConfig) -> np.ndarray:
     """Returns the image with its colours changed at random.
 
     Args:
@@ -31,7 +31,7 @@ def change_colours(streams: Streams, image: np.ndarray, augment: ConfigDict) -> 
 
     def factor(kind: str) -> float:
         """Returns what is drawn from 1 - value to 1 + value."""
-        value = augment[kind]
+        value = getattr(augment, kind)
         return float(streams.of(kind).uniform(1 - value, 1 + value)) if value else 1.0
 
     turn = float(streams.of("hue").uniform(-augment.hue, augment.hue)) if augment.hue else 0.0
@@ -40,7 +40,8 @@ def change_colours(streams: Streams, image: np.ndarray, augment: ConfigDict) -> 
     image = map_colours(image, factor("brightness"), factor("contrast"), saturation, turn)
     rng = streams.of("blur")
     if rng.random() < augment.blur:
-        sigma = float(rng.uniform(*augment.blur_range))
+        low, high = augment.blur_range
+        sigma = float(rng.uniform(low, high))
         image = in_fours(lambda part: cv2.GaussianBlur(part, (0, 0), sigma), image)
     if augment.noise:
         image = add_noise(streams.of("noise"), image, augment.noise)

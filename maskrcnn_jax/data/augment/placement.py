@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.augment.geometry import (
     Geometry,
@@ -21,6 +20,7 @@ from maskrcnn_jax.data.augment.geometry import (
     visible_box,
     visible_region,
 )
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.masks.segmentation import (
     RLE,
     MaskFile,
@@ -60,7 +60,7 @@ class Objects(NamedTuple):
     num_cut: int
 
 
-def place_objects(record: Record, geometry: Geometry, data: ConfigDict) -> Objects:
+def place_objects(record: Record, geometry: Geometry, data: DataConfig) -> Objects:
     """Returns the objects of an image as a frame shows them.
 
     Objects of which less than `data.augment.min_visible` of the area, or less than a pixel, is left
@@ -136,7 +136,7 @@ def _shown_whole(record: Record, geometry: Geometry) -> np.ndarray:
 
 
 def _visible_part(
-    record: Record, i: int, geometry: Geometry, data: ConfigDict
+    record: Record, i: int, geometry: Geometry, data: DataConfig
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the box [4] and the grid [M, M] of what is visible of an object, or None.
 

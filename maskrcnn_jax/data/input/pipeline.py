@@ -11,10 +11,10 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
 # TensorFlow computes nothing here, but would print notices on its speed at every start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -22,8 +22,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
 
-from maskrcnn_jax.data.augment.augmentation import check_settings
 from maskrcnn_jax.data.augment.random_streams import Streams
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.input.repeat_factor import repeat_factors
 from maskrcnn_jax.data.input.sample import empty_example, example_spec, make_example
 from maskrcnn_jax.data.input.sampler import PADDING, EvalSampler, TrainSampler
@@ -31,6 +31,9 @@ from maskrcnn_jax.data.input.tiles import Sample, objects_shown, training_sample
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.images import sizes as transforms
 from maskrcnn_jax.images.pixels import pixel_format
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 tf.config.set_visible_devices([], "GPU")
 
@@ -56,7 +59,7 @@ Slot = tuple[
 
 def train_batches(
     dataset: Dataset,
-    config: ConfigDict,
+    config: "Config",
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -108,7 +111,7 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: Dataset, config: ConfigDict, process_index: int = 0, process_count: int = 1
+    dataset: Dataset, config: "Config", process_index: int = 0, process_count: int = 1
 ) -> Iterator[tuple[Batch, dict]]:
     """Yields every record once, in order within its bucket, unaugmented.
 
@@ -128,7 +131,7 @@ def eval_batches(
         ValueError: as `train_batches`.
     """
     local = _local_slots(config.eval.batch_size, process_index, process_count)
-    _check(config.data)
+    config.data.validate()
     samples = whole_images(dataset.records)
     sampler = EvalSampler(buckets_of_samples(samples, config.data), config.eval.batch_size)
 
@@ -146,7 +149,7 @@ def eval_batches(
     return _batches(dataset, samples, config, positions, slot_at, len(local), steps())
 
 
-def num_samples(dataset: Dataset, data: ConfigDict) -> int:
+def num_samples(dataset: Dataset, data: DataConfig) -> int:
     """Returns how many samples an epoch of training has: images, or tiles of them.
 
     Those that `data.repeat_threshold` repeats are counted as often as they come.
@@ -158,17 +161,17 @@ def num_samples(dataset: Dataset, data: ConfigDict) -> int:
 
 
 def _training(
-    dataset: Dataset, data: ConfigDict, batch_size: int, seed: int
+    dataset: Dataset, data: DataConfig, batch_size: int, seed: int
 ) -> tuple[list[Sample], TrainSampler]:
     """Returns the samples of training and their order."""
-    _check(data)
+    data.validate()
     samples = training_samples(dataset.records, data.augment)
     factors = _repeat_factors(samples, data) if data.repeat_threshold else None
     buckets = buckets_of_samples(samples, data)
     return samples, TrainSampler(buckets, batch_size, seed, factors)
 
 
-def _repeat_factors(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
+def _repeat_factors(samples: Sequence[Sample], data: DataConfig) -> np.ndarray:
     """Returns how often each sample is wanted in an epoch, by the objects that it shows."""
     if data.augment.tile:
         shown = [objects_shown(*sample, data.augment.min_visible) for sample in samples]
@@ -178,7 +181,7 @@ def _repeat_factors(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
     return repeat_factors(classes, data.repeat_threshold)
 
 
-def buckets_of_samples(samples: Sequence[Sample], data: ConfigDict) -> np.ndarray:
+def buckets_of_samples(samples: Sequence[Sample], data: DataConfig) -> np.ndarray:
     """Returns the index in `data.buckets` of every sample, [N] int64."""
     sizes = [sample.size for sample in samples]
     bucket = {size: transforms.bucket_of_size(*size, data) for size in set(sizes)}
@@ -198,21 +201,6 @@ def _local_slots(batch_size: int, process_index: int, process_count: int) -> ran
     return range(process_index * share, (process_index + 1) * share)
 
 
-def _check(data: ConfigDict) -> None:
-    if data.on_error not in ("skip", "raise"):
-        raise ValueError(f"data.on_error is {data.on_error!r}; choose 'skip' or 'raise'")
-    check_settings(data)
-    if not 0 <= data.repeat_threshold <= 1:
-        raise ValueError(
-            f"data.repeat_threshold is {data.repeat_threshold}; expected a share of the images, "
-            "0 (off) to 1"
-        )
-    lowest = {"max_instances": 1, "mask_size": 1, "workers": 0, "prefetch": 0}
-    for key, least in lowest.items():
-        if data[key] < least:
-            raise ValueError(f"data.{key} is {data[key]}; at least {least} is needed")
-
-
 def _cores() -> int:
     """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
@@ -223,7 +211,7 @@ def _cores() -> int:
 def _batches(
     dataset: Dataset,
     samples: Sequence[Sample],
-    config: ConfigDict,
+    config: "Config",
     positions: tf.data.Dataset,
     slot_at: Callable[[int], Slot],
     batch_size: int,
@@ -259,7 +247,7 @@ def _batches(
 
 
 def _prepare_slot(
-    dataset: Dataset, samples: Sequence[Sample], config: ConfigDict, slot: Slot
+    dataset: Dataset, samples: Sequence[Sample], config: "Config", slot: Slot
 ) -> tuple[Batch, int, str]:
     """Returns the arrays of one slot, the number of objects cut, and what went wrong or ""."""
     bucket, index, epoch = slot
@@ -281,7 +269,7 @@ def _joined(
     batches: tf.data.Dataset,
     names: tuple[str, ...],
     samples: Sequence[Sample],
-    config: ConfigDict,
+    config: "Config",
     steps: Iterator[dict],
 ) -> Iterator[tuple[Batch, dict]]:
     """Yields (batch, info) pairs; raises at the first fault when so configured, or at many."""
@@ -309,7 +297,7 @@ def _joined(
 
 
 def _host_info(
-    samples: Sequence[Sample], data: ConfigDict, bucket: int, indices: np.ndarray
+    samples: Sequence[Sample], data: DataConfig, bucket: int, indices: np.ndarray
 ) -> dict:
     """Returns what the host knows of the images of a batch without reading them."""
     size = tuple(data.buckets[bucket])

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.augment.augmentation import draw_geometry, fill_values, plain_geometry
 from maskrcnn_jax.data.augment.colour import change_colours
@@ -13,6 +12,7 @@ from maskrcnn_jax.data.augment.copy_paste import chosen, paste
 from maskrcnn_jax.data.augment.geometry import Geometry, Window, map_pixels
 from maskrcnn_jax.data.augment.placement import largest, pixel_mask, place_objects
 from maskrcnn_jax.data.augment.random_streams import Streams
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.input.example import Example
 from maskrcnn_jax.data.input.tiles import Sample
 from maskrcnn_jax.data.records import Dataset, Record
@@ -25,7 +25,7 @@ _PASTED = 0.5  # probability of each object of the image that is pasted from
 def make_example(
     record: Record,
     dataset: Dataset,
-    data: ConfigDict,
+    data: DataConfig,
     streams: Streams | None = None,
     window: Window | None = None,
     others: Sequence[Sample] = (),
@@ -79,7 +79,7 @@ class _View(NamedTuple):
         return pixel_mask(self.record.segmentations[self.index[i]], self.record, self.geometry)
 
 
-def _view(record: Record, dataset: Dataset, data: ConfigDict, geometry: Geometry) -> _View:
+def _view(record: Record, dataset: Dataset, data: DataConfig, geometry: Geometry) -> _View:
     """Reads an image and its objects."""
     image = dataset.read_image(record)
     if image.shape[:2] != (record.height, record.width):
@@ -100,7 +100,7 @@ def _view(record: Record, dataset: Dataset, data: ConfigDict, geometry: Geometry
 
 
 def _with_pasted(
-    view: _View, dataset: Dataset, data: ConfigDict, streams: Streams, others: Sequence[Sample]
+    view: _View, dataset: Dataset, data: DataConfig, streams: Streams, others: Sequence[Sample]
 ) -> tuple[Example, int]:
     """Returns the image with objects of another one, if so drawn, and how many objects were cut."""
     rng = streams.of("copy_paste")
@@ -118,7 +118,7 @@ def _with_pasted(
 
 
 def _source(
-    other: Sample, frame: transforms.Size, dataset: Dataset, data: ConfigDict, streams: Streams
+    other: Sample, frame: transforms.Size, dataset: Dataset, data: DataConfig, streams: Streams
 ) -> _View:
     """Returns an image somewhere in a frame, with those of its objects that are to be pasted."""
     geometry = draw_geometry(streams, other.window, frame, data)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.data.augment.geometry import Window
+from maskrcnn_jax.data.config import AugmentConfig
 from maskrcnn_jax.data.records import Record
 
 
@@ -32,7 +32,7 @@ def whole_images(records: Sequence[Record]) -> list[Sample]:
     return [Sample(record, (0, 0, record.width, record.height)) for record in records]
 
 
-def training_samples(records: Sequence[Record], augment: ConfigDict) -> list[Sample]:
+def training_samples(records: Sequence[Record], augment: AugmentConfig) -> list[Sample]:
     """Returns the samples of one epoch: image after image, tile after tile, row by row.
 
     Args:

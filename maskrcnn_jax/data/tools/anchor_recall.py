@@ -1,6 +1,7 @@
 """How well anchors fit objects: the best IoU that any anchor has with each box."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def best_iou(boxes: np.ndarray, bucket: Size, anchors: Mapping[str, object]) -> 
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     best = np.zeros(len(boxes), np.float32)
     for level, (height, width) in zip(
-        pyramid_anchors(shapes, bucket, **anchors), shapes, strict=True
+        pyramid_anchors(shapes, bucket, **asdict(anchors)), shapes, strict=True
     ):
         cells = level.reshape(height, width, -1, 4)
         for ratio in range(cells.shape[2]):

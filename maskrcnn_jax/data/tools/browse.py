@@ -3,14 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.console import counted
-from maskrcnn_jax.data.augment.augmentation import check_settings
 from maskrcnn_jax.data.augment.random_streams import Streams
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.input.sample import make_example
 from maskrcnn_jax.data.input.tiles import Sample, training_samples, whole_images
 from maskrcnn_jax.data.masks.segmentation import to_mask
@@ -20,10 +20,13 @@ from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.visualization.drawing import enlarged, side_by_side
 from maskrcnn_jax.visualization.examples import draw_example, draw_objects
 
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
+
 
 def browse(
     dataset: Dataset,
-    config: ConfigDict,
+    config: "Config",
     out: str | Path,
     is_training: bool = True,
     most: int = 20,
@@ -57,7 +60,7 @@ def browse(
     for name, value, least in (("max", most, 0), ("epochs", epochs, 1)):
         if value < least:
             raise ValueError(f"--{name} is {value}; at least {least} is needed")
-    check_settings(data)
+    data.validate()
     records = dataset.records
     samples = training_samples(records, data.augment) if is_training else whole_images(records)
     chosen = np.unique(np.linspace(0, len(samples) - 1, most or len(samples)).round().astype(int))
@@ -82,7 +85,7 @@ def _picture(
     index: int,
     samples: Sequence[Sample],
     dataset: Dataset,
-    data: ConfigDict,
+    data: DataConfig,
     seeds: Sequence[tuple[int, int] | None],
     raw: bool,
 ) -> np.ndarray:

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.images.sizes import (
     Size,
-    checked_buckets,
     choose_bucket,
     largest_size_inside,
     resized_size,
@@ -21,7 +20,7 @@ _MOST = 6  # buckets; each is one compilation of the training step
 _WORTH = 0.02  # share of all pixels that one bucket more must save
 
 
-def padding(sizes: Mapping[Size, int], data: ConfigDict) -> dict[str, object]:
+def padding(sizes: Mapping[Size, int], data: DataConfig) -> dict[str, object]:
     """Returns how the configured buckets suit images.
 
     Args:
@@ -37,11 +36,11 @@ def padding(sizes: Mapping[Size, int], data: ConfigDict) -> dict[str, object]:
     for size, count in sizes.items():
         resized[resized_size(*size, data)] += count
         shrunk += count * (_wanted_size(size, data) != resized_size(*size, data))
-    result = _of_buckets(checked_buckets(data.buckets), resized)
+    result = _of_buckets(data.buckets, resized)
     return result | {"shrunk": shrunk if data.resize == "short_side" else 0}
 
 
-def choices(sizes: Mapping[Size, int], data: ConfigDict) -> list[dict[str, object]]:
+def choices(sizes: Mapping[Size, int], data: DataConfig) -> list[dict[str, object]]:
     """Returns, for each number of buckets from 1 on, ones with little padding.
 
     Sizes are rounded up to multiples of 32; then, again and again, the two groups whose common
@@ -78,7 +77,7 @@ def suggested(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return min(found, key=lambda choice: choice["padding"] + _WORTH * len(choice["buckets"]))
 
 
-def _wanted_size(size: Size, data: ConfigDict) -> Size:
+def _wanted_size(size: Size, data: DataConfig) -> Size:
     """Returns the size that an image would have if buckets did not matter."""
     if data.resize == "short_side":
         return short_side_size(*size, data.short_side, data.long_side)

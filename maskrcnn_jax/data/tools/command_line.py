@@ -4,13 +4,15 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from maskrcnn_jax import config_flags
-from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 SPLITS = ("train", "val")
 # Arguments of readers that the configuration gives for both splits.
@@ -20,7 +22,7 @@ _COMMON = ("on_error", "max_pixels")
 class Target(NamedTuple):
     """The configuration, whose `data` section names the data, and which of its splits are meant."""
 
-    config: ConfigDict
+    config: "Config"
     splits: tuple[str, ...]
 
 
@@ -36,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser, split_help: str) -> None:
     parser.add_argument("--split", choices=(*SPLITS, "both"), help=split_help)
 
 
-def target(options: argparse.Namespace, others: Sequence[str], default_split: str) -> Target:
+def target(
+    options: argparse.Namespace, others: Sequence[str], default_split: str, default: "Config"
+) -> Target:
     """Returns what the command line names.
 
     Args:
@@ -44,13 +48,14 @@ def target(options: argparse.Namespace, others: Sequence[str], default_split: st
         others: the further arguments: keys of the configuration, `--config.data...=VALUE`, and
             with `format` arguments of its reader, `--folder=DIR`.
         default_split: train, val or both, where data of a recipe are named without `split`.
+        default: the configuration where there is no recipe.
 
     Raises:
         ValueError: there is no such file, key, format or argument, a value is not of its key's
             type, or no data are named.
     """
     keys, rest = config_flags.separate(others)
-    config = config_flags.read(options.config, keys, default=get_config())
+    config = config_flags.read(options.config, keys, default=default)
     if options.format:
         return _of_format(config, options.format, options.split, rest)
     if rest:
@@ -64,7 +69,7 @@ def target(options: argparse.Namespace, others: Sequence[str], default_split: st
     return Target(config, SPLITS if split == "both" else (split,))
 
 
-def _of_format(config: ConfigDict, form: str, split: str | None, arguments: list[str]) -> Target:
+def _of_format(config: "Config", form: str, split: str | None, arguments: list[str]) -> Target:
     """Returns data named by format and reader's arguments, at the sizes of the configuration."""
     if form not in datasets.READERS:
         raise ValueError(f"--format={form}; expected one of {', '.join(sorted(datasets.READERS))}")
@@ -77,7 +82,7 @@ def _of_format(config: ConfigDict, form: str, split: str | None, arguments: list
             "wanted part alone"
         )
     for name in splits:
-        config.data[name] = ConfigDict(options | {"split": name})
+        setattr(config.data, name, ConfigDict(options | {"split": name}))
     if not splits:
         config.data.train = ConfigDict(options)
     return Target(config, splits or ("train",))

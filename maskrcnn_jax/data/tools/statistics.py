@@ -6,17 +6,20 @@ Sizes and aspect ratios are those at the network's input, unaugmented: after res
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.input.tiles import Sample, training_samples, whole_images
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
 from maskrcnn_jax.data.tools.anchor_recall import best_iou
 from maskrcnn_jax.data.tools.bucket_choice import choices, padding, suggested
 from maskrcnn_jax.images.sizes import bucket_of_size, resize_boxes, resized_size
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 LEVELS = ("p2", "p3", "p4", "p5")  # from which boxes are pooled
 # COCO's limits of small and medium objects, square pixels of the original image.
@@ -45,7 +48,7 @@ class Objects(NamedTuple):
 
 
 def statistics(
-    dataset: Dataset, config: ConfigDict, is_training: bool = True, most_images: int = 200
+    dataset: Dataset, config: "Config", is_training: bool = True, most_images: int = 200
 ) -> dict[str, object]:
     """Returns what a dataset is like, as JSON has it.
 
@@ -104,7 +107,7 @@ def statistics(
     }
 
 
-def shown_objects(samples: Sequence[Sample], data: ConfigDict) -> Objects:
+def shown_objects(samples: Sequence[Sample], data: DataConfig) -> Objects:
     """Returns the boxes of samples at the network's input.
 
     Args:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
@@ -73,7 +73,7 @@ def _no_background(rows: int) -> Layout:
     )
 
 
-def table(config: FrozenConfigDict) -> list[Entry]:
+def table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the model that `config.model` describes, beside Detectron2's."""
     return [
         *_backbone(config, "backbone.bottom_up."),
@@ -84,7 +84,7 @@ def table(config: FrozenConfigDict) -> list[Entry]:
     ]
 
 
-def backbone_table(config: FrozenConfigDict) -> list[Entry]:
+def backbone_table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the backbone alone, beside those of Detectron2's ResNet."""
     return list(_backbone(config, ""))
 

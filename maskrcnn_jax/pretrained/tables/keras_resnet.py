@@ -11,8 +11,8 @@ mean and means nothing else. Ours have none, so it is taken off the mean.
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 from maskrcnn_jax.pretrained.tables.mapping import SAME, Entry, Layout
 
@@ -22,7 +22,7 @@ MEAN = Layout(lambda mean, bias: mean - bias, lambda mean: (mean, np.zeros(mean.
 Path = tuple[str, ...]
 
 
-def table(config: FrozenConfigDict) -> list[Entry]:
+def table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the backbone of `config.model`, ours beside keras.applications'."""
 
     def names(stage, block, branch):
@@ -32,7 +32,7 @@ def table(config: FrozenConfigDict) -> list[Entry]:
     return list(_backbone(config.backbone.depth, ("conv1_conv", "conv1_bn"), names))
 
 
-def older_table(config: FrozenConfigDict) -> list[Entry]:
+def older_table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the backbone of `config.model`, ours beside the older names."""
 
     def names(stage, block, branch):

@@ -8,8 +8,8 @@ height); and the RPN has two logits an anchor, of which only the difference matt
 from collections.abc import Iterator
 
 import numpy as np
-from ml_collections import FrozenConfigDict
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables import keras_resnet
 from maskrcnn_jax.pretrained.tables.keras_resnet import conv_norm
 from maskrcnn_jax.pretrained.tables.mapping import SAME, Entry, Layout
@@ -41,7 +41,7 @@ def whole_window(size: int) -> Layout:
     )
 
 
-def table(config: FrozenConfigDict) -> list[Entry]:
+def table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the model that `config.model` describes, ours beside matterport's."""
     return [
         *keras_resnet.older_table(config),

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
@@ -27,7 +27,7 @@ from maskrcnn_jax.pretrained.tables.mapping import (
     pooled_dense,
 )
 
-# What differs from the default `config.model`: `config.model.update_from_flattened_dict(...)`. The
+# What differs from the default `config.model`: `set_values(config.model, ...)`. The
 # published v1 weights were trained with a frozen batch norm without epsilon, which is what
 # torchvision sets when it loads them.
 MODEL_OVERRIDES = {
@@ -61,7 +61,7 @@ _OLDER_NAMES = (
 
 
 def import_state(
-    state: Mapping[str, np.ndarray], config: FrozenConfigDict, num_classes: int
+    state: Mapping[str, np.ndarray], config: ModelConfig, num_classes: int
 ) -> dict[str, dict]:
     """Returns our variables with the arrays of a torchvision state dict.
 
@@ -83,7 +83,7 @@ def import_state(
     ).variables
 
 
-def export_state(variables: Mapping[str, Mapping], config: FrozenConfigDict) -> dict:
+def export_state(variables: Mapping[str, Mapping], config: ModelConfig) -> dict:
     """Returns the torchvision state dict (today's names) of our variables, as numpy arrays.
 
     The counters `num_batches_tracked` are not among them; torch adds them to a plain dict.
@@ -100,7 +100,7 @@ def todays_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {_todays_name(name): array for name, array in state.items()}
 
 
-def table(config: FrozenConfigDict) -> list[Entry]:
+def table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the model that `config.model` describes, ours beside torchvision's."""
     return [
         *_backbone(config),
@@ -111,7 +111,7 @@ def table(config: FrozenConfigDict) -> list[Entry]:
     ]
 
 
-def backbone_table(config: FrozenConfigDict) -> list[Entry]:
+def backbone_table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the backbone alone, beside those of torchvision's classifier."""
     return list(_backbone(config, ""))
 

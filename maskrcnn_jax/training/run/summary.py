@@ -1,16 +1,19 @@
 """What a run is about to do, in words: devices, batches, parameters."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.optimizer import full_rate
 
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
-def describe(config: ConfigDict, mesh: Mesh, local_batch: int, num_images: int) -> str:
+
+def describe(config: "Config", mesh: Mesh, local_batch: int, num_images: int) -> str:
     """Returns a few lines on the devices, the batches and the length of the run.
 
     Args:
@@ -41,7 +44,7 @@ def describe(config: ConfigDict, mesh: Mesh, local_batch: int, num_images: int) 
     return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
 
 
-def _learning_rate(train: ConfigDict) -> str:
+def _learning_rate(train: TrainConfig) -> str:
     text = f"learning rate {full_rate(train):g}"
     if train.learning_rate_rule == "none":
         return text

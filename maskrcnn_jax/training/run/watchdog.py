@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.files import own
 from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.run.activity import Activity, Now
 
 EXIT_STATUS = 75  # "temporary failure" among the conventional ones: starting again may help
@@ -38,7 +38,7 @@ class Watchdog:
     def __init__(
         self,
         activity: Activity,
-        settings: ConfigDict,
+        settings: TrainConfig,
         workdir: Path,
         leave: Callable[[int], None] = os._exit,
     ):
@@ -110,21 +110,6 @@ class Watchdog:
     def _say(self, text: str) -> None:
         with suppress(OSError, ValueError):  # where stderr is closed
             print(f"watchdog: {distributed.name()}{text}", file=sys.stderr, flush=True)
-
-
-def check_watchdog(settings: ConfigDict) -> None:
-    """Checks `config.train.watchdog_...`.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    for key, lowest in (
-        ("watchdog_factor", 1),
-        ("watchdog_seconds", 0),
-        ("watchdog_abort_seconds", 0),
-    ):
-        if not settings[key] >= lowest:
-            raise ValueError(f"config.train.{key} is {settings[key]}; at least {lowest}")
 
 
 def stacks_of_threads() -> str:

@@ -102,7 +102,7 @@ KEYS = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1, "nois
 
 @pytest.mark.parametrize("key", [*KEYS, "grey", "blur"])
 def test_each_key_alone_changes_the_image_the_same_way_every_time(augment, key):
-    augment[key] = KEYS.get(key, 1.0)
+    setattr(augment, key, KEYS.get(key, 1.0))
     one, two = (change_colours(Streams(1, 2, 3), IMAGE, augment) for _ in range(2))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, IMAGE)

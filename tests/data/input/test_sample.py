@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.input import sample as example_lib
 from maskrcnn_jax.data.input.tiles import whole_images
@@ -90,15 +91,18 @@ def test_augmentation_is_a_function_of_its_random_numbers_alone(data):
 
 
 def switch_all_on(data) -> None:
-    data.augment.update(
+    set_values(
+        data.augment,
         dict(
-            vertical_flip=0.5,
-            quarter_turns=0.5,
-            rotate=30.0,
-            crop=0.7,
-            scale_range=(0.4, 2.0),
-            copy_paste=1.0,
-        )
+            dict(
+                vertical_flip=0.5,
+                quarter_turns=0.5,
+                rotate=30.0,
+                crop=0.7,
+                scale_range=(0.4, 2.0),
+                copy_paste=1.0,
+            )
+        ),
     )
 
 
@@ -214,8 +218,19 @@ def test_colours_change_nothing_but_colours(data):
     record = make_record(7, "x.png", 32, 40, [square(4, 8, 10, 2), square(20, 0, 12)])
     dataset = dataset_of(record)
     plain, _ = example_lib.make_example(record, dataset, data, Streams(0, 0, 0))
-    data.augment.update(
-        dict(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1, grey=0.5, blur=1.0, noise=20.0)
+    set_values(
+        data.augment,
+        dict(
+            dict(
+                brightness=0.5,
+                contrast=0.5,
+                saturation=0.5,
+                hue=0.1,
+                grey=0.5,
+                blur=1.0,
+                noise=20.0,
+            )
+        ),
     )
     changed, _ = example_lib.make_example(record, dataset, data, Streams(0, 0, 0))
     image, plain_image = changed.pop("image"), plain.pop("image")

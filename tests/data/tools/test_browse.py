@@ -3,10 +3,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from maskrcnn_jax.cli.data import main
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config import Config, get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.input.pipeline import eval_batches, train_batches
 from maskrcnn_jax.data.tools import browse
@@ -15,11 +15,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def config() -> ConfigDict:
+def config() -> Config:
     config = get_config()
     config.seed = 3
-    config.data.update(resize="square", buckets=((64, 64),), mask_size=14, max_instances=3)
-    config.data.augment.update(rotate=20.0, brightness=0.4, copy_paste=0.5, scale_range=(0.5, 2.0))
+    set_values(
+        config.data, dict(resize="square", buckets=((64, 64),), mask_size=14, max_instances=3)
+    )
+    set_values(
+        config.data.augment,
+        dict(rotate=20.0, brightness=0.4, copy_paste=0.5, scale_range=(0.5, 2.0)),
+    )
     config.train.batch_size = config.eval.batch_size = 1
     return config
 

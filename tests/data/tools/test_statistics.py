@@ -1,21 +1,23 @@
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
 from maskrcnn_jax.cli.data import main
-from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config import Config, get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.input.tiles import training_samples, whole_images
 from maskrcnn_jax.data.tools import bucket_choice
 from maskrcnn_jax.data.tools.anchor_recall import best_iou, level_shapes
 from maskrcnn_jax.data.tools.statistics import levels, pixel_statistics, shown_objects, statistics
 from maskrcnn_jax.data.tools.statistics_report import as_picture, as_text
+from maskrcnn_jax.models.config import AnchorsConfig
 from maskrcnn_jax.ops import roi_align
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.boxes import iou
@@ -34,13 +36,13 @@ def random_boxes(count: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("bucket", [(96, 160), (416, 64)])
 def test_best_anchor_is_that_of_a_search_through_all(bucket, rounded, strides):
     boxes = random_boxes(300, *bucket)
-    anchors = dict(
+    anchors = AnchorsConfig(
         sizes=(8.0, 16.0, 32.0, 64.0, 128.0),
         aspect_ratios=(0.5, 1.0, 2.0),
         rounded=rounded,
         strides=strides,
     )
-    everywhere = np.concatenate(pyramid_anchors(level_shapes(bucket), bucket, **anchors))
+    everywhere = np.concatenate(pyramid_anchors(level_shapes(bucket), bucket, **asdict(anchors)))
     expected = np.asarray(iou(boxes, everywhere)).max(1)
     np.testing.assert_allclose(best_iou(boxes, bucket, anchors), expected, rtol=1e-5)
     assert 0.5 < expected.max() < 1
@@ -102,16 +104,16 @@ def test_a_choice_shows_what_configuring_it_gives():
 
 def test_square_images_keep_their_long_side():
     data = get_config().data
-    data.update(resize="square", buckets=((256, 256),))
+    set_values(data, dict(resize="square", buckets=((256, 256),)))
     found = bucket_choice.choices({(100, 200): 3, (200, 100): 1}, data)
     assert [choice["buckets"] for choice in found] == [[[256, 256]], [[128, 256], [256, 128]]]
     assert [choice["padding"] for choice in found] == [0.5, 0.0]
 
 
 @pytest.fixture
-def config() -> ConfigDict:
+def config() -> Config:
     config = get_config()
-    config.data.update(resize="square", buckets=((64, 96), (96, 64)), max_instances=2)
+    set_values(config.data, dict(resize="square", buckets=((64, 96), (96, 64)), max_instances=2))
     config.model.anchors.sizes = (8.0, 16.0, 32.0, 64.0, 128.0)
     config.model.roi.canonical_size = 32.0
     return config
@@ -180,8 +182,8 @@ def test_pixels_over_all_channels(dataset, tmp_path):
 
 
 def test_tiles_show_their_part_of_boxes(dataset, config):
-    config.data.update(resize="square", buckets=((32, 32),))
-    config.data.augment.update(tile=32, min_visible=0.3)
+    set_values(config.data, dict(resize="square", buckets=((32, 32),)))
+    set_values(config.data.augment, dict(tile=32, min_visible=0.3))
     samples = training_samples(dataset.records[:1], config.data.augment)
     found = shown_objects(samples, config.data)
     # Of the tiles from (0, 0), (28, 0), (0, 8) and (28, 8).

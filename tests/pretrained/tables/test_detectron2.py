@@ -1,10 +1,13 @@
 """Names, layouts and refusals of Detectron2's weights; the parity test compares values."""
 
+from dataclasses import asdict
+
 import jax
 import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.images.paste import paste_mask
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.layers import Norm
@@ -111,7 +114,7 @@ NARROW = dict(width=4, channels=8, dense=6)
 
 def config_of(source, depth, narrow=False):
     config = get_config().model
-    config.update_from_flattened_dict({**source.model, **source.settings, "backbone.depth": depth})
+    set_values(config, {**source.model, **source.settings, "backbone.depth": depth})
     if narrow:
         config.backbone.width = NARROW["width"]
         config.fpn.channels = config.mask_head.channels = NARROW["channels"]
@@ -335,7 +338,7 @@ def zoo_config():
 def test_anchors_keep_their_stride_where_it_does_not_divide_the_image():
     config = zoo_config()
     shapes = [(200, 336), (100, 168), (50, 84), (25, 42), (13, 21)]
-    p6 = pyramid_anchors(shapes, (800, 1344), **config.anchors)[-1].reshape(13, 21, 3, 4)
+    p6 = pyramid_anchors(shapes, (800, 1344), **asdict(config.anchors))[-1].reshape(13, 21, 3, 4)
     centre = (p6[12, 20, 1, :2] + p6[12, 20, 1, 2:]) / 2
     np.testing.assert_array_equal(centre, [64 * 20, 64 * 12])  # 61 * 12 as torchvision
     np.testing.assert_allclose(p6[0, 0, 0, 2], 512 / np.sqrt(0.5) / 2, rtol=1e-6)  # not rounded

@@ -1,12 +1,15 @@
 """Keras' ResNet weights of both generations: names, shapes, and features against references."""
 
+from dataclasses import asdict
+
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.mask_rcnn import normalized
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.pretrained import convert, sources
@@ -23,9 +26,9 @@ PARAMETERS = {50: 23_587_712, 101: 42_658_176, 152: 58_370_944}
 CASES = [(NEWER, 50), (NEWER, 101), (NEWER, 152), (OLDER, 50)]
 
 
-def config_model(source, depth=50, **overrides) -> ConfigDict:
+def config_model(source, depth=50, **overrides) -> ModelConfig:
     config = get_config().model
-    config.update_from_flattened_dict({**source.model, "backbone.depth": depth, **overrides})
+    set_values(config, {**source.model, "backbone.depth": depth, **overrides})
     return config
 
 
@@ -46,7 +49,7 @@ def features(variables, config, image):
     x = normalized(image[None], size, config.pixel)
     ours = {name: collection["backbone"] for name, collection in variables.items()}
     with jax.default_matmul_precision("float32"):
-        maps = jax.jit(ResNet(**config.backbone).apply)(ours, x)
+        maps = jax.jit(ResNet(**asdict(config.backbone)).apply)(ours, x)
     return [np.asarray(maps[name][0]) for name in ("c2", "c3", "c4", "c5")]
 
 
@@ -115,7 +118,7 @@ def newer_names(stage, block, branch):
 )
 def test_features(source, names, epsilon, pool):
     weights = narrow_weights(source)
-    config = FrozenConfigDict(config_model(source, **{"backbone.width": 4}))
+    config = config_model(source, **{"backbone.width": 4})
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     blue_green_red = image[..., ::-1] - np.array([103.939, 116.779, 123.68])
     double = {name: array.astype(np.float64) for name, array in weights.items()}
@@ -141,6 +144,6 @@ def test_keras_itself(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     x = applications.resnet50.preprocess_input(image[None].astype(np.float32))
     expected = np.asarray(keras_model(x, training=False))[0]
-    config = FrozenConfigDict(config_model(NEWER))
+    config = config_model(NEWER)
     ours = features(loaded.variables, config, image)[-1]
     np.testing.assert_allclose(ours, expected, atol=1e-3)

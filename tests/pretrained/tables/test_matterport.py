@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.pretrained import convert, sources
 from maskrcnn_jax.pretrained.tables import keras_resnet, mapping, matterport
 from maskrcnn_jax.pretrained.tables.coco_classes import class_list
-from maskrcnn_jax.pretrained.weight_keys import belonging
+from maskrcnn_jax.pretrained.weight_keys import weight_keys
 from tests.pretrained import keras_weights
 from tests.pretrained.narrow_matterport import (
     NUM_CLASSES,
@@ -59,11 +60,11 @@ def test_recognised_by_its_names():
 
 
 def test_dialect_belongs_to_the_weights_and_settings_do_not():
-    keys = belonging(config_model(101), SOURCE.part)
+    keys = weight_keys(config_model(101), SOURCE.part)
     assert keys.items() >= SOURCE.model.items()
     assert keys["backbone.depth"] == 101
     assert not keys.keys() & SOURCE.settings.keys()
-    get_config().data.update_from_flattened_dict(SOURCE.data)  # raises for an unknown key
+    set_values(get_config().data, SOURCE.data)  # raises for an unknown key
 
 
 def test_anchors_saved_as_a_variable_are_left_behind():

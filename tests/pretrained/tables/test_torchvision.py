@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.pretrained.tables import mapping, torchvision
@@ -14,16 +14,16 @@ from maskrcnn_jax.pretrained.tables import mapping, torchvision
 @pytest.fixture
 def config():
     config = get_config().model
-    config.backbone.update(dict(depth=18, width=4))
+    set_values(config.backbone, dict(dict(depth=18, width=4)))
     config.fpn.channels = 8
-    config.box_head.update(dict(conv_channels=4, dense_channels=6))
+    set_values(config.box_head, dict(dict(conv_channels=4, dense_channels=6)))
     config.mask_head.channels = 4
     return config
 
 
 def random_state(config, num_classes=2):
     """A state dict with the names and shapes of the model."""
-    model = MaskRCNN(FrozenConfigDict(config), num_classes)
+    model = MaskRCNN(config, num_classes)
     types = jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), types)
@@ -33,7 +33,7 @@ def random_state(config, num_classes=2):
 @pytest.mark.parametrize("arch", ["v1", "v2"])
 @pytest.mark.parametrize("depth", [18, 50])
 def test_every_array_goes_in_and_out_unchanged(config, arch, depth):
-    config.update_from_flattened_dict(torchvision.MODEL_OVERRIDES[arch])
+    set_values(config, torchvision.MODEL_OVERRIDES[arch])
     config.backbone.depth = depth
     state, variables = random_state(config)
     imported = torchvision.import_state(state, config, num_classes=2)
@@ -89,7 +89,7 @@ def test_every_fault_is_listed(config):
 
 def test_weights_of_the_other_generation_are_refused(config):
     state, _ = random_state(config)
-    config.update_from_flattened_dict(torchvision.MODEL_OVERRIDES["v2"])
+    set_values(config, torchvision.MODEL_OVERRIDES["v2"])
     with pytest.raises(
         ValueError, match=r"missing \(72\): (.|\n)*unknown .*roi_heads\.box_head\.fc6\.weight"
     ):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.training.run.summary import describe, parameter_table
 
 
@@ -31,8 +32,9 @@ def test_describe_says_what_is_out_of_the_ordinary(tiny_config, one_device_mesh)
     assert "parts" not in ordinary
     assert "remat" not in ordinary
     assert "average" not in ordinary
-    tiny_config.train.update(
-        batch_size=64, learning_rate_rule="sqrt", accumulate=2, remat="all", ema_decay=0.999
+    set_values(
+        tiny_config.train,
+        dict(batch_size=64, learning_rate_rule="sqrt", accumulate=2, remat="all", ema_decay=0.999),
     )
     text = describe(tiny_config, one_device_mesh, local_batch=64, num_images=12)
     for part in (

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
+from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.training.run.activity import Activity
 from maskrcnn_jax.training.run.watchdog import (
     EXIT_STATUS,
     Watchdog,
-    check_watchdog,
     stacks_of_threads,
 )
 
@@ -46,7 +46,9 @@ class _Run:
 
 @pytest.fixture
 def settings(base_train):
-    base_train.update(watchdog_factor=10.0, watchdog_seconds=60.0, watchdog_abort_seconds=0.0)
+    set_values(
+        base_train, dict(watchdog_factor=10.0, watchdog_seconds=60.0, watchdog_abort_seconds=0.0)
+    )
     return base_train
 
 
@@ -102,7 +104,7 @@ def test_pauses_are_not_watched(settings, tmp_path, capsys):
 
 @pytest.mark.parametrize("seconds", [60.0, 0.0])
 def test_the_process_ends_where_told_to(settings, tmp_path, capsys, seconds):
-    settings.update(watchdog_seconds=seconds, watchdog_abort_seconds=300.0)
+    set_values(settings, dict(watchdog_seconds=seconds, watchdog_abort_seconds=300.0))
     run = _Run(settings, tmp_path)
     run.steps(9, seconds=1)
     run.after(299)
@@ -155,7 +157,7 @@ def test_the_stack_of_every_other_thread_is_told(settings):
 
 
 def test_the_thread_reports_by_itself_and_ends(settings, tmp_path, capsys):
-    settings.update(watchdog_factor=1.0, watchdog_seconds=0.04)
+    set_values(settings, dict(watchdog_factor=1.0, watchdog_seconds=0.04))
     activity = Activity(0)
     for step in range(1, 7):
         activity.step_done(step)
@@ -184,7 +186,7 @@ def test_off_means_no_thread(settings, tmp_path):
     [("watchdog_factor", 0.5), ("watchdog_seconds", -1.0), ("watchdog_abort_seconds", -1.0)],
 )
 def test_impossible_settings_are_named(settings, key, value):
-    check_watchdog(settings)
-    settings[key] = value
+    settings.validate()
+    setattr(settings, key, value)
     with pytest.raises(ValueError, match=rf"config\.train\.{key} is {value}"):
-        check_watchdog(settings)
+        settings.validate()

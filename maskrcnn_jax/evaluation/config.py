@@ -1,0 +1,34 @@
+"""The settings of evaluation: `config.eval`."""
+
+from dataclasses import dataclass
+
+from maskrcnn_jax.config_fields import check_fields, setting
+
+
+@dataclass(slots=True)
+class EvalConfig:
+    """What is evaluated, and how."""
+
+    batch_size: int = setting(16, "images at a time over all devices", within="[1, inf)")
+    max_images: int = setting(0, "evaluate the first ones alone; 0: all", within="[0, inf)")
+    max_detections: tuple[int, ...] = setting(
+        (1, 10, 100), "the three limits of COCO's recall; the last is for AP", within="[1, inf)"
+    )
+    pictures: int = setting(
+        8, "images drawn with their predictions after an evaluation", within="[0, inf)"
+    )
+    loss: bool = setting(False, "evaluate the losses, too")
+
+    def validate(self, key: str = "config.eval") -> None:
+        """Checks every value.
+
+        Raises:
+            ValueError: naming the key, its value and what is expected.
+        """
+        check_fields(self, key)
+        limits = self.max_detections
+        if not limits or tuple(sorted(set(limits))) != limits:
+            raise ValueError(
+                f"{key}.max_detections is {limits}; expected increasing positive numbers such as "
+                "(1, 10, 100)"
+            )

@@ -1,0 +1,391 @@
+"""The settings of the detector: `config.model`.
+
+The defaults are those of torchvision's `maskrcnn_resnet50_fpn`, so that its weights give its
+outputs. Most settings with named choices tell the dialects of projects apart whose weights can be
+imported. `weights` names the parts of the detector whose trained weights need the value: it is then
+imported with them.
+"""
+
+from dataclasses import dataclass, field
+
+from maskrcnn_jax.config_fields import check_fields, setting
+
+# What weights can be taken of, and trained: the detector's parts.
+PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
+NORMS = ("none", "frozen_bn", "bn", "gn")
+POSITIVE = "[1, inf)"
+SHARE = "[0, 1]"
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class PixelConfig:
+    """How pixels are normalised."""
+
+    order: str = setting(
+        "rgb",
+        "order of three channels as the network takes them",
+        choices=("rgb", "bgr"),
+        weights=("backbone",),
+    )
+    mean: tuple[float, ...] = setting(
+        (123.675, 116.28, 103.53),
+        "mean of each channel in that order, 0 to 255, or to 65535 with data.depth = 16",
+        within="[0, inf)",
+        weights=("backbone",),
+    )
+    std: tuple[float, ...] = setting(
+        (58.395, 57.12, 57.375),
+        "standard deviation of each channel; 1 for a channel that never varies",
+        within="(0, inf)",
+        weights=("backbone",),
+    )
+    padding: str = setting(
+        "mean",
+        "pixels around an image: the mean, or black (value 0, as matterport)",
+        choices=("mean", "black"),
+        weights=("backbone",),
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class BackboneConfig:
+    """The ResNet."""
+
+    depth: int = setting(
+        50,
+        "layers of the ResNet",
+        choices=(18, 34, 50, 101, 152),
+        weights=("backbone",),
+    )
+    width: int = setting(
+        64,
+        "channels of the stem; every later stage has a multiple",
+        within=POSITIVE,
+        weights=("backbone",),
+    )
+    norm: str = setting(
+        "frozen_bn",
+        "normalisation layers",
+        choices=NORMS[1:],
+        weights=("backbone",),
+    )
+    norm_eps: float = setting(
+        1e-5, "epsilon of the normalisation", within="[0, inf)", weights=("backbone",)
+    )
+    stride_in_1x1: bool = setting(
+        False,
+        "stride in the 1x1 convolution (original ResNet) instead of the 3x3 (v1.5, torchvision)",
+        weights=("backbone",),
+    )
+    pool_padding: str = setting(
+        "symmetric",
+        "padding of the stem's max pooling; same: at the right and bottom, as TensorFlow",
+        choices=("symmetric", "same"),
+        weights=("backbone",),
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class FPNConfig:
+    """The feature pyramid."""
+
+    channels: int = setting(256, "channels of each level", within=POSITIVE, weights=("fpn",))
+    norm: str = setting("none", "normalisation layers", choices=NORMS, weights=("fpn",))
+    norm_eps: float = setting(
+        1e-5, "epsilon of the normalisation", within="[0, inf)", weights=("fpn",)
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class AnchorsConfig:
+    """The anchors."""
+
+    sizes: tuple[float, ...] = setting(
+        (32.0, 64.0, 128.0, 256.0, 512.0),
+        "side of the anchors of P2 to P6, pixels",
+        within="(0, inf)",
+        weights=(),
+    )
+    aspect_ratios: tuple[float, ...] = setting(
+        (0.5, 1.0, 2.0), "height / width of the anchors", within="(0, inf)", weights=("rpn",)
+    )
+    rounded: bool = setting(
+        True,
+        "corners of the cell anchors rounded to whole pixels, as torchvision",
+        weights=("rpn",),
+    )
+    strides: str = setting(
+        "quotient",
+        "pixels between cells; quotient: image / level, as torchvision (61 for 13 rows of 800); "
+        "nominal: 4, 8, 16, 32, 64, as Detectron2 and matterport",
+        choices=("quotient", "nominal"),
+        weights=("rpn",),
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class RPNConfig:
+    """The region proposal network."""
+
+    convs: int = setting(
+        1, "3x3 convolutions before the two predictors", within=POSITIVE, weights=("rpn",)
+    )
+    channels: int = setting(
+        0, "channels of these; 0: as many as the FPN has", within="[0, inf)", weights=("rpn",)
+    )
+    nms: str = setting(
+        "per_level",
+        "NMS within each level, or joint over all levels, as matterport",
+        choices=("per_level", "joint"),
+        weights=("rpn",),
+    )
+    pre_nms_top_n_train: int = setting(
+        2000,
+        "proposals before NMS in training, of each level, or of all (joint)",
+        within=POSITIVE,
+        weights=(),
+    )
+    pre_nms_top_n_eval: int = setting(
+        1000, "the same in evaluation and prediction", within=POSITIVE, weights=()
+    )
+    post_nms_top_n_train: int = setting(
+        2000,
+        "proposals of an image after NMS in training, over all levels",
+        within=POSITIVE,
+        weights=(),
+    )
+    post_nms_top_n_eval: int = setting(
+        1000, "the same in evaluation and prediction", within=POSITIVE, weights=()
+    )
+    nms_threshold: float = setting(
+        0.7,
+        "IoU above which the proposal with the lower score is dropped",
+        within=SHARE,
+        weights=(),
+    )
+    clip: str = setting(
+        "image",
+        "proposals are clipped to the image, or to the padded input",
+        choices=("image", "input"),
+        weights=("rpn",),
+    )
+    min_size: float = setting(
+        1e-3, "smaller proposals are dropped, pixels", within="[0, inf)", weights=()
+    )
+    coder_weights: tuple[float, float, float, float] = setting(
+        (1.0, 1.0, 1.0, 1.0),
+        "factors of dx, dy, dw, dh in the box deltas",
+        within="(0, inf)",
+        weights=("rpn",),
+    )
+    positive_iou: float = setting(
+        0.7, "IoU from which an anchor is positive", within=SHARE, weights=()
+    )
+    negative_iou: float = setting(
+        0.3, "IoU below which an anchor is negative", within=SHARE, weights=()
+    )
+    samples_per_image: int = setting(
+        256, "anchors in the loss of an image", within=POSITIVE, weights=()
+    )
+    positive_fraction: float = setting(
+        0.5, "maximum fraction of positives among them", within=SHARE, weights=()
+    )
+    box_loss_beta: float = setting(
+        1.0 / 9.0,
+        "where smooth L1 turns from quadratic to linear",
+        within="[0, inf)",
+        weights=("rpn",),
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class RoIConfig:
+    """The sampled regions and their features."""
+
+    positive_iou: float = setting(
+        0.5, "IoU from which a proposal is positive", within=SHARE, weights=()
+    )
+    negative_iou: float = setting(
+        0.5, "IoU below which a proposal is background", within=SHARE, weights=()
+    )
+    samples_per_image: int = setting(
+        512, "proposals in the losses of an image", within=POSITIVE, weights=()
+    )
+    positive_fraction: float = setting(
+        0.25, "maximum fraction of positives among them", within=SHARE, weights=()
+    )
+    crowd_overlap: float = setting(
+        0.5,
+        "fraction of a background box inside a crowd region from which it is ignored",
+        within=SHARE,
+        weights=(),
+    )
+    pooling: str = setting(
+        "roi_align",
+        "how features are pooled; crop_and_resize: TensorFlow's, one sample per bin, the outermost "
+        "on the box's edges, as matterport (sampling_ratio and aligned are then not used)",
+        choices=("roi_align", "crop_and_resize"),
+        weights=("box_head", "mask_head"),
+    )
+    sampling_ratio: int = setting(
+        2,
+        "bilinear samples per bin and axis in RoIAlign",
+        within=POSITIVE,
+        weights=("box_head", "mask_head"),
+    )
+    aligned: bool = setting(
+        False, "Detectron2's half-pixel shift", weights=("box_head", "mask_head")
+    )
+    canonical_level: float = setting(
+        4.0,
+        "level of a box of the canonical size; fractions are cut off, so 4.5 rounds to the nearest "
+        "level, as matterport",
+        within="[0, inf)",
+        weights=("box_head", "mask_head"),
+    )
+    canonical_size: float = setting(
+        224.0, "side of a box of the canonical level, pixels", within="(0, inf)", weights=()
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class BoxHeadConfig:
+    """The head that classifies and refines boxes."""
+
+    pool_size: int = setting(
+        7, "S, side of the pooled features", within=POSITIVE, weights=("box_head",)
+    )
+    convs: int = setting(
+        0,
+        "3x3 convolutions; 0: two dense layers, 4: the 4conv+1fc head",
+        within="[0, inf)",
+        weights=("box_head",),
+    )
+    conv_channels: int = setting(256, "channels of these", within=POSITIVE, weights=("box_head",))
+    dense_channels: int = setting(
+        1024, "channels of the dense layers", within=POSITIVE, weights=("box_head",)
+    )
+    dense_norm: str = setting(
+        "none",
+        "normalisation after the dense layers but the predictors (vectors have no groups for gn)",
+        choices=NORMS[:3],
+        weights=("box_head",),
+    )
+    norm: str = setting(
+        "none", "normalisation after the convolutions", choices=NORMS, weights=("box_head",)
+    )
+    norm_eps: float = setting(
+        1e-5, "epsilon of both normalisations", within="[0, inf)", weights=("box_head",)
+    )
+    coder_weights: tuple[float, float, float, float] = setting(
+        (10.0, 10.0, 5.0, 5.0),
+        "factors of dx, dy, dw, dh in the box deltas",
+        within="(0, inf)",
+        weights=("box_head",),
+    )
+    box_loss_beta: float = setting(
+        1.0 / 9.0,
+        "where smooth L1 turns from quadratic to linear",
+        within="[0, inf)",
+        weights=("box_head",),
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class MaskHeadConfig:
+    """The head that predicts masks."""
+
+    pool_size: int = setting(
+        14,
+        "side of the pooled features; masks are twice as large",
+        within=POSITIVE,
+        weights=("mask_head",),
+    )
+    convs: int = setting(4, "3x3 convolutions", within=POSITIVE, weights=("mask_head",))
+    channels: int = setting(256, "channels of these", within=POSITIVE, weights=("mask_head",))
+    norm: str = setting("none", "normalisation layers", choices=NORMS, weights=("mask_head",))
+    norm_eps: float = setting(
+        1e-5, "epsilon of the normalisation", within="[0, inf)", weights=("mask_head",)
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class DetectionsConfig:
+    """What is kept of the predictions."""
+
+    classes: str = setting(
+        "all",
+        "classes of a RoI: all above the threshold, or its best one unless that is background",
+        choices=("all", "best"),
+        weights=(),
+    )
+    score_threshold: float = setting(
+        0.05, "detections with a lower score are dropped", within=SHARE, weights=()
+    )
+    nms_threshold: float = setting(
+        0.5,
+        "IoU above which the detection of the same class with the lower score is dropped",
+        within=SHARE,
+        weights=(),
+    )
+    max_per_image: int = setting(100, "D, detections of an image", within=POSITIVE, weights=())
+    min_size: float = setting(
+        1e-2, "smaller boxes are dropped, pixels", within="[0, inf)", weights=()
+    )
+    mask_paste: str = setting(
+        "torchvision",
+        "how a mask is put into the image: on whole pixels as torchvision, or exactly",
+        choices=("torchvision", "exact"),
+        weights=(),
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class ModelConfig:
+    """The detector."""
+
+    dtype: str = setting(
+        "float32",
+        "of convolutions and dense layers",
+        choices=("float32", "bfloat16"),
+        weights=(),
+    )
+    corners: str = setting(
+        "continuous",
+        "inclusive: x2 and y2 are one pixel less inside the network, as in matterport's",
+        choices=("continuous", "inclusive"),
+        weights=("rpn", "box_head"),
+    )
+    sync_batch_norm: bool = setting(
+        True,
+        "norm = bn uses the statistics of the whole batch; False: of the images of each device (or "
+        "group of devices that share images), whose means become the running ones",
+        weights=(),
+    )
+    pixel: PixelConfig = field(default_factory=PixelConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    fpn: FPNConfig = field(default_factory=FPNConfig)
+    anchors: AnchorsConfig = field(default_factory=AnchorsConfig)
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi: RoIConfig = field(default_factory=RoIConfig)
+    box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    detections: DetectionsConfig = field(default_factory=DetectionsConfig)
+
+    def validate(self, key: str = "config.model") -> None:
+        """Checks every value, and those that have to go together.
+
+        Raises:
+            ValueError: naming the key, its value and what is expected.
+        """
+        check_fields(self, key)
+        if len(self.pixel.mean) != len(self.pixel.std):
+            raise ValueError(
+                f"{key}.pixel.mean has {len(self.pixel.mean)} values and {key}.pixel.std "
+                f"{len(self.pixel.std)}; each channel needs one of both"
+            )
+        if len(self.anchors.sizes) != 5:
+            raise ValueError(
+                f"{key}.anchors.sizes has {len(self.anchors.sizes)} values; expected one for each "
+                "level, P2 to P6"
+            )
