@@ -149,7 +149,7 @@ def test_resuming_gives_the_same_bits_as_a_run_in_one_go(config, tmp_path, capsy
     train(config, tmp_path / "two", second.training_data())
     assert second.served == [4, 5]
     assert second.evaluated == 1  # not again what the first part had evaluated
-    assert "changed since then: train.steps: 4 -> 6" in capsys.readouterr().out
+    assert "changed since then: config.train.steps: 4 -> 6" in capsys.readouterr().out
     _assert_same(_final(tmp_path / "one"), _final(tmp_path / "two"))
 
 
@@ -209,7 +209,7 @@ def test_another_configuration_is_refused_by_key(config, data, tmp_path):
     train(config, tmp_path, data.training_data())
     before = (tmp_path / "config.json").read_text()
     config.seed, config.train.batch_size, config.train.steps = 3, 4, 60
-    with pytest.raises(ValueError, match=r"seed: 0 -> 3; train.batch_size: 2 -> 4"):
+    with pytest.raises(ValueError, match=r"config.seed: 0 -> 3; config.train.batch_size: 2 -> 4"):
         train(config, tmp_path, data.training_data())
     assert (tmp_path / "config.json").read_text() == before
 
