@@ -6,6 +6,7 @@ image, forward and with its gradient; matching of that image's anchors; pasting 
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 
 import jax
@@ -95,7 +96,7 @@ def _measure_targets(arguments) -> Iterator[dict]:
     shape = (64, 96) if arguments.tiny else (800, 1344)
     level_shapes = [(-(-shape[0] // s), -(-shape[1] // s)) for s in (*_STRIDES, 64)]
     settings = default_config.get_config().model.anchors
-    anchors = np.concatenate(pyramid_anchors(level_shapes, shape, **settings))
+    anchors = np.concatenate(pyramid_anchors(level_shapes, shape, **asdict(settings)))
     gt_boxes = random_boxes(20, shape, 32, min(shape) / 2)
 
     @jax.jit

@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 from benchmarks import compiled_program, detector, measure, predicted_memory
 from maskrcnn_jax.checkpoints import state
 from maskrcnn_jax.data.config import DataConfig
+from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import make_stages
 
@@ -88,8 +89,8 @@ def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dic
     config.train.batch_size = case.images
     config.mesh.data, config.mesh.fsdp, config.mesh.space = case.mesh
     mesh = sharding.make_mesh(config.mesh)
-    model = state.make_model(config.model, detector.NUM_CLASSES, config.train.remat)
-    variables = state.abstract_variables(model)
+    model = make_model(config.model, detector.NUM_CLASSES, config.train.remat)
+    variables = abstract_variables(model)
     stage = make_stages(config, model, variables["params"], mesh)[0]
     begin = jax.eval_shape(lambda v: state.create(v, stage.optimizer), variables)
     begin = sharding.abstract(begin, mesh)

@@ -9,6 +9,7 @@ import jax
 from benchmarks import detector, measure
 from benchmarks.peer import LAYOUTS, peers
 from maskrcnn_jax.checkpoints import state
+from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.pretrained.tables.torchvision import export_state
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
 
 def _prepare(config, variables, batch) -> tuple[measure.Side, dict]:
     """Compiles the step; returns a side that makes the next step at each call."""
-    model = state.make_model(config.model, detector.NUM_CLASSES)
+    model = make_model(config.model, detector.NUM_CLASSES)
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)

@@ -73,7 +73,7 @@ def section(kind: type[S], values: Mapping[str, Any], key: str = "config") -> S:
     made: Any = kind()
     for name, value in values.items():
         if name not in (names := [field.name for field in dataclasses.fields(made)]):
-            raise ValueError(f"there is no key {key}.{name}{_near(name, names)}")
+            raise ValueError(f"there is no key {key}.{name}{_near(key, name, names)}")
         now = getattr(made, name)
         if is_section(now):
             if not isinstance(value, Mapping):
@@ -104,7 +104,7 @@ def set_values(config: Any, values: Mapping[str, Any], key: str = "config") -> N
     known = flat(config)
     for dotted, value in values.items():
         if dotted not in known:
-            raise ValueError(f"there is no key {key}.{dotted}{_near(dotted, known)}")
+            raise ValueError(f"there is no key {key}.{dotted}{_near(key, dotted, known)}")
         *parents, name = dotted.split(".")
         place = config
         for parent in parents:
@@ -123,11 +123,16 @@ def _of_type_of(value: Any, example: Any, key: str) -> Any:
     return value
 
 
-def _near(key: str, known: Any) -> str:
-    if inside := [name for name in known if name.startswith(f"{key}.")]:
+def _near(section_key: str, key: str, known: Any) -> str:
+    """Returns what the user may have meant, for the message about an unknown key."""
+    if inside := [f"{section_key}.{name}" for name in known if name.startswith(f"{key}.")]:
         return f" to set, but a section with {', '.join(inside)}"
     near = difflib.get_close_matches(key, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else "; `python -m maskrcnn_jax.config` lists all"
+    return (
+        f"; did you mean {section_key}.{near[0]}?"
+        if near
+        else "; `python -m maskrcnn_jax.config` lists all"
+    )
 
 
 def _items(value: Any) -> dict[str, Any] | None:

@@ -69,7 +69,7 @@ def test_the_predictor_knows_its_images(trained):
     suffix = "png" if channels == 1 else "tif"
     from_array, from_file = predictor([image, folder / f"0.{suffix}"])
     np.testing.assert_array_equal(from_array.boxes, from_file.boxes)
-    with pytest.raises(ValueError, match=rf"\[height, width, {channels}\] .* given: \(64, 64, 3\)"):
+    with pytest.raises(ValueError, match=rf"\(64, 64, 3\).*{channels}"):
         predictor(np.zeros((64, 64, 3), np.uint16))
     with pytest.raises(ValueError, match=r"of uint16, 0\.\.65535; given: uint8"):
         predictor(image.astype(np.uint8))

@@ -131,7 +131,7 @@ def test_eval_takes_the_checkpoints_configuration_and_changes_to_it(run_command,
 def test_eval_says_what_is_wrong(run_command, workdir):
     code, _, stderr = run_command("eval.py", f"--workdir={workdir}", "--config.eval.batchsize=3")
     assert code == 2
-    assert "no key 'batchsize'" in stderr
+    assert "no key config.eval.batchsize; did you mean config.eval.batch_size?" in stderr
     recipe = "--config=configs/shapes.py"  # another network, other images
     code, _, stderr = run_command("eval.py", f"--workdir={workdir}", recipe)
     assert code == 2

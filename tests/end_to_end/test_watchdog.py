@@ -1,7 +1,5 @@
 """A disk that stops answering in the middle of a run, as a mount whose server is gone does."""
 
-import os
-
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from maskrcnn_jax.training.run.watchdog import EXIT_STATUS
 
 COMMAND = (
     "train.py",
-    "--config=tests/end_to_end/tiny_folders.py",
+    "--config=tests/end_to_end/waiting_folders.py",
     "--config.train.steps=1000",
     "--config.train.checkpoint_every=1000",
     "--config.train.log_every=1",
@@ -33,7 +31,11 @@ def disc(tmp_path):
     return folder
 
 
-def test_a_run_that_waits_for_data_for_ever_says_so_and_ends(start_command, disc, tmp_path):
+def test_a_run_that_waits_for_data_for_ever_says_so_and_ends(
+    start_command, disc, tmp_path, monkeypatch
+):
+    wait = tmp_path / "wait"
+    monkeypatch.setenv("WAIT_WHILE", str(wait))
     root = disc.parent
     folders = [f"--config.data.{split}.folder={root}" for split in ("train", "val")]
     process = start_command(*COMMAND, *folders, f"--workdir={tmp_path / 'run'}")
@@ -41,8 +43,7 @@ def test_a_run_that_waits_for_data_for_ever_says_so_and_ends(start_command, disc
         for line in process.stdout:
             if line.startswith("step 3/"):
                 break
-        os.mkfifo(tmp_path / "pipe")  # who opens it waits for someone to write into it
-        (tmp_path / "pipe").rename(disc / "images" / "0.png")
+        wait.touch()
         _, said = process.communicate(timeout=120)
     finally:
         process.kill()
@@ -51,5 +52,5 @@ def test_a_run_that_waits_for_data_for_ever_says_so_and_ends(start_command, disc
     assert "the same command goes on from there" in said
     stacks = (tmp_path / "run" / "stacks-0.txt").read_text()
     assert "thread MainThread" in stacks
-    assert "next(batches)" in stacks  # where the loop waits
-    assert "images.py" in stacks  # and the thread that reads
+    assert "next_batch" in stacks  # where the loop waits
+    assert "records.py" in stacks  # and the thread that reads

@@ -16,12 +16,11 @@ jax.config.update("jax_num_cpu_devices", 1)
 jax.distributed.initialize(address, 2, index)
 
 
-from maskrcnn_jax.checkpoints.state import make_model  # noqa: E402
 from maskrcnn_jax.data import datasets  # noqa: E402
 from maskrcnn_jax.evaluation.evaluate import evaluate  # noqa: E402
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step  # noqa: E402
 from maskrcnn_jax.inference.predict_step import make_predict_step  # noqa: E402
-from maskrcnn_jax.models.build import initial_variables  # noqa: E402
+from maskrcnn_jax.models.build import initial_variables, make_model  # noqa: E402
 from maskrcnn_jax.parallel import mesh as sharding  # noqa: E402
 from maskrcnn_jax.parallel.config import MeshConfig  # noqa: E402
 from tests.end_to_end.tiny import get_config  # noqa: E402

@@ -20,13 +20,7 @@ SUFFIXES = ("safetensors", "pth") if find_spec("torch") else ("safetensors",)
 @pytest.fixture
 def narrow_builders(monkeypatch, generation):
     """Lets torchvision's builders be as narrow as the tests' models."""
-
-    def config():
-        config = get_config()
-        config.model = narrow_model(generation)
-        return config
-
-    monkeypatch.setattr(export, "get_config", config)
+    monkeypatch.setattr(export, "ModelConfig", lambda: narrow_model(generation))
 
 
 def configured(generation="v1", **changes):
@@ -34,6 +28,10 @@ def configured(generation="v1", **changes):
     set_values(config.model, torchvision.MODEL_OVERRIDES[generation])
     set_values(config, {k.replace("__", "."): v for k, v in changes.items()})
     return config
+
+
+def builder(config, num_classes):
+    return export.builder(config.model, config.data, num_classes)
 
 
 @pytest.mark.usefixtures("narrow_builders")
@@ -61,7 +59,7 @@ def test_a_round_trip_through_files_is_equal_to_the_bit(tmp_path, capsys, genera
 
 
 def test_lines_for_the_models_as_published():
-    assert export.builder(configured("v1"), 90) == (
+    assert builder(configured("v1"), 90) == (
         "import torch\n"
         "from torchvision.models.detection import maskrcnn_resnet50_fpn\n"
         "\n"
@@ -74,7 +72,7 @@ def test_lines_for_the_models_as_published():
         "    if isinstance(module, torch.nn.BatchNorm2d):\n"
         "        module.eps = 0.0"
     )
-    lines = export.builder(configured("v2"), 2).splitlines()
+    lines = builder(configured("v2"), 2).splitlines()
     assert lines[3] == "model = maskrcnn_resnet50_fpn_v2("
     assert lines[-2:] == ["    num_classes=3,", ")"]
 
@@ -94,7 +92,7 @@ CHANGED = {
 
 
 def test_lines_for_a_model_with_settings_of_its_own():
-    text = export.builder(configured("v2", **CHANGED), 2)
+    text = builder(configured("v2", **CHANGED), 2)
     for line in (
         "    min_size=640,",
         "    max_size=1333,",
@@ -114,9 +112,9 @@ def test_lines_for_a_model_with_settings_of_its_own():
     assert 'mask_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 14, 2' in text
     assert text.count("eps") == 1
     square = configured(data__resize="square", data__buckets=((512, 512),))
-    assert "    min_size=512,\n    max_size=512,\n" in export.builder(square, 2)
+    assert "    min_size=512,\n    max_size=512,\n" in builder(square, 2)
     deep = configured(data__depth=16, model__pixel__mean=(13107.0, 26214.0, 39321.0))
-    assert "    image_mean=[0.2, 0.4, 0.6],\n" in export.builder(deep, 2)
+    assert "    image_mean=[0.2, 0.4, 0.6],\n" in builder(deep, 2)
 
 
 def test_torchvision_takes_them():
@@ -133,9 +131,9 @@ def assert_torchvision_takes(generation):
     if generation == "v1":
         config.model.backbone.norm_eps, config.model.mask_head.norm = 0.0, "none"
     names = {}
-    exec(export.builder(config, 2), names)
+    exec(builder(config, 2), names)
     model = names["model"]
-    state = export.torchvision_state(random_variables(config.model, 2), config)
+    state = export.torchvision_state(random_variables(config.model, 2), config.model)
     model.load_state_dict({name: from_numpy(array) for name, array in state.items()})
     np.testing.assert_array_equal(
         model.roi_heads.box_predictor.cls_score.bias.detach().numpy(),
@@ -172,15 +170,15 @@ def assert_torchvision_takes(generation):
 def test_models_that_torchvision_cannot_be(changes, named):
     config = configured(**changes)
     with pytest.raises(ValueError, match="cannot be such a model") as error:
-        export.builder(config, 2)
+        builder(config, 2)
     assert named in str(error.value)
     with pytest.raises(ValueError, match="cannot be such a model"):
-        export.torchvision_state({}, config)
+        export.torchvision_state({}, config.model)
 
 
 def test_all_that_stands_in_the_way_is_listed():
     with pytest.raises(ValueError, match="cannot be such a model") as error:
-        export.builder(tiny.get_config(), 3)
+        builder(tiny.get_config(), 3)
     for key in ("backbone.depth", "backbone.width", "backbone.norm", "fpn.channels"):
         assert f"{key} is " in str(error.value)
     assert "rpn.samples_per_image" not in str(error.value)  # it can be set there

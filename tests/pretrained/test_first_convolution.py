@@ -1,5 +1,7 @@
 """RGB weights for images of other channels: by hand, and as a run begins with them."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.config_json import copied
 from maskrcnn_jax.models.build import abstract_variables, make_model
+from maskrcnn_jax.models.config import PixelConfig
 from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.models.mask_rcnn import normalized
 from maskrcnn_jax.pretrained.first_convolution import STEM, inflated, with_channels
@@ -35,20 +38,20 @@ def tree(kernel):
 def features(image, kernel, pixel):
     """What the first convolution makes of an image [H, W, C] uint8."""
     size = np.float32([image.shape[:2]])
-    given = normalized(image[None], size, pixel | {"order": "rgb", "padding": "mean"})
+    given = normalized(image[None], size, replace(pixel, order="rgb", padding="mean"))
     return Conv(4, 7, 2, use_bias=False).apply({"params": {"kernel": kernel}}, given)
 
 
 def test_a_grey_image_gives_what_it_gave_as_three_equal_channels():
     grey = np.random.default_rng(1).integers(0, 256, (32, 64, 1)).astype(np.uint8)
     rgb = np.repeat(grey, 3, 2)
-    three = features(rgb, KERNEL, {"mean": (110.0,) * 3, "std": (50.0,) * 3})
-    one = features(grey, inflated(KERNEL, 1), {"mean": (110.0,), "std": (50.0,)})
+    three = features(rgb, KERNEL, PixelConfig(mean=(110.0,) * 3, std=(50.0,) * 3))
+    one = features(grey, inflated(KERNEL, 1), PixelConfig(mean=(110.0,), std=(50.0,)))
     np.testing.assert_allclose(one, three, rtol=1e-5, atol=2e-4)
     # In numbers without rounding they are the same to the bit.
     whole = np.rint(4 * KERNEL)
-    pixel = {"mean": (128.0,), "std": (1.0,)}
-    three = features(rgb, whole, {key: 3 * value for key, value in pixel.items()})
+    pixel = PixelConfig(mean=(128.0,), std=(1.0,))
+    three = features(rgb, whole, PixelConfig(mean=3 * pixel.mean, std=3 * pixel.std))
     np.testing.assert_array_equal(features(grey, inflated(whole, 1), pixel), three)
 
 

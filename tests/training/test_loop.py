@@ -335,7 +335,7 @@ def test_a_run_without_a_new_best_stops_early(config, tmp_path, capsys):
 
 
 def test_a_resumed_run_stops_early_where_one_in_one_go_does(config, tmp_path):
-    config.train.update(eval_every=1, early_stop=2)
+    set_values(config.train, dict(eval_every=1, early_stop=2))
     train(config, tmp_path / "one", _scored([0.3, 0.1, 0.2]).training_data())
     data = _scored([0.3, 0.1])
     data.before[1] = lambda batch: os.kill(os.getpid(), signal.SIGTERM)
@@ -348,6 +348,7 @@ def test_a_resumed_run_stops_early_where_one_in_one_go_does(config, tmp_path):
 
 def test_the_best_loss_is_the_lowest(config, tmp_path):
     set_values(config.train, dict(eval_every=1, best_metric="loss_total", steps=4))
+    config.eval.loss = True
     losses = iter([3.0, 2.0, 2.5, 2.1])
     data = _Data().training_data(evaluate=lambda *_: {"loss_total": next(losses)})
     train(config, tmp_path, data)

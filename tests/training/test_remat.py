@@ -113,8 +113,3 @@ def test_the_whole_detectors_gradients_are_the_same(tiny_config, one_device_mesh
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results[0]))
     for result in results[1:]:
         _assert_close(result, results[0])
-
-
-def test_an_unknown_choice_is_named(tiny_config):
-    with pytest.raises(ValueError, match=r"train.remat is 'heads'; it must be none, backbone or"):
-        abstract_variables(make_model(tiny_config.model, 3, remat="heads"))

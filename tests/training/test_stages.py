@@ -44,7 +44,7 @@ def test_stages_are_read(text, stages):
     ],
 )
 def test_faulty_stages_are_explained(text, fault):
-    with pytest.raises(ValueError, match=f"config.train.layers is .*: {fault}.*heads, 5") as error:
+    with pytest.raises(ValueError, match=f"{fault}.*heads, 5") as error:
         parse_layers(text)
     assert "'heads:2000, 4+:6000, all'" in str(error.value)
 

@@ -238,7 +238,7 @@ def test_norms_of_detectron_are_only_a_scale_and_a_bias():
         key: result.variables[key]["backbone"]["stem"]["norm_layer"] for key in result.variables
     }
     x = np.random.default_rng(1).standard_normal((2, 3, NARROW["width"]), np.float32)
-    y = Norm("frozen_bn", epsilon=1e-5).apply(stem, x)
+    y = Norm("frozen_bn", norm_eps=1e-5).apply(stem, x)
     reference = x * state["res_conv1_bn_s"] + state["res_conv1_bn_b"]
     np.testing.assert_allclose(y, reference, rtol=1e-6, atol=1e-7)
 
