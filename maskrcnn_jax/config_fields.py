@@ -92,10 +92,10 @@ def check_fields(section: Any, key: str) -> None:
             setattr(section, field.name, value)
         if not _is_a(value, types[field.name]):
             raise ValueError(f"{name} is {value!r}; expected {_noun(types[field.name])}")
-        check_value(name, field, value)
+        _check_value(name, field, value)
 
 
-def check_value(key: str, field: dataclasses.Field, value: Any) -> None:
+def _check_value(key: str, field: dataclasses.Field, value: Any) -> None:
     """Checks one value by its field's choices and interval.
 
     Raises:

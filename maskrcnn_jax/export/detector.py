@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 
-from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.load import load_for_inference
-from maskrcnn_jax.config_json import section
+from maskrcnn_jax.config_json import from_json, section
 from maskrcnn_jax.export import weights_folder
 from maskrcnn_jax.export.comparison import Run
 from maskrcnn_jax.export.stablehlo import found
@@ -109,7 +108,7 @@ def _of_weights(weights: convert.Weights) -> Detector:
             f"{weights.file} is the backbone of a classifier, from which no detector can be made "
             "without training; give the weights of a Mask R-CNN"
         )
-    config = config_json.from_json(config_json.to_json(convert.checkpoint_config(weights)))
+    config = from_json(convert.checkpoint_config(weights))
     metadata = {
         "config": config,
         "class_names": weights.class_names,
