@@ -22,7 +22,9 @@ from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.console import printable
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png
+from maskrcnn_jax.images.value_range import deep_range, is_dark, levels_left
 from maskrcnn_jax.inference.image_files import find_images, picture_names
 from maskrcnn_jax.inference.predictor import Predictor, load
 from maskrcnn_jax.inference.result import Result
@@ -90,7 +92,7 @@ def run(predictor: Predictor, paths: list[Path], options: argparse.Namespace) ->
     out = options.out
     entries: list[dict[str, Any]] = []
     unreadable: list[str] = []
-    drawn = 0
+    drawn, is_told = 0, False
     try:
         for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), 1):
             try:
@@ -99,6 +101,7 @@ def run(predictor: Predictor, paths: list[Path], options: argparse.Namespace) ->
                 unreadable.append(str(error))
                 print(f"skipped: {printable(error)}", file=sys.stderr)
                 continue
+            is_told = is_told or _tell_of_dark(predictor, path)
             result = _draw(predictor, image, name, options)
             found = coco_results(result, image_id, predictor.category_ids)
             entries += [{**entry, "file_name": str(path)} for entry in found]
@@ -109,6 +112,21 @@ def run(predictor: Predictor, paths: list[Path], options: argparse.Namespace) ->
     finally:  # also of those before a Ctrl-C
         _write_entries(entries, out, drawn)
     return unreadable
+
+
+def _tell_of_dark(predictor: Predictor, path: Path) -> bool:
+    """Warns of a file whose 16 bits the model reads as 8, nearly black; returns whether it is."""
+    data = predictor.image_config
+    found = deep_range(path, data.max_pixels, pixel_format(data))
+    if found is None or not is_dark(found[1]):
+        return False
+    print(
+        f"warning: {printable(path)} has 16 bits, of which the model reads the high byte: "
+        f"{levels_left(*found)}. Scale it as the training images were, or train with "
+        "config.data.depth=16 or config.data.normalize=percentile; said of the first image alone",
+        file=sys.stderr,
+    )
+    return True
 
 
 def _write_entries(entries: list[dict[str, Any]], out: Path, drawn: int) -> None:

@@ -16,7 +16,6 @@ from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.data.value_range import dark_images
 from maskrcnn_jax.faults import (
     Fault,
     FaultError,
@@ -28,9 +27,11 @@ from maskrcnn_jax.faults import (
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat, pixel_format
 from maskrcnn_jax.images.read import MAX_PIXELS, image_size
+from maskrcnn_jax.images.value_range import deep_range, is_dark, levels_left
 
 _MOST_SHOWN = 20  # faults in the report
 _LOUD_LOSS = 0.2  # fraction of the objects that may be lost before a line says so
+_LOOKED_AT = 10  # images whose range of values is read, evenly spread
 _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
 
 
@@ -115,7 +116,7 @@ def check(
     check_file = partial(_check_file, dataset, decode=decode, max_pixels=max_pixels, wanted=wanted)
     results = each_in_threads(check_file, records, "images checked")
     faults += [fault for found in results for fault in found]
-    faults += dark_images(dataset, max_pixels, wanted)
+    faults += _dark_images(dataset, max_pixels, wanted)
     return dataset.faults + faults + _check_whole(dataset)
 
 
@@ -215,6 +216,26 @@ def _check_file(
         where = record.path or f"image {record.image_id}"
         return [fault_of(error, where, image_id=record.image_id)]
     return []
+
+
+def _dark_images(dataset: Dataset, max_pixels: int, wanted: PixelFormat) -> list[Fault]:
+    """Returns a warning where files of 16 bits are read as 8, of which few levels are left."""
+    paths = [record.path for record in dataset.records if record.path]
+    places = np.unique(np.linspace(0, max(len(paths) - 1, 0), _LOOKED_AT).round().astype(int))
+    looked_at = [paths[place] for place in places] if paths else []
+    ranges = each_in_threads(
+        lambda path: deep_range(path, max_pixels, wanted), looked_at, "ranges of values read"
+    )
+    found = [limits for limits in ranges if limits is not None]
+    low, high = min((pair[0] for pair in found), default=0), max((p[1] for p in found), default=0)
+    if not found or not is_dark(high):
+        return []
+    reason = (
+        "images of 16 bits are read as 8, by their high byte; those looked at have "
+        f"{levels_left(low, high)}: set data.depth=16, with model.pixel.mean and std as `stats` "
+        "measures them, or data.normalize=percentile, or scale the files"
+    )
+    return [Fault(dataset.name, reason, FaultKind.VALUE_RANGE, "warning", count=len(found))]
 
 
 def _check_instances(record: Record, num_classes: int) -> list[Fault]:

@@ -98,6 +98,8 @@ def description(detector: Detector, options: Options) -> dict[str, Any]:
             + (", RGB" if len(pixel.mean) == 3 else "")
         ),
         "bits": data.depth,
+        "normalize": data.normalize,  # before the file; its percentiles become 0 and the highest
+        "percentiles": list(data.percentiles),
         "resize": {"rule": data.resize, "short_side": data.short_side, "long_side": data.long_side},
         # Done inside the file; told for those who compare.
         "pixel_order": pixel.order,

@@ -42,11 +42,12 @@ def check_kind(kind: Kind, wanted: PixelFormat, where: str) -> None:
             f"{where} has 32 bits a value (or a sign), whose range is unknown; scale them to "
             "0..65535 and save them as uint16, or to 0..255 as uint8",
         )
-    if kind.depth < wanted.depth:
+    if kind.depth < wanted.depth and wanted.percentiles is None:
         raise FaultError(
             FaultKind.CHANNELS,
             f"{where} has {kind.depth} bits a value, data.depth is {wanted.depth}: set data.depth "
-            f"to {kind.depth} if all images are so, or convert this one",
+            f"to {kind.depth} if all images are so, or data.normalize to percentile, or convert "
+            "this one",
         )
     by_colour = kind.colours and wanted.channels in (1, 3)
     if kind.channels != wanted.channels and not by_colour:
@@ -78,6 +79,43 @@ def fitted(pixels: np.ndarray, colours: int, wanted: PixelFormat) -> np.ndarray:
     if colours == 1:
         return np.repeat(pixels[..., :1], wanted.channels, 2)
     return pixels[..., :3] if wanted.channels == 3 else brightness(pixels)
+
+
+def as_wanted(
+    read: Callable[[PixelFormat], np.ndarray], depth: int, wanted: PixelFormat
+) -> np.ndarray:
+    """Returns an image in the range that is asked for.
+
+    Args:
+        read: gives its pixels [h, w, C] in the channels and depth asked, their values as they are.
+        depth: bits of a value that the image has.
+        wanted: what is asked.
+    """
+    if wanted.percentiles is None:
+        return read(wanted)
+    return _stretched(read(PixelFormat(wanted.channels, depth)), wanted.percentiles, wanted.dtype)
+
+
+def _stretched(pixels: np.ndarray, percentiles: tuple[float, float], dtype: type) -> np.ndarray:
+    """Returns each channel from one of its percentiles, 0, to another, the highest value of a type.
+
+    Values beyond them are cut; a channel of one value becomes 0. A percentile is the lowest value
+    that at least so many of the pixels do not exceed.
+
+    Args:
+        pixels: [h, w, C] uint8 or uint16.
+        percentiles: low and high, 0 to 100.
+        dtype: uint8 or uint16.
+    """
+    values, most = np.arange(np.iinfo(pixels.dtype).max + 1), np.iinfo(dtype).max
+    stretched: np.ndarray = np.empty(pixels.shape, dtype)
+    for channel in range(pixels.shape[2]):
+        below = np.bincount(pixels[..., channel].ravel(), minlength=len(values)).cumsum()
+        low, high = np.searchsorted(below, np.array(percentiles) / 100 * below[-1])
+        low = max(low, np.searchsorted(below, 1))  # at 0 %: the lowest value that there is
+        parts = np.clip((values - low) / max(high - low, 1), 0, 1)
+        stretched[..., channel] = np.round(most * parts).astype(dtype)[pixels[..., channel]]
+    return stretched
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:

@@ -21,6 +21,19 @@ class ImageConfig:
         within="[1, inf)",
     )
     depth: int = setting(8, "bits of a value", choices=(8, 16))
+    normalize: str = setting(
+        "depth",
+        "depth: values as the file has them, of 16 bits read as 8 the high byte; percentile: each "
+        "channel of an image stretched from its data.percentiles to the whole range of data.depth, "
+        "as Cellpose and StarDist do",
+        choices=("depth", "percentile"),
+    )
+    percentiles: tuple[float, float] = setting(
+        (1.0, 99.8),
+        "with normalize = percentile: what becomes 0 and the highest value (StarDist's; Cellpose "
+        "takes 1 and 99)",
+        within="[0, 100]",
+    )
     resize: str = setting(
         "short_side",
         "short_side: to data.short_side, no longer than data.long_side; square: the long side to "
@@ -45,6 +58,10 @@ class ImageConfig:
             ValueError: naming the key, its value and what is expected.
         """
         check_fields(self, key)
+        if self.percentiles[0] >= self.percentiles[1]:
+            raise ValueError(
+                f"{key}.percentiles is {self.percentiles}; the first must be below the second"
+            )
         if not self.buckets:
             raise ValueError(f"{key}.buckets is empty; give at least one (height, width)")
         for bucket in self.buckets:

@@ -18,7 +18,7 @@ from PIL import Image
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import regular
 from maskrcnn_jax.images import arrays
-from maskrcnn_jax.images.channels import Kind, check_kind, fitted
+from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
 from maskrcnn_jax.images.metadata import without_metadata
 from maskrcnn_jax.images.pixels import PixelFormat
 
@@ -88,7 +88,7 @@ def image_pixels(image: Image.Image, wanted: PixelFormat) -> np.ndarray:
 
     Args:
         image: opened or made by whoever calls.
-        wanted: channels and depth.
+        wanted: channels, depth and range.
 
     Raises:
         ValueError: it has other channels or a lower depth, or cannot be decoded.
@@ -97,9 +97,13 @@ def image_pixels(image: Image.Image, wanted: PixelFormat) -> np.ndarray:
     with arrays.faults_named(name):
         kind = _kind(image)._replace(depth=_depth_in_memory(image))
         check_kind(kind, wanted, name)
-        if wanted.depth == 8:
-            return _shallow(image, wanted.channels)
-        return fitted(np.array(image)[..., None], kind.colours, wanted)
+
+        def read(form: PixelFormat) -> np.ndarray:
+            if form.depth == 8:
+                return _shallow(image, form.channels)
+            return fitted(np.array(image)[..., None], kind.colours, form)
+
+        return as_wanted(read, kind.depth, wanted)
 
 
 def _depth_in_memory(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""How many channels images have, and of how many bits: what the configuration asks."""
+"""How many channels images have, of how many bits and in which range: what is asked of them."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,18 @@ from maskrcnn_jax.images.config import ImageConfig
 
 
 class PixelFormat(NamedTuple):
-    """What is asked of an image: `data.channels` and `data.depth` of the configuration."""
+    """What is asked of an image.
+
+    Attributes:
+        channels: `config.data.channels`.
+        depth: `config.data.depth`, bits of a value.
+        percentiles: of each channel, which become 0 and the highest value: `data.percentiles`
+            with `normalize` = "percentile"; None: values stay as they are.
+    """
 
     channels: int = 3
     depth: int = 8
+    percentiles: tuple[float, float] | None = None
 
     @property
     def dtype(self) -> type:
@@ -24,4 +32,5 @@ RGB8 = PixelFormat()
 
 def pixel_format(data: ImageConfig) -> PixelFormat:
     """Returns what `config.data` asks of an image."""
-    return PixelFormat(data.channels, data.depth)
+    percentiles = data.percentiles if data.normalize == "percentile" else None
+    return PixelFormat(data.channels, data.depth, percentiles)

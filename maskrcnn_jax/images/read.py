@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.faults import FaultError, FaultKind
-from maskrcnn_jax.images.channels import check_kind
+from maskrcnn_jax.images.channels import as_wanted, check_kind
 from maskrcnn_jax.images.opening import Source, opened
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
@@ -42,7 +42,8 @@ def read_image(
     """Returns the pixels of an image file.
 
     Where 1 or 3 channels are wanted, grey and RGB become each other and transparency is dropped;
-    else the file needs as many as are wanted. Of 16 bits, where 8 are wanted, the high byte stays.
+    else the file needs as many as are wanted. Of 16 bits, where 8 are wanted, the high byte stays,
+    unless each channel is to be stretched between percentiles.
     Cameras store a turned picture and an EXIF tag that says how to turn it back, and annotations
     may be of either. Where a quarter turn tells the two apart, `size` decides; else the tag is
     followed, as annotation tools and Detectron2 do.
@@ -52,7 +53,7 @@ def read_image(
         max_pixels: an image of more pixels is refused before it is decoded.
         size: (height, width) that the annotations give; None where there is none.
         content: of the image file, where it is part of another, which `path` then names.
-        wanted: channels and depth.
+        wanted: channels, depth and range.
 
     Returns:
         [height, width, `wanted.channels`] `wanted.dtype`.
@@ -64,7 +65,8 @@ def read_image(
     """
     with opened(path, max_pixels, content) as source:
         check_kind(source.kind, wanted, str(path))
-        pixels = _turned(source, source.read(wanted), size)
+        pixels = as_wanted(source.read, source.kind.depth, wanted)
+        pixels = _turned(source, pixels, size)
     if size is not None and pixels.shape[:2] != tuple(size):
         raise FaultError(
             FaultKind.IMAGE_SIZE,

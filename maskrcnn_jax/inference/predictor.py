@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.config_json import section
-from maskrcnn_jax.images.channels import Kind, check_kind, fitted
+from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
 from maskrcnn_jax.images.config import image_config
 from maskrcnn_jax.images.opening import image_pixels
 from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
@@ -86,11 +86,12 @@ class Predictor:
 
         Args:
             images: an image or several. An image is an array of numpy or jax, `[h, w, 3]` uint8
-                RGB, or as `config.data.channels` and `depth` say (uint16); the path of an image
-                file; or an image of Pillow, taken as `numpy.asarray` shows it (its EXIF is not
-                followed: `PIL.ImageOps.exif_transpose` does that). Where 1 or 3 channels are
-                wanted, grey `[h, w]` or `[h, w, 1]`, RGB and RGBA become each other as in files.
-                Several are a list of any of these, or an array `[B, h, w, C]`.
+                RGB, or as `config.data.channels` and `depth` say (uint16; with
+                `config.data.normalize` = "percentile" either); the path of an image file; or an
+                image of Pillow, taken as `numpy.asarray` shows it (its EXIF is not followed:
+                `PIL.ImageOps.exif_transpose` does that). Where 1 or 3 channels are wanted, grey
+                `[h, w]` or `[h, w, 1]`, RGB and RGBA become each other as in files. Several are a
+                list of any of these, or an array `[B, h, w, C]`.
             min_score: objects with a lower score are left out, besides those below the model's
                 own `detections.score_threshold`.
 
@@ -185,7 +186,8 @@ def _checked(image: np.ndarray | jax.Array, wanted: PixelFormat) -> np.ndarray:
             f"Pillow; given: {given}"
         )
     array = np.asarray(image)
-    if array.dtype != wanted.dtype:
+    is_stretched = wanted.percentiles is not None and array.dtype in (np.uint8, np.uint16)
+    if array.dtype != wanted.dtype and not is_stretched:
         name, most = np.dtype(wanted.dtype).name, np.iinfo(wanted.dtype).max
         raise ValueError(
             f"an image must be of {name}, 0..{most}{', RGB' * (channels == 3)}; given: "
@@ -193,8 +195,9 @@ def _checked(image: np.ndarray | jax.Array, wanted: PixelFormat) -> np.ndarray:
         )
     array = array[..., None] if array.ndim == 2 else array
     colours = {1: 1, 2: 1, 3: 3, 4: 3}.get(array.shape[2], 0)  # grey, RGB, with transparency
-    check_kind(Kind(array.shape[2], colours, wanted.depth), wanted, f"the array {tuple(shape)}")
-    return fitted(array, colours, wanted)
+    depth = 8 * array.itemsize
+    check_kind(Kind(array.shape[2], colours, depth), wanted, f"the array {tuple(shape)}")
+    return as_wanted(lambda form: fitted(array, colours, form), depth, wanted)
 
 
 def _batches(prepared: Iterable[tuple], batch_size: int) -> Iterator[list[tuple]]:

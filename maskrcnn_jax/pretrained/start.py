@@ -99,7 +99,7 @@ def _from_weights(config: "Config") -> Start:
             f"{config.init!r} has nothing: it gives {', '.join(there)}"
         )
     lines = ()
-    if "backbone" in parts and weights.pixels != pixel_format(config.data):
+    if "backbone" in parts and weights.pixels[:2] != pixel_format(config.data)[:2]:
         weights, lines = _for_images(weights, config)
     keys = _keys_to_take(config.model, weights.model, parts)
     record = {
@@ -119,8 +119,8 @@ def _for_images(weights: Weights, config: "Config") -> tuple[Weights, tuple]:
 
     How pixels are normalised is then the configuration's choice: that of the weights is for theirs.
     """
-    channels, bits = pixel_format(config.data)
-    theirs, their_bits = weights.pixels
+    channels, bits, _ = pixel_format(config.data)
+    theirs, their_bits, _ = weights.pixels
     if theirs not in (3, channels):
         raise ValueError(
             f"config.init = {config.init!r} is for images of {theirs} channels, data.channels is "

@@ -4,6 +4,7 @@ import errno
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -38,3 +39,16 @@ def test_a_full_disk_is_told_with_what_is_finished(tmp_path, monkeypatch, room_f
     else:
         assert "out/predictions.json" in said
         assert "the pictures of 2 images are in" in said
+
+
+def test_a_dark_image_of_12_bits_is_told_once(tmp_path, capsys):
+    paths = [tmp_path / f"{name}.png" for name in "abc"]
+    Image.new("RGB", (64, 64)).save(paths[0])
+    for path in paths[1:]:
+        Image.fromarray(np.full((64, 64), 3500, np.uint16)).save(path)
+    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False)
+    assert predict.run(tiny_predictor(), paths, options) == []
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "b.png has 16 bits" in said
+    assert "values from 3500 to 3500 of 65535, so 1 of 256 levels are left" in said
+    assert "config.data.normalize=percentile" in said

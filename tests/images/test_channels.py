@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn_jax.images.channels import Kind, brightness, check_kind, fitted, in_fours
+from maskrcnn_jax.images.channels import Kind, as_wanted, brightness, check_kind, fitted, in_fours
 from maskrcnn_jax.images.pixels import PixelFormat
 
 RNG = np.random.default_rng(0)
@@ -85,3 +85,25 @@ def test_opencv_gets_any_number_of_channels(channels):
         alone = cv2.resize(np.ascontiguousarray(image[..., c]), (8, 6))
         np.testing.assert_array_equal(found[..., c], alone)
     assert in_fours(lambda part: part[:2], image[..., 0]).shape == (2, 17)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("depth", "percentiles"), [(8, (1.0, 99.8)), (16, (0.0, 100.0))])
+def test_percentiles_become_the_whole_range_of_each_channel(dtype, depth, percentiles):
+    rng = np.random.default_rng(0)
+    pixels = rng.normal((60, 90, 120), (5, 12, 30), (40, 50, 3)).clip(0, 255).astype(dtype)
+    wanted = PixelFormat(3, depth, percentiles)
+    found = as_wanted(lambda form: fitted(pixels, 3, form), 8 * pixels.itemsize, wanted)
+    limits = np.percentile(pixels, percentiles, (0, 1), method="inverted_cdf")
+    most = 2**depth - 1
+    parts = (pixels.astype(float) - limits[0]) / (limits[1] - limits[0])
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, np.round(most * parts.clip(0, 1)))
+    assert found.min((0, 1)).tolist() == [0, 0, 0]
+    assert found.max((0, 1)).tolist() == [most] * 3
+
+
+def test_a_channel_of_one_value_is_stretched_to_nothing():
+    same = np.full((4, 4, 1), 7, np.uint16)
+    wanted = PixelFormat(1, 8, (1.0, 99.8))
+    assert as_wanted(lambda form: fitted(same, 1, form), 16, wanted).max() == 0

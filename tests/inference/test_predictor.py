@@ -1,6 +1,8 @@
 """The predictor: kinds of input, order, padding of batches, compilations."""
 
+import copy
 import re
+from dataclasses import replace
 
 import cv2
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ import pytest
 from PIL import Image
 
 from maskrcnn_jax.config_json import to_json
+from maskrcnn_jax.images.pixels import PixelFormat
+from maskrcnn_jax.images.read import read_image
 from maskrcnn_jax.inference.predictor import Predictor
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import CLASS_NAMES, tiny_predictor, tiny_variables
@@ -136,3 +140,16 @@ def test_max_pixels(images, tmp_path):
     metadata = {"config": to_json(get_config()), "class_names": CLASS_NAMES, "category_ids": (1,)}
     with pytest.raises(ValueError, match=r"a\.png has 128 x 128 pixels, more than the 100"):
         Predictor(tiny_variables(), metadata, max_pixels=100).read(tmp_path / "a.png")
+
+
+def test_percentiles_make_files_and_arrays_of_12_bits_bright(tmp_path):
+    deep = np.random.default_rng(0).integers(100, 4000, (40, 60), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    predictor = copy.copy(tiny_predictor())
+    assert predictor.read(tmp_path / "a.png").max() == 15
+    predictor.image_config = replace(predictor.image_config, normalize="percentile")
+    expected = read_image(tmp_path / "a.png", wanted=PixelFormat(3, 8, (1.0, 99.8)))
+    assert expected.dtype == np.uint8
+    assert (expected.min(), expected.max()) == (0, 255)
+    for given in (tmp_path / "a.png", Image.open(tmp_path / "a.png"), deep, deep[..., None]):
+        np.testing.assert_array_equal(predictor.read(given), expected)

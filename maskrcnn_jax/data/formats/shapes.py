@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.data.masks.segmentation import RLE, box_of
 from maskrcnn_jax.data.records import Dataset, Instance, Record, make_record
-from maskrcnn_jax.images.channels import Kind, check_kind, fitted
+from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 CLASS_NAMES = ("circle", "rectangle", "triangle")
@@ -53,7 +53,8 @@ def read(count: int, seed: int, size: int = 128, max_objects: int = 6) -> Datase
     def draw(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         check_kind(Kind(channels=3, colours=3, depth=8), wanted, "a generated image")
         rng = _rng(seed, record.image_id)
-        return fitted(_paint(_place_shapes(rng, size, max_objects), rng), 3, wanted)
+        painted = _paint(_place_shapes(rng, size, max_objects), rng)
+        return as_wanted(lambda form: fitted(painted, 3, form), 8, wanted)
 
     return Dataset(
         name=f"shapes-{seed}",
