@@ -1,0 +1,1 @@
+"""What a run would need of chips that are not there, told by the compilers for them."""
