@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from maskrcnn_jax.config_fields import check_fields, setting
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.evaluation.config import EvalConfig
+from maskrcnn_jax.memory import check_batches, check_detector
 from maskrcnn_jax.models.config import PARTS, ModelConfig
 from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.training.config import TrainConfig
@@ -56,6 +57,8 @@ class Config:
         if not self.init_parts:
             raise ValueError(f"config.init_parts is empty; give some of {', '.join(PARTS)}")
         _check_pixels(self)
+        check_detector(self.model, self.data)
+        check_batches(self)
         if self.train.best_metric.startswith("loss_") and not self.eval.loss:
             raise ValueError(
                 f"config.train.best_metric is {self.train.best_metric!r}, which is measured where "

@@ -61,6 +61,26 @@ def updated_average(
     )
 
 
+def check_average(ema: dict[str, Any], variables: dict[str, Any], where: str) -> None:
+    """Checks that an average is of the variables it is to replace.
+
+    Args:
+        ema: tree of what is in a checkpoint; its leaves have `shape` and `dtype`.
+        variables: likewise, of the model.
+        where: the checkpoint, for the message.
+
+    Raises:
+        ValueError: naming an array that the model lacks, or that has another shape there.
+    """
+    wanted = flatten_dict(variables)
+    for path, leaf in flatten_dict(ema).items():
+        if path not in wanted or tuple(leaf.shape) != wanted[path].shape:
+            raise ValueError(
+                f"{where} has {'.'.join(map(str, path))} {list(leaf.shape)}, which is no array of "
+                "its model; take another checkpoint"
+            )
+
+
 def with_average(variables: dict[str, Any], ema: dict[str, Any]) -> dict[str, Any]:
     """Returns the variables with the average in the place of what is averaged.
 

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import checksums
+from maskrcnn_jax.checkpoints.saved_config import check_classes, check_sections
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.models.layer_groups import LAYERS
 
@@ -209,7 +210,8 @@ def _describe(leaf: tuple) -> str:
 def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """Returns a checkpoint's metadata, with tuples for sequences, under today's keys."""
     restored = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))
-    _check_classes(restored.metadata)
+    check_classes(restored.metadata)
+    check_sections(restored.metadata["config"])
     return {
         **restored.metadata,
         "config": _under_todays_keys(config_json.from_json(restored.metadata["config"])),
@@ -217,16 +219,6 @@ def read_metadata(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         "category_ids": tuple(restored.metadata["category_ids"]),
         "init": config_json.from_json(restored.metadata.get("init") or {}) or None,
     }
-
-
-def _check_classes(metadata: dict[str, Any]) -> None:
-    """Raises ValueError where the classes are not as `Checkpoints` writes them."""
-    names, ids = metadata["class_names"], metadata["category_ids"]
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ValueError(f"class_names is {names!r:.80}; expected names")
-    is_list = isinstance(ids, list) and len(ids) == len(names)
-    if not (is_list and all(type(number) is int for number in ids)):
-        raise ValueError(f"category_ids is {ids!r:.80}; expected {len(names)} whole numbers")
 
 
 def _under_todays_keys(config: dict[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,13 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import format as checkpoint_format
-from maskrcnn_jax.checkpoints.ema import with_average
+from maskrcnn_jax.checkpoints.ema import check_average, with_average
 from maskrcnn_jax.checkpoints.folder import attempt, first_line, is_passing
 from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.files import check_regular
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.models.config import ModelConfig
 
 
 def load_for_inference(
@@ -41,14 +40,13 @@ def load_for_inference(
     with _find(Path(path).absolute(), which) as (manager, step):
         where = manager.directory / str(step)
         metadata = _sound(lambda: checkpoint_format.read_metadata(manager, step), where)
-        values = metadata["config"]["model"]
-        config_model = config_json.section(ModelConfig, values, "config.model")
-        model = make_model(config_model, len(metadata["class_names"]))
+        model = make_model(detector_config(metadata, where)[0], len(metadata["class_names"]))
         wanted, sums = abstract_variables(model), metadata.pop("checksums", {})
         saved = _sound(lambda: checkpoint_format.item_trees(manager, step, sums), where)
         checkpoint_format.check_structure(saved["variables"], wanted, f"{where} (variables)")
         targets = {"variables": wanted}
         if averaged and "ema" in saved:
+            check_average(saved["ema"], wanted, f"{where} (ema)")
             targets["ema"] = saved["ema"]
         targets = {name: _on_first_device(tree) for name, tree in targets.items()}
         restored = _sound(lambda: checkpoint_format.read_items(manager, step, targets, sums), where)

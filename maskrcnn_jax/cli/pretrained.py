@@ -19,10 +19,9 @@ import numpy as np
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.manager import LAST
+from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.cli import command
-from maskrcnn_jax.config_json import section
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.images.config import image_config
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import convert, export, out_folder, overrides
 from maskrcnn_jax.pretrained.files import downloads
@@ -125,8 +124,7 @@ def _export(options: argparse.Namespace) -> str:
         )
     encode = _encoder(out)
     variables, metadata = load_for_inference(source, options.checkpoint)
-    model = section(ModelConfig, metadata["config"]["model"], "config.model")
-    images = image_config(metadata["config"]["data"])
+    model, images = detector_config(metadata)
     state = export.torchvision_state(jax.device_get(variables), model)
     write_atomically(out, encode(state))
     names = metadata["class_names"]

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
-from maskrcnn_jax.config_json import from_json, section
+from maskrcnn_jax.checkpoints.saved_config import detector_config
+from maskrcnn_jax.config_json import from_json
 from maskrcnn_jax.export import weights_folder
 from maskrcnn_jax.export.comparison import Run
 from maskrcnn_jax.export.stablehlo import found
-from maskrcnn_jax.images.config import ImageConfig, image_config
+from maskrcnn_jax.images.config import ImageConfig
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.config import ModelConfig
@@ -38,12 +39,12 @@ class Detector:
     @property
     def model_config(self) -> ModelConfig:
         """`config.model` of its run."""
-        return section(ModelConfig, self.metadata["config"]["model"], "config.model")
+        return detector_config(self.metadata)[0]
 
     @property
     def image_config(self) -> ImageConfig:
         """The keys of its run's `config.data` that say how images enter the network."""
-        return image_config(self.metadata["config"]["data"])
+        return detector_config(self.metadata)[1]
 
     @property
     def model(self) -> MaskRCNN:

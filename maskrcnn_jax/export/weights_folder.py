@@ -15,9 +15,9 @@ import numpy as np
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.format import check_structure
+from maskrcnn_jax.checkpoints.saved_config import check_classes, detector_config
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.models.config import ModelConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FORMAT = 1
@@ -76,8 +76,8 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         sums = metadata.pop("checksums")
         version = metadata.pop("format")
         config = config_json.from_json(metadata["config"])
-        names = metadata["class_names"], metadata["category_ids"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        check_classes(metadata)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{where} is not what `python -m maskrcnn_jax.export --format=safetensors` writes: "
             f"{error!r}; take another copy of the folder"
@@ -93,12 +93,10 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {error}; take another copy") from error
     metadata |= {
         "config": config,
-        "class_names": tuple(names[0]),
-        "category_ids": tuple(names[1]),
+        "class_names": tuple(metadata["class_names"]),
+        "category_ids": tuple(metadata["category_ids"]),
     }
-    values = metadata["config"]["model"]
-    model_config = config_json.section(ModelConfig, values, "config.model")
-    model = make_model(model_config, len(metadata["class_names"]))
+    model = make_model(detector_config(metadata, where)[0], len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), str(folder))
     if wrong := checksums.differing(checksums.checksums(variables), sums):
         raise ValueError(

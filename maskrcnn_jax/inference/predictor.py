@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
-from maskrcnn_jax.config_json import section
+from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
-from maskrcnn_jax.images.config import image_config
 from maskrcnn_jax.images.opening import image_pixels
 from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
 from maskrcnn_jax.images.read import read_image
@@ -20,7 +19,6 @@ from maskrcnn_jax.images.sizes import prepare_image
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.models.build import make_model
-from maskrcnn_jax.models.config import ModelConfig
 
 ImageLike = np.ndarray | jax.Array | Image.Image | str | Path
 
@@ -44,6 +42,7 @@ def load(
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
+        ValueError: its configuration or its weights cannot be used.
     """
     return Predictor(*load_for_inference(workdir, checkpoint), batch_size, max_pixels)
 
@@ -68,9 +67,7 @@ class Predictor:
         """Takes variables and metadata as `load_for_inference` returns them."""
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        config = metadata["config"]
-        self.model_config = section(ModelConfig, config["model"], "config.model")
-        self.image_config = image_config(config["data"])
+        self.model_config, self.image_config = detector_config(metadata)
         self.class_names = tuple(metadata["class_names"])
         self.category_ids = tuple(metadata["category_ids"])
         self._variables = variables

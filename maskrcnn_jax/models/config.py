@@ -128,7 +128,7 @@ class RPNConfig:
     """The region proposal network."""
 
     convs: int = setting(
-        1, "3x3 convolutions before the two predictors", within=POSITIVE, weights=("rpn",)
+        1, "3x3 convolutions before the two predictors", within="[1, 64]", weights=("rpn",)
     )
     channels: int = setting(
         0, "channels of these; 0: as many as the FPN has", within="[0, inf)", weights=("rpn",)
@@ -230,7 +230,7 @@ class RoIConfig:
     sampling_ratio: int = setting(
         2,
         "bilinear samples per bin and axis in RoIAlign",
-        within=POSITIVE,
+        within="[1, 64]",
         weights=("box_head", "mask_head"),
     )
     aligned: bool = setting(
@@ -258,7 +258,7 @@ class BoxHeadConfig:
     convs: int = setting(
         0,
         "3x3 convolutions; 0: two dense layers, 4: the 4conv+1fc head",
-        within="[0, inf)",
+        within="[0, 64]",
         weights=("box_head",),
     )
     conv_channels: int = setting(256, "channels of these", within=POSITIVE, weights=("box_head",))
@@ -301,7 +301,7 @@ class MaskHeadConfig:
         within=POSITIVE,
         weights=("mask_head",),
     )
-    convs: int = setting(4, "3x3 convolutions", within=POSITIVE, weights=("mask_head",))
+    convs: int = setting(4, "3x3 convolutions", within="[1, 64]", weights=("mask_head",))
     channels: int = setting(256, "channels of these", within=POSITIVE, weights=("mask_head",))
     norm: str = setting("none", "normalisation layers", choices=NORMS, weights=("mask_head",))
     norm_eps: float = setting(

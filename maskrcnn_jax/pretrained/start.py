@@ -25,7 +25,7 @@ import numpy as np
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
 from maskrcnn_jax.checkpoints.manager import LAST
-from maskrcnn_jax.images.config import image_config
+from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.models.config import PARTS, ModelConfig
 from maskrcnn_jax.pretrained import convert
@@ -221,7 +221,7 @@ def _own(workdir: Path, which: str) -> Weights:
     """Returns the weights of a run of ours."""
     variables, metadata = load_for_inference(workdir, which)
     variables = jax.device_get(variables)
-    model = config_json.section(ModelConfig, metadata["config"]["model"], "config.model")
+    model, images = detector_config(metadata)
     return Weights(
         kind="maskrcnn_jax",
         part="detector",
@@ -230,7 +230,7 @@ def _own(workdir: Path, which: str) -> Weights:
         variables=variables,
         model=weight_keys(model, "detector"),
         class_names=metadata["class_names"],
-        pixels=pixel_format(image_config(metadata["config"]["data"])),
+        pixels=pixel_format(images),
     )
 
 

@@ -1,0 +1,121 @@
+"""Whether a configuration asks for arrays that no memory can hold, told before they are made."""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from maskrcnn_jax.images.config import ImageConfig
+from maskrcnn_jax.models.config import ModelConfig
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
+
+_BATCH_BYTES = 2**40  # of all processes of a run together
+_FLOAT_BYTES = 4
+
+
+def check_detector(model: ModelConfig, images: ImageConfig, num_classes: int = 1) -> None:
+    """Checks that each array of the detector, for one image, fits into this machine's memory.
+
+    They are the largest features, pooled regions and kernels; what a run needs is several times
+    that.
+
+    Args:
+        model: `config.model`, whose values are each within their interval.
+        images: the keys of `config.data` likewise.
+        num_classes: K.
+
+    Raises:
+        ValueError: naming the keys whose values ask for too much.
+    """
+    there = machine_bytes()
+    for keys, size in _arrays(model, images, num_classes).items():
+        if size * _FLOAT_BYTES > there:
+            raise ValueError(
+                f"{_named(keys, {'data': images, 'model': model})} ask for an array of "
+                f"{size * _FLOAT_BYTES / 2**30:,.0f} GiB, this machine has "
+                f"{there / 2**30:,.0f} GiB: lower them"
+            )
+
+
+def check_batches(config: "Config") -> None:
+    """Checks that a batch of images and masks is not larger than any run's memory.
+
+    Args:
+        config: the whole configuration, whose values are each within their interval.
+
+    Raises:
+        ValueError: naming the keys whose values ask for too much.
+    """
+    data = config.data
+    pixels = max(height * width for height, width in data.buckets) * data.channels * data.depth // 8
+    image = pixels + data.max_instances * data.mask_size**2
+    for part in ("train", "eval"):
+        size = getattr(config, part).batch_size * image
+        if size > _BATCH_BYTES:
+            keys = f"{part}.batch_size data.buckets data.max_instances data.mask_size"
+            raise ValueError(
+                f"{_named(keys, {'data': data, part: getattr(config, part)})} ask for batches of "
+                f"{size / 2**40:,.1f} TiB: lower them"
+            )
+
+
+def machine_bytes() -> int:
+    """Returns the bytes of this machine's memory; 1 TiB where it cannot be asked."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**40
+
+
+def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[str, int]:
+    """Returns how many numbers the largest arrays have, by the keys that say so."""
+    pixels = max(height * width for height, width in images.buckets)
+    rpn, box, mask = model.rpn, model.box_head, model.mask_head
+    features, width = model.fpn.channels, model.backbone.width
+    pooled = box.pool_size**2
+    regions = {
+        "model.rpn.post_nms_top_n_train": rpn.post_nms_top_n_train,
+        "model.rpn.post_nms_top_n_eval": rpn.post_nms_top_n_eval,
+        "model.roi.samples_per_image": model.roi.samples_per_image,
+    }
+    found = {
+        "data.buckets data.channels": pixels * images.channels,
+        "data.buckets model.backbone.width": pixels // 4 * width,
+        "data.buckets model.fpn.channels": pixels // 16 * features,
+        "data.buckets model.rpn.channels": pixels // 16 * rpn.channels,
+        "model.backbone.width": 9 * (8 * width) ** 2,
+        "model.fpn.channels": 9 * features**2,
+        "model.rpn.channels": 9 * rpn.channels**2,
+        "model.box_head.conv_channels": 9 * box.conv_channels**2,
+        "model.mask_head.channels": 9 * mask.channels**2,
+        "model.box_head.dense_channels": box.dense_channels * max(box.dense_channels, num_classes),
+        "model.box_head.pool_size model.fpn.channels model.box_head.dense_channels": (
+            pooled * features * box.dense_channels
+        ),
+        "model.detections.max_per_image model.mask_head.pool_size model.mask_head.channels": (
+            model.detections.max_per_image
+            * (2 * mask.pool_size) ** 2
+            * max(mask.channels, num_classes)
+        ),
+    }
+    for key, number in regions.items():
+        found[key] = number * num_classes
+        found[f"{key} model.box_head.pool_size model.fpn.channels"] = number * pooled * features
+    return found
+
+
+def _named(keys: str, sections: Mapping[str, object]) -> str:
+    """Returns keys with their values in words."""
+    words = []
+    for key in keys.split():
+        name, *path = key.split(".")
+        value: object = sections[name]
+        for part in path:
+            value = getattr(value, part)
+        if key.endswith("buckets"):
+            assert isinstance(value, tuple)
+            value = max(value, key=math.prod)
+        words.append(f"config.{key} = {value}")
+    return " and ".join(words)
