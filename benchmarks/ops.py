@@ -128,7 +128,9 @@ def _measure_paste(arguments) -> Iterator[dict]:
     masks = np.random.default_rng(2).random((number, 28, 28), np.float32)
 
     def paste():
-        crops = [paste_crop(*one, *shape) for one in zip(masks, boxes, strict=True)]
+        crops = [
+            paste_crop(*one, *shape, rule="torchvision") for one in zip(masks, boxes, strict=True)
+        ]
         return np.stack([full_mask(crop, *shape) for crop in crops])
 
     ours = _side(paste, count=lambda pasted: {"masks": len(pasted)})

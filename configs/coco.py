@@ -69,7 +69,6 @@ def get_config(schedule: str = "1x") -> Config:
         )
     )
     config.init = "imagenet_torchvision_r50"
-    config.model.detections.mask_paste = "exact"
     for key, value in SCHEDULES[schedule].items():
         setattr(config.train, key, value)
     return config

@@ -35,7 +35,6 @@ def get_config(given: str = "photos") -> Config:
     config.data.resize = "square"  # the long side becomes the bucket's: one compilation for all
     config.data.augment.brightness = 0.2
     config.data.augment.contrast = 0.2
-    config.model.detections.mask_paste = "exact"
 
     train = config.train
     train.batch_size = 2

@@ -25,6 +25,7 @@ def setting(
     choices: Sequence[Any] = (),
     within: str = "",
     weights: Sequence[str] | None = None,
+    before: T | None = None,
 ) -> T:
     """Returns a field of a section.
 
@@ -36,8 +37,11 @@ def setting(
         within: the interval that a number, or each number of a tuple, lies in, such as "[0, 1)".
         weights: parts of the detector whose trained weights need this value, so that it comes with
             them; empty where it is the user's choice. Every field of the model says so.
+        before: what a stored configuration means that does not have the field, where that is not
+            the default.
     """
-    metadata = {"meaning": meaning, "choices": tuple(choices), "within": within, "weights": weights}
+    metadata: dict[str, Any] = {"meaning": meaning, "choices": tuple(choices), "within": within}
+    metadata |= {"weights": weights, "before": before}
     if isinstance(default, Mapping | ConfigDict):
         copy: Any = type(default)
         return dataclasses.field(default_factory=lambda: copy(default), metadata=metadata)

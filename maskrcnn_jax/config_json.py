@@ -64,13 +64,17 @@ def section(kind: type[S], values: Mapping[str, Any], key: str = "config") -> S:
 
     Args:
         kind: the section's class, `ModelConfig` say.
-        values: as `to_json` returns them, perhaps of a version with fewer keys.
+        values: as `to_json` returns them, perhaps of a version with fewer keys: what these meant
+            then (`before` of their `setting`) is kept.
         key: of the section, for the message.
 
     Raises:
         ValueError: naming a key that the section does not have.
     """
     made: Any = kind()
+    for field in dataclasses.fields(made):
+        if field.name not in values and field.metadata.get("before") is not None:
+            setattr(made, field.name, field.metadata["before"])
     for name, value in values.items():
         if name not in (names := [field.name for field in dataclasses.fields(made)]):
             raise ValueError(f"there is no key {key}.{name}{_near(key, name, names)}")

@@ -12,7 +12,6 @@ def get_config() -> Config:
     model.fpn.channels = 64
     model.box_head.dense_channels = 256
     model.mask_head.channels = 64
-    model.detections.mask_paste = "exact"
 
     train = config.train
     train.layers = "all"

@@ -43,12 +43,15 @@ def test_what_json_cannot_hold_is_named(value, fault):
         to_json(ConfigDict({"a": {"b": value}}))
 
 
-def test_keys_that_did_not_exist_yet_get_their_defaults():
+def test_keys_that_did_not_exist_yet_mean_what_they_did():
     old = _through_json(get_config())
     del old["model"]["detections"]["mask_paste"], old["eval"]
     old["train"]["steps"] = 7
     old["data"]["train"] = {"root": "here"}
     filled = section(Config, old)
+    # Masks were pasted by torchvision's rule before there was a choice.
+    assert filled.model.detections.mask_paste == "torchvision"
+    filled.model.detections.mask_paste = get_config().model.detections.mask_paste
     assert filled.model == get_config().model
     assert filled.eval == get_config().eval
     assert filled.train.steps == 7

@@ -23,7 +23,7 @@ _crop_targets = jax.jit(crop_targets, static_argnames="size")
 
 
 def mask_grid_metrics(
-    dataset: Dataset, mask_size: int, head_size: int = 28, mask_paste: str = "torchvision"
+    dataset: Dataset, mask_size: int, head_size: int = 28, mask_paste: str = "exact"
 ) -> dict[str, float]:
     """Evaluates the truth itself, after it has gone the way that masks go in this project.
 

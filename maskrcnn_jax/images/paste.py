@@ -4,10 +4,10 @@ The grid gets a border of one zero cell, so that a mask can fade out, and is int
 at the centres of the pixels under the box that has grown by that border. The rules differ in where
 those centres lie:
 
+- "exact": where they are, the corners left as real numbers.
 - "torchvision": as `paste_masks_in_image` of torchvision 0.28, which truncates the corners of the
   grown box to integers and stretches the grid over the pixels from the first corner to the second,
   both included: up to a pixel off, which small objects feel.
-- "exact": where they are, the corners left as real numbers.
 
 Only the part inside the image is ever stored.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-RULES = ("torchvision", "exact")
+RULES = ("exact", "torchvision")
 _BORDER = 1  # cells of zeros around the grid
 
 
@@ -41,7 +41,7 @@ def paste_crop(
     height: int,
     width: int,
     threshold: float = 0.5,
-    rule: str = "torchvision",
+    rule: str = "exact",
 ) -> MaskCrop:
     """Pastes one mask and keeps only the rectangle that its box covers in the image.
 
@@ -51,7 +51,7 @@ def paste_crop(
         height: of the image, pixels.
         width: of the image, pixels.
         threshold: a pixel belongs to the object if its probability is greater.
-        rule: "torchvision" or "exact", see above.
+        rule: "exact" or "torchvision", see above.
 
     Returns:
         The crop; its sides are zero for a box wholly outside the image.
@@ -64,7 +64,7 @@ def paste_crop(
 
 
 def paste_mask(
-    mask: np.ndarray, box: np.ndarray, height: int, width: int, rule: str = "torchvision"
+    mask: np.ndarray, box: np.ndarray, height: int, width: int, rule: str = "exact"
 ) -> np.ndarray:
     """Pastes one mask into an image, without a threshold.
 

@@ -52,7 +52,7 @@ def to_result(
     original_size: np.ndarray,
     class_names: Sequence[str],
     min_score: float = 0.0,
-    mask_paste: str = "torchvision",
+    mask_paste: str = "exact",
 ) -> Result:
     """Takes one image's detections out of a batch and back to the original image.
 

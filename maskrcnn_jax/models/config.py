@@ -333,10 +333,11 @@ class DetectionsConfig:
         1e-2, "smaller boxes are dropped, pixels", within="[0, inf)", weights=()
     )
     mask_paste: str = setting(
-        "torchvision",
-        "how a mask is put into the image: on whole pixels as torchvision, or exactly",
-        choices=("torchvision", "exact"),
+        "exact",
+        "how a mask is put into the image: at its true position, or on whole pixels as torchvision",
+        choices=("exact", "torchvision"),
         weights=(),
+        before="torchvision",
     )
 
 

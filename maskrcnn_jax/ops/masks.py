@@ -39,7 +39,9 @@ def crop_targets(
 
     Each target cell is the mean of 2x2 bilinear samples, in continuous coordinates: as RoIAlign
     (`aligned=True`) of the full mask, at the resolution of the object's grid. torchvision 0.28
-    lets the target lie half a pixel of the image off (`aligned=False`): `boxes + 0.5` gives that.
+    pools the mask that it resized by nearest neighbour, with `aligned=False`. Where the image is
+    not resized, the target then lies half a pixel off, as for `boxes + 0.5`; where it is, the two
+    shifts cancel, and the target is only blockier.
 
     Args:
         gt_masks: `[G, M, M]` uint8, coverage 0..255 of each object inside its own box.

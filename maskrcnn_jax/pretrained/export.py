@@ -1,7 +1,8 @@
 """Our detectors as torchvision's: a state dict, and the lines that build the model it belongs to.
 
-torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`. Much
-of a model can be set on what they give, so that it detects as ours does; what cannot is refused.
+torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`; what
+has other layers is put together of its classes. Much of a model can be set on what they give, so
+that it detects as ours does; what cannot is refused.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from maskrcnn_jax.images.config import ImageConfig
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables import torchvision
+from maskrcnn_jax.pretrained.torchvision_layers import mask_rcnn_lines
 
 _BUILDERS = {"v1": "maskrcnn_resnet50_fpn", "v2": "maskrcnn_resnet50_fpn_v2"}
 
@@ -37,6 +39,25 @@ _ARGUMENTS = {
     "detections.nms_threshold": "box_nms_thresh",
     "detections.max_per_image": "box_detections_per_img",
 }
+# Keys of layers that its builders do not make, but its classes do.
+_LAYERS = (
+    "backbone.depth",
+    "backbone.width",
+    "backbone.norm",
+    "fpn.channels",
+    "fpn.norm",
+    "rpn.convs",
+    "box_head.convs",
+    "box_head.conv_channels",
+    "box_head.dense_channels",
+    "box_head.norm",
+    "mask_head.convs",
+    "mask_head.channels",
+    "mask_head.norm",
+    # The pools are set apart; the layers behind them have other sizes.
+    "box_head.pool_size",
+    "mask_head.pool_size",
+)
 # Keys that are set in other ways, below.
 _SET = (
     "pixel.mean",
@@ -69,21 +90,21 @@ _NORMS = {
 
 
 def torchvision_state(variables: Mapping[str, Any], model: ModelConfig) -> dict[str, np.ndarray]:
-    """Returns the state dict that torchvision's builder loads strictly.
+    """Returns the state dict that torchvision's model loads strictly.
 
     Args:
         variables: {"params": ..., "batch_stats": ...}.
         model: `config.model`.
 
     Returns:
-        name -> array; of v2 with the counters of batch norm, at 0, which it never reads.
+        name -> array; but for v1 with the counters of batch norm, at 0, which it never reads.
 
     Raises:
-        ValueError: neither builder makes such a model; all keys that stand in the way are listed.
+        ValueError: torchvision has no such model; all keys that stand in the way are listed.
     """
-    generation = _generation(model)
+    kind = _kind(model)
     state = torchvision.export_state(variables, model)
-    if generation == "v1":
+    if kind == "v1":
         return state
     with_counters = {}
     for name, array in state.items():
@@ -105,27 +126,39 @@ def builder(model: ModelConfig, images: ImageConfig, num_classes: int) -> str:
     Raises:
         ValueError: as `torchvision_state`.
     """
-    name = _BUILDERS[_generation(model)]
+    kind = _kind(model)
     changes = {key: ours for key, _, ours in _changes(model)}
-    arguments = {"weights": None, "weights_backbone": None, "num_classes": num_classes + 1}
-    arguments |= _sizes(images) | _pixel(model, images, changes)
+    arguments = _sizes(images) | _pixel(model, images, changes)
     arguments |= {_ARGUMENTS[key]: value for key, value in changes.items() if key in _ARGUMENTS}
-    lines = ["import torch", f"from torchvision.models.detection import {name}", ""]
-    lines += [f"model = {name}("]
-    lines += [f"    {argument}={value!r}," for argument, value in arguments.items()]
-    lines += [")"]
+    if kind in _BUILDERS:
+        lines = _builder_lines(_BUILDERS[kind], num_classes, arguments)
+    else:
+        lines = [mask_rcnn_lines(model, num_classes, arguments)]
     lines += _anchors(model, changes) + _roi_pools(model, changes)
     lines += _epsilons(model)
     return "\n".join(lines)
 
 
-def _generation(model: ModelConfig) -> str:
-    """Returns "v1" or "v2".
+def _builder_lines(name: str, num_classes: int, changes: Mapping[str, Any]) -> list[str]:
+    arguments: dict[str, Any] = {"weights": None, "weights_backbone": None}
+    arguments |= {"num_classes": num_classes + 1, **changes}
+    return [
+        "import torch",
+        f"from torchvision.models.detection import {name}",
+        "",
+        f"model = {name}(",
+        *(f"    {argument}={value!r}," for argument, value in arguments.items()),
+        ")",
+    ]
+
+
+def _kind(model: ModelConfig) -> str:
+    """Returns "v1" or "v2", the builder that makes the model's layers; "" where none does.
 
     Raises:
-        ValueError: the model differs from both.
+        ValueError: torchvision's classes cannot be such a model.
     """
-    allowed = {*_ARGUMENTS, *_SET, *_OF_NO_MATTER}
+    allowed = {*_ARGUMENTS, *_LAYERS, *_SET, *_OF_NO_MATTER}
     faults = [
         f"{key} is {ours!r}, there {theirs!r}"
         for key, theirs, ours in _changes(model)
@@ -133,13 +166,14 @@ def _generation(model: ModelConfig) -> str:
     ]
     if len(model.pixel.mean) != 3:
         faults.append(f"pixel.mean has {len(model.pixel.mean)} channels, there 3")
-    if len(model.anchors.aspect_ratios) != 3:
-        faults.append(f"anchors.aspect_ratios are {len(model.anchors.aspect_ratios)}, there 3")
     if faults:
         raise ValueError(
-            f"torchvision's {' and '.join(_BUILDERS.values())} cannot be such a model. What "
-            f"differs (keys of config.model): {'; '.join(faults)}"
+            "torchvision's MaskRCNN cannot be such a model. What differs (keys of config.model): "
+            f"{'; '.join(faults)}"
         )
+    has_other_layers = {key for key, _, _ in _changes(model)} & set(_LAYERS)
+    if has_other_layers or len(model.anchors.aspect_ratios) != 3:
+        return ""
     return _nearest(model)
 
 
@@ -148,7 +182,7 @@ def _nearest(model: ModelConfig) -> str:
 
 
 def _changes(model: ModelConfig) -> list[tuple[str, Any, Any]]:
-    """Returns `(key, theirs, ours)` of what differs from torchvision's builder."""
+    """Returns `(key, theirs, ours)` of what differs from the builder that is nearest."""
     theirs = ModelConfig()
     set_values(theirs, torchvision.MODEL_OVERRIDES[_nearest(model)], "config.model")
     # Built without weights, both generations have batch norm that learns, with this epsilon.
@@ -192,7 +226,8 @@ def _anchors(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
 
 def _roi_pools(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
     keys = ("sampling_ratio", "canonical_level", "canonical_size")
-    if not {f"roi.{key}" for key in keys} & set(changes):
+    sizes = {"box_head.pool_size", "mask_head.pool_size"}
+    if not ({f"roi.{key}" for key in keys} | sizes) & set(changes):
         return []
     ratio, level, size = (getattr(model.roi, key) for key in keys)
     lines = ["from torchvision.ops import MultiScaleRoIAlign"]
@@ -208,10 +243,12 @@ def _roi_pools(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
 def _epsilons(model: ModelConfig) -> list[str]:
     lines = []
     for section, module in _NORMS.items():
-        if getattr(model, section).norm != "none" and getattr(model, section).norm_eps != 1e-5:
+        norm, epsilon = getattr(model, section).norm, getattr(model, section).norm_eps
+        if norm != "none" and epsilon != 1e-5:
+            kind = "GroupNorm" if norm == "gn" else "BatchNorm2d"
             lines += [
                 f"for module in {module}.modules():",
-                "    if isinstance(module, torch.nn.BatchNorm2d):",
-                f"        module.eps = {getattr(model, section).norm_eps!r}",
+                f"    if isinstance(module, torch.nn.{kind}):",
+                f"        module.eps = {epsilon!r}",
             ]
     return lines

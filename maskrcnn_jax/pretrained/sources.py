@@ -133,6 +133,7 @@ SOURCES = (
         num_classes=_classes_of_torch,
         ignored=torchvision.IGNORED,
         model=torchvision.MODEL_OVERRIDES["v1"],
+        settings={"detections.mask_paste": "torchvision"},
         **_TORCHVISION,
     ),
     # maskrcnn_resnet50_fpn_v2, weights COCO_V1: batch norm everywhere but in the RPN.
@@ -144,6 +145,7 @@ SOURCES = (
         num_classes=_classes_of_torch,
         ignored=torchvision.IGNORED,
         model=torchvision.MODEL_OVERRIDES["v2"],
+        settings={"detections.mask_paste": "torchvision"},
         **_TORCHVISION,
     ),
     # ImageNet classifiers of torchvision and timm: RGB, scaled by mean and std, stride in the 3x3.
@@ -186,7 +188,6 @@ SOURCES = (
             "rpn.post_nms_top_n_train": 1000,
             "rpn.min_size": 1e-20,
             "detections.min_size": 1e-20,
-            "detections.mask_paste": "exact",
         },
         **_DETECTRON2,
     ),
@@ -269,7 +270,6 @@ SOURCES = (
             "detections.score_threshold": 0.0,
             "detections.nms_threshold": 0.3,
             "detections.min_size": 0.0,
-            "detections.mask_paste": "exact",
         },
         data={"short_side": 800, "long_side": 1024, "buckets": ((1024, 1024),)},
     ),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from jax.sharding import Mesh
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.training.stages import check_accumulation
 
@@ -24,6 +25,7 @@ def check_run(config: "Config") -> Mesh:
         ValueError: naming the key.
     """
     config.validate()
+    _check_epsilons(config.model)
     mesh = sharding.make_mesh(config.mesh)
     for part in ("train", "eval"):
         sharding.local_batch_size(
@@ -32,3 +34,17 @@ def check_run(config: "Config") -> Mesh:
     sharding.check_buckets(config.data.buckets, mesh)
     check_accumulation(config.train, mesh)
     return mesh
+
+
+def _check_epsilons(model: ModelConfig) -> None:
+    """Refuses norms that would divide by the deviation of a constant channel, which is 0."""
+    for name in ("backbone", "fpn", "box_head", "mask_head"):
+        section = getattr(model, name)
+        kinds = {section.norm, getattr(section, "dense_norm", "none")} & {"bn", "gn"}
+        if kinds and not section.norm_eps:
+            raise ValueError(
+                f"config.model.{name}.norm_eps is 0, with which norm = {kinds.pop()!r} cannot be "
+                "trained: a channel that is the same everywhere in a batch would be divided by 0. "
+                f"Set config.model.{name}.norm_eps=1e-5, or, for weights that need 0, "
+                f"config.model.{name}.norm=frozen_bn"
+            )

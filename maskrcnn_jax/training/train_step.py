@@ -112,12 +112,13 @@ def accumulated(gradient_of: Gradient, parts: int) -> Gradient:
 
     The images i, i + parts, i + 2 parts, ... are part i, so that each device works on images that
     it has, and what is computed does not depend on how many devices there are. Gradient and metrics
-    are means over the parts. So every loss has the normalisers of its own part, as where each of
-    several devices has its own. Running statistics pass from part to part. The key of part i
-    is `fold_in(key, i)`, except where there is one part alone, which has the key itself.
+    are means over the parts, each weighted by its valid images. So every loss has the normalisers
+    of its own part, as where each of several devices has its own, and a part without a valid image
+    changes nothing. Running statistics pass from part to part. The key of part i is
+    `fold_in(key, i)`, except where there is one part alone, which has the key itself.
 
     Args:
-        gradient_of: what is done with a part.
+        gradient_of: what is done with a part, a batch with `image_valid` among its arrays.
         parts: how many; they divide the images.
     """
     if parts == 1:
@@ -133,14 +134,21 @@ def accumulated(gradient_of: Gradient, parts: int) -> Gradient:
             total, batch_stats = carry
             key = jax.random.fold_in(rng, index)
             gradient, batch_stats, metrics = gradient_of(params, batch_stats, batch, key)
-            return (jax.tree.map(jnp.add, total, gradient), batch_stats), metrics
+            total = jax.tree.map(
+                lambda sum, x: sum + weights[index] * x, total, (gradient, metrics)
+            )
+            return (total, batch_stats), None
 
-        zero = jax.tree.map(jnp.zeros_like, params)
-        (total, batch_stats), metrics = jax.lax.scan(
+        valid = batch["image_valid"].sum(axis=1, dtype=jnp.float32)
+        weights = valid / jnp.maximum(valid.sum(), 1.0)
+        first = jax.tree.map(lambda x: x[0], batch)
+        shapes = jax.eval_shape(gradient_of, params, batch_stats, first, rng)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], shapes[2]))
+        (total, batch_stats), _ = jax.lax.scan(
             add_part, (zero, batch_stats), (jnp.arange(parts), batch)
         )
-        gradient = jax.tree.map(lambda x: x / parts, total)
-        return gradient, batch_stats, jax.tree.map(lambda x: x.mean(0), metrics)
+        gradient, metrics = total
+        return gradient, batch_stats, metrics
 
     return gradient_of_parts
 

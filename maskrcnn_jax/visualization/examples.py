@@ -29,7 +29,7 @@ def draw_example(example: Mapping[str, np.ndarray], class_names: Sequence[str]) 
     valid = np.flatnonzero(example["gt_valid"])
     boxes = example["gt_boxes"][valid]
     masks = (
-        full_mask(paste_crop(grid / 255, box, height, width, rule="exact"), height, width)
+        full_mask(paste_crop(grid / 255, box, height, width), height, width)
         for grid, box in zip(example["gt_masks"][valid], boxes, strict=True)
     )
     bottom, right = (int(v) * scale for v in example["image_size"])

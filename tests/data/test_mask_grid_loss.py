@@ -43,7 +43,7 @@ def losses(records, mask_size: int, angle: float, scale: float) -> tuple[np.ndar
         for i, box, grid in zip(objects.index, objects.boxes, objects.masks, strict=True):
             mask = pixel_mask(record.segmentations[i], record, geometry) > 0
             if not record.crowd[i] and mask.any():
-                back = paste_mask(grid.astype(np.float32) / 255, box, *size, "exact") > 0.5
+                back = paste_mask(grid.astype(np.float32) / 255, box, *size) > 0.5
                 sides.append(np.sqrt(mask.sum()))
                 ious.append(np.sum(mask & back) / np.sum(mask | back))
     return np.array(sides), np.array(ious)

@@ -49,7 +49,8 @@ def test_load(tmp_path, generation):
     weights = convert.load(str(file))
     assert (weights.kind, weights.part) == (f"torchvision_{generation}", "detector")
     assert (weights.file, weights.sha256) == (file.name, weight_files.sha256(file))
-    assert (weights.settings, weights.data, weights.left) == ({}, {}, [])
+    assert weights.settings == {"detections.mask_paste": "torchvision"}
+    assert (weights.data, weights.left) == ({}, [])
     assert weights.class_names == ("class_1", "class_2")
     assert weights.category_ids == (1, 2)
     # The dialect, and the widths that the file has.
@@ -186,7 +187,7 @@ def test_overrides_win(file):
     overrides = {"backbone.norm_eps": 1e-5, "detections.score_threshold": 0.3}
     weights = convert.load(file, overrides)
     assert weights.model["backbone.norm_eps"] == 1e-5
-    assert weights.settings == {"detections.score_threshold": 0.3}
+    assert weights.settings["detections.score_threshold"] == 0.3
     assert convert.checkpoint_config(weights)["model"]["detections"]["score_threshold"] == 0.3
 
 

@@ -1,17 +1,21 @@
 """Our detectors in torchvision: the state dict, the lines that build its model, and refusals."""
 
+from functools import partial
 from importlib.util import find_spec
 
+import jax
 import numpy as np
 import pytest
 
 from maskrcnn_jax.cli.pretrained import main
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.pretrained import export
 from maskrcnn_jax.pretrained.files.weight_files import read_weights
 from maskrcnn_jax.pretrained.tables import torchvision
 from tests.end_to_end import tiny
+from tests.parity import weights
 from tests.pretrained.narrow import narrow_model, random_state, random_variables, write
 
 SUFFIXES = ("safetensors", "pth") if find_spec("torch") else ("safetensors",)
@@ -152,19 +156,115 @@ def assert_torchvision_takes(generation):
     assert model.roi_heads.mask_roi_pool.output_size == (14, 14)
 
 
+OWN = {
+    "r18_of_width_32_with_group_norm": {
+        "backbone.depth": 18,
+        "backbone.width": 32,
+        "backbone.norm": "gn",
+        "fpn.norm": "gn",
+        "mask_head.norm": "gn",
+    },
+    "r34_as_wide_as_usual": {"backbone.depth": 34, "backbone.norm": "bn"},
+    "r50_with_a_deeper_rpn": {"rpn.convs": 3, "anchors.aspect_ratios": (0.5, 1.0)},
+    "r101_with_convolutions_before_the_boxes": {
+        "backbone.depth": 101,
+        "backbone.width": 4,
+        "box_head.convs": 2,
+        "box_head.norm": "gn",
+        "fpn.norm": "bn",
+    },
+    "r152_with_other_grids": {
+        "backbone.depth": 152,
+        "backbone.width": 6,
+        "box_head.pool_size": 5,
+        "mask_head.pool_size": 8,
+        "mask_head.norm": "frozen_bn",
+    },
+}
+NARROW = {
+    "fpn.channels": 8,
+    "box_head.dense_channels": 6,
+    "box_head.conv_channels": 5,
+    "mask_head.convs": 2,
+    "mask_head.channels": 7,
+}
+
+
+def own_config(name):
+    config = configured()
+    config.model.backbone.norm_eps = 1e-5
+    set_values(config.model, NARROW | OWN[name])
+    return config
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_lines_for_layers_of_our_own(name):
+    config = own_config(name)
+    text = builder(config, 2)
+    compile(text, name, "exec")
+    depth, width = config.model.backbone.depth, config.model.backbone.width
+    assert ("Bottleneck, [" if depth >= 50 else "BasicBlock, [") in text
+    assert ("ResNetOfWidth" in text) == (width != 64)
+    assert ("group_norm(" in text) == ("gn" in OWN[name].values())
+    assert "FastRCNNPredictor(6, 3)" in text
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_torchvision_takes_layers_of_our_own(name):
+    pytest.importorskip("torchvision", reason="not installed: pip install torchvision")
+    from torch import from_numpy
+
+    config, names = own_config(name), {}
+    exec(builder(config, 2), names)
+    state = export.torchvision_state(random_variables(config.model, 2), config.model)
+    names["model"].load_state_dict({name: from_numpy(array) for name, array in state.items()})
+    assert (
+        names["model"].roi_heads.box_roi_pool.output_size == (config.model.box_head.pool_size,) * 2
+    )
+
+
+def test_torchvision_detects_the_same_with_them():
+    """A ResNet-18 of width 8 with group norm, the smallest run's model: all of its detections."""
+    pytest.importorskip("torchvision", reason="not installed: pip install torchvision")
+    import torch
+
+    config, names = tiny.get_config(), {}
+    exec(builder(config, 3), names)
+    variables = weights_that_detect(config)
+    state = export.torchvision_state(variables, config.model)
+    names["model"].load_state_dict({name: torch.from_numpy(a) for name, a in state.items()})
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        pixels = torch.from_numpy(image).permute(2, 0, 1) / 255
+        theirs = names["model"].eval()([pixels])[0]
+    predict = jax.jit(partial(make_model(config.model, 3).apply, method="predict"))
+    ours, _ = predict(variables, image[None], np.float32([[64, 64]]))
+    found = int(ours.valid.sum())
+    assert found == len(theirs["boxes"]) > 2
+    np.testing.assert_allclose(ours.boxes[0, :found], theirs["boxes"], atol=1e-3)
+    np.testing.assert_allclose(ours.scores[0, :found], theirs["scores"], atol=1e-5)
+    np.testing.assert_array_equal(ours.classes[0, :found], theirs["labels"])
+
+
+def weights_that_detect(config):
+    """Random weights under torchvision's names, scaled so that scores and boxes are spread."""
+    shapes = torchvision.export_state(random_variables(config.model, 3), config.model)
+    state = weights.torchvision_state([(n, a.shape) for n, a in shapes.items()], seed=1)
+    return torchvision.import_state(state, config.model, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model__backbone__depth": 101}, "backbone.depth is 101, there 50"),
-        ({"model__backbone__norm": "gn"}, "backbone.norm is 'gn', there 'bn'"),
+        ({"model__backbone__stride_in_1x1": True}, "backbone.stride_in_1x1 is True, there False"),
+        ({"model__rpn__channels": 512}, "rpn.channels is 512, there 0"),
         ({"model__pixel__order": "bgr"}, "pixel.order is 'bgr', there 'rgb'"),
         (
             {"model__pixel__mean": (9.0,) * 5, "model__pixel__std": (1.0,) * 5},
             "pixel.mean has 5 channels, there 3",
         ),
         ({"model__roi__aligned": True}, "roi.aligned is True, there False"),
-        ({"model__box_head__convs": 2, "model__box_head__norm": "bn"}, "box_head.convs is 2"),
-        ({"model__anchors__aspect_ratios": (1.0,)}, "anchors.aspect_ratios are 1, there 3"),
+        ({"model__box_head__dense_norm": "bn"}, "box_head.dense_norm is 'bn', there 'none'"),
     ],
 )
 def test_models_that_torchvision_cannot_be(changes, named):
@@ -177,8 +277,11 @@ def test_models_that_torchvision_cannot_be(changes, named):
 
 
 def test_all_that_stands_in_the_way_is_listed():
+    config = tiny.get_config()
+    set_values(config.model, {"roi.aligned": True, "rpn.nms": "joint", "corners": "inclusive"})
     with pytest.raises(ValueError, match="cannot be such a model") as error:
-        builder(tiny.get_config(), 3)
-    for key in ("backbone.depth", "backbone.width", "backbone.norm", "fpn.channels"):
+        builder(config, 3)
+    for key in ("roi.aligned", "rpn.nms", "corners"):
         assert f"{key} is " in str(error.value)
-    assert "rpn.samples_per_image" not in str(error.value)  # it can be set there
+    for key in ("rpn.samples_per_image", "backbone.depth"):  # these can be set there
+        assert key not in str(error.value)

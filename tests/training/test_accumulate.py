@@ -24,15 +24,31 @@ def _gradient_of(params, batch_stats, batch, rng):
 
 
 def test_each_part_has_every_nth_image_and_a_key_of_its_own():
-    rng, numbers = jax.random.key(3), jnp.arange(1, 7)
-    arguments = (jnp.float32(2.0), jnp.float32(0.0), {"number": numbers}, rng)
+    rng = jax.random.key(3)
+    batch = {"number": jnp.arange(1, 7), "image_valid": jnp.ones(6, bool)}
+    arguments = (jnp.float32(2.0), jnp.float32(0.0), batch, rng)
     gradient, order, metrics = accumulated(_gradient_of, 3)(*arguments)
-    assert float(gradient) == 2.0 * (1 + 4 + 2 + 5 + 3 + 6) / 3
+    assert float(gradient) == pytest.approx(2.0 * (1 + 4 + 2 + 5 + 3 + 6) / 3, rel=1e-6)
     assert float(order) == 123.0  # 1 and 4 first, then 2 and 5, then 3 and 6
     keys = [float(jax.random.uniform(jax.random.fold_in(rng, i))) for i in range(3)]
-    assert float(metrics["first"]) == 2.0
+    assert float(metrics["first"]) == pytest.approx(2.0)
     assert float(metrics["key"]) == pytest.approx(np.mean(keys))
     assert accumulated(_gradient_of, 1) is _gradient_of
+
+
+def test_a_part_weighs_as_much_as_it_has_valid_images():
+    rng, numbers = jax.random.key(3), jnp.arange(1, 7)
+    gradient_of = accumulated(_gradient_of, 3)
+
+    def result(*valid):
+        batch = {"number": numbers, "image_valid": jnp.array(valid, bool)}
+        gradient, _, metrics = gradient_of(jnp.float32(2.0), jnp.float32(0.0), batch, rng)
+        return float(gradient), float(metrics["first"])
+
+    # Parts 1 and 4, 2 and 5, 3 and 6.
+    assert result(1, 0, 0, 1, 1, 0) == pytest.approx((2 * (5 * 2 + 7 * 1) / 3, (1 * 2 + 2) / 3))
+    assert result(0, 0, 1, 0, 0, 1) == pytest.approx((2 * 9, 3))
+    assert result(*[0] * 6) == (0, 0)
 
 
 def test_a_step_in_two_parts_by_hand(toy, base_train, one_device_mesh):
@@ -61,7 +77,7 @@ def test_a_step_in_two_parts_by_hand(toy, base_train, one_device_mesh):
     state = sharding.make_state(
         lambda variables: create(variables, optimizer), one_device_mesh, variables
     )
-    state, metrics = step(state, {"image": image})
+    state, metrics = step(state, {"image": image, "image_valid": np.ones(4, bool)})
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         state.params["trained"],

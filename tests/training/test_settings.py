@@ -26,6 +26,23 @@ def test_a_good_configuration_gives_its_mesh(tiny_config):
     assert dict(check_run(tiny_config).shape) == {"data": 1, "fsdp": 1, "space": 1}
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "kind"),
+    [
+        ("backbone", "norm", "bn"),
+        ("fpn", "norm", "gn"),
+        ("box_head", "dense_norm", "bn"),
+        ("mask_head", "norm", "bn"),
+    ],
+)
+def test_norms_that_learn_need_an_epsilon(tiny_config, section, key, kind):
+    set_values(tiny_config.model, {f"{section}.norm_eps": 0.0, f"{section}.{key}": "frozen_bn"})
+    check_run(tiny_config)
+    set_values(tiny_config.model, {f"{section}.{key}": kind})
+    with pytest.raises(ValueError, match=f"config.model.{section}.norm_eps is 0.*norm = '{kind}'"):
+        check_run(tiny_config)
+
+
 @pytest.mark.parametrize("key", FAULTS)
 def test_a_fault_is_named(tiny_config, key):
     set_values(tiny_config, {key: FAULTS[key]})
