@@ -1,6 +1,18 @@
-"""Classes of two data sets, matched by their names."""
+"""Classes by their names: of instances, and of two data sets matched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+NO_CLASS = 0  # of a crowd region that may show any class
+
+
+def names_of(classes: Iterable[int], class_names: Sequence[str]) -> list[str]:
+    """Returns the name of each instance's class.
+
+    Args:
+        classes: 1..K each, or NO_CLASS.
+        class_names: of all K classes.
+    """
+    return ["any class" if k == NO_CLASS else class_names[k - 1] for k in classes]
 
 
 def matching(wanted: Sequence[str], given: Sequence[str]) -> list[int | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.console import printable
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.masks.segmentation import box_of
@@ -250,6 +251,7 @@ def _check_instances(record: Record, num_classes: int) -> list[Fault]:
     inside = np.all((boxes >= 0) & (boxes <= border), 1)  # false for NaN
     usable = inside & np.all(boxes[:, 2:] > boxes[:, :2], 1)
     known = (record.classes >= 1) & (record.classes <= num_classes)
+    known |= (record.classes == NO_CLASS) & record.crowd
     if not (usable & known).all():
         first = int(np.argmin(usable & known))
         reason = (

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.masks.segmentation import Segmentation
 from maskrcnn_jax.data.records import Dataset, Record
 
@@ -28,21 +29,27 @@ def annotation_entries(
     Args:
         record: the image.
         image_id: that it gets.
-        category_ids: K ids; class k has id k - 1 of them.
+        category_ids: K ids; class k has id k - 1 of them. A crowd region of any class becomes one
+            of each, since COCO's evaluation ignores within a category alone.
         shape_of: what becomes `segmentation`, of a mask and the image's height and width.
     """
     return [
         {
             "id": int(record.annotation_ids[i]),
             "image_id": image_id,
-            "category_id": int(category_ids[record.classes[i] - 1]),
+            "category_id": int(category_id),
             "bbox": box_entry(record.boxes[i]),
             "area": float(record.areas[i]),
             "iscrowd": int(record.crowd[i]),
             "segmentation": shape_of(segmentation, record.height, record.width),
         }
         for i, segmentation in enumerate(record.segmentations)
+        for category_id in _categories(record.classes[i], category_ids)
     ]
+
+
+def _categories(class_number: int, category_ids: Sequence[int]) -> Sequence[int]:
+    return category_ids if class_number == NO_CLASS else [category_ids[class_number - 1]]
 
 
 def box_entry(box: np.ndarray) -> list[float]:

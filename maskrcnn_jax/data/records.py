@@ -20,7 +20,7 @@ class Instance(NamedTuple):
 
     Attributes:
         box: xyxy, clipped to the image.
-        class_number: 1..K.
+        class_number: 1..K; NO_CLASS of a crowd region whose class is not known.
         crowd: whether it is a crowd region, neither positive nor negative in training.
         segmentation: its mask.
         annotation_id: the dataset's own; 0 where `make_dataset` gives the numbers.
@@ -45,7 +45,7 @@ class Record:
         height: of the image, in pixels, after its EXIF orientation where that is applied.
         width: likewise.
         boxes: [n, 4] float32, xyxy, clipped to the image.
-        classes: [n] int32, 1..K.
+        classes: [n] int32, 1..K; NO_CLASS of crowd regions that may show any class.
         crowd: [n] bool; a crowd region is neither positive nor negative in training.
         segmentations: n of them.
         annotation_ids: [n] int64, the dataset's own.

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.masks.instances import class_numbers
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
@@ -70,7 +71,7 @@ def union(
 def _with_classes(record: Record, new_numbers: np.ndarray, image_id: str, first: int) -> Record:
     """Returns the record with the instances whose class stays, numbered from `first` on."""
     classes = new_numbers[record.classes]
-    kept = np.flatnonzero(classes)
+    kept = np.flatnonzero((classes > 0) | (record.classes == NO_CLASS))
     return replace(
         record.take(kept),
         image_id=image_id,

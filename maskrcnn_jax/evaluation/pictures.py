@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.data.masks import segmentation
 from maskrcnn_jax.data.records import Record
 from maskrcnn_jax.inference.result import Result
@@ -30,7 +31,7 @@ def comparison(
     predictions = draw_result(image, result, MIN_SCORE)
     picture, scale = enlarged(image)
     masks = (segmentation.to_mask(s, *image.shape[:2]) for s in record.segmentations)
-    names = [class_names[k - 1] for k in record.classes]
+    names = names_of(record.classes, class_names)
     truth = draw_detections(
         picture,
         record.boxes * scale,

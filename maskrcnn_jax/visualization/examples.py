@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import cv2
 import numpy as np
 
+from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.images.paste import full_mask, paste_crop
 from maskrcnn_jax.visualization.drawing import draw_boxes, draw_detections, draw_label, enlarged
 
@@ -39,7 +40,7 @@ def draw_example(example: Mapping[str, np.ndarray], class_names: Sequence[str]) 
         canvas,
         boxes * scale,
         (enlarged(mask, scale)[0] for mask in masks),
-        [class_names[c - 1] for c in example["gt_classes"][valid]],
+        names_of(example["gt_classes"][valid], class_names),
         example["gt_crowd"][valid],
     )
 

@@ -12,6 +12,8 @@ from maskrcnn_jax.data.masks.segmentation import Polygons, to_rle
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
 from maskrcnn_jax.evaluation.truth import coco_truth
 
+RECTANGLE = [10, 5, 30, 5, 30, 25, 10, 25]
+
 
 def test_coco_comes_back_as_annotated(coco_dir):
     path = coco_dir / "annotations" / "instances_val2017.json"
@@ -79,4 +81,28 @@ def test_finding_an_object_without_a_mask_is_not_wrong(tmp_path, faulty):
         for box, outline, score in zip(squares, outlines, (0.5, 0.9), strict=True)
     ]
     metrics = coco_metrics(coco_truth(dataset), results, (1, 10, 100))
+    assert [metrics["bbox/AP"], metrics["segm/AP"]] == pytest.approx([1, 1])
+
+
+def test_a_region_of_no_class_is_ignored_for_every_class(tmp_path):
+    """Detections of any class on an object whose category is unknown are not wrong."""
+    boxes = [[10, 5, 20, 20], [40, 20, 9, 9]]
+    content = dict(
+        images=[dict(id=7, file_name="a.png", height=40, width=60)],
+        annotations=[
+            dict(id=1, image_id=7, category_id=1, bbox=boxes[0], segmentation=[RECTANGLE]),
+            dict(id=2, image_id=7, category_id=77, bbox=boxes[1]),
+        ],
+        categories=[dict(id=1, name="cat"), dict(id=2, name="dog")],
+    )
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    dataset = coco.read(tmp_path, tmp_path / "a.json")
+    assert dataset.records[0].classes.tolist() == [1, 0]
+    truth = coco_truth(dataset)
+    entries = [(a["id"], a["category_id"], a["iscrowd"]) for a in truth["annotations"]]
+    assert entries == [(1, 1, 0), (2, 1, 1), (3, 2, 1)]
+    cat, crowd, _ = truth["annotations"]
+    found = [{**cat, "score": 0.5}]
+    found += [{**crowd, "category_id": k, "score": 0.9} for k in (1, 2)]  # surer than the cat
+    metrics = coco_metrics(truth, found)
     assert [metrics["bbox/AP"], metrics["segm/AP"]] == pytest.approx([1, 1])

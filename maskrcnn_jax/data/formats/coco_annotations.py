@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.files.json_values import Ids, as_id, number, whole
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.data.masks.outlines import rectangle
@@ -161,13 +162,13 @@ def _tried(problems: list[FaultError], function: Callable[..., T], *arguments: A
 
 
 def _class(entry: dict, meaning: Meaning, problems: list[FaultError]) -> int:
-    """Returns the class of an annotation; where it is unknown the first, for a crowd region."""
+    """Returns the class of an annotation; none, for a crowd region, where it is unknown."""
     category = whole(entry.get("category_id"))
     if category is not None and category in meaning.class_of:
         return meaning.class_of[category]
     reason = f"category_id {entry.get('category_id')!r:.80} is not in the list of categories"
     problems.append(FaultError(FaultKind.CLASS, reason))
-    return 1
+    return NO_CLASS
 
 
 def _crowd(entry: dict, meaning: Meaning, problems: list[FaultError]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maskrcnn_jax.data.files.annotation_files import read_lines
 from maskrcnn_jax.data.files.paths import by_stem, existing, path_in
-from maskrcnn_jax.data.masks.instances import mask_instance
+from maskrcnn_jax.data.masks.instances import class_or_ignored, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
@@ -99,15 +99,16 @@ def _read_one(
     numbers = {letter: number for number, letter in enumerate(_CLASSES, 1)}
     instances, faults, is_first = [], [], True
     for row in rows:
+        where, warnings = f"{source}: object {row['object_id']}", list[FaultError]()
         try:
-            if row["class"] not in numbers:
-                raise FaultError(
-                    FaultKind.CLASS, f"its class is {row['class']!r}; expected c, s or t"
-                )
+            class_, ignored = class_or_ignored(row["class"], numbers, warnings)
             mask = read_mask(path_in(base, row["mask_path"] or ""), max_pixels)
             if is_first:  # of the upright photograph, or as the camera stored it
                 is_first, (height, width) = False, image_size(image, max_pixels, mask.shape)
-            instances.append(mask_instance(mask, numbers[row["class"]], height, width))
+            found = mask_instance(mask, class_, height, width)
+            instances.append(found._replace(crowd=ignored))
         except (ValueError, OSError) as error:
-            faults.append(fault_of(error, f"{source}: object {row['object_id']}", objects=1))
+            faults.append(fault_of(error, where, objects=1))
+        else:
+            faults += [fault_of(warning, where, "warning") for warning in warnings]
     return make_record(name, image, height, width, instances), faults

@@ -1,6 +1,6 @@
 """The reader of labelme's older export, `labelme_json_to_dataset`: a folder for each image.
 
-    <any folders>/<image>_json/img.png           the image
+    <any folders>/<image>_json/img.png           the image; any suffix of an image will do
     <any folders>/<image>_json/label.png         a number in each pixel; 0 is background
     <any folders>/<image>_json/info.yaml         label_names: what each number stands for, from 0 on
     <any folders>/<image>_json/label_names.txt   the same, one a line; read where there is no YAML
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
-from maskrcnn_jax.data.files.paths import existing, files_in
+from maskrcnn_jax.data.files.paths import PICTURES, by_stem, existing, files_in, stem
 from maskrcnn_jax.data.masks.instances import (
     check_mask_size,
     class_numbers,
@@ -53,8 +53,8 @@ def read(
             on_error="raise", there are faults.
     """
     folder = existing(folder, "folder", is_folder=True)
-    masks = [name for name in files_in(folder, "label.png") if Path(name).name == "label.png"]
-    names = [os.path.dirname(name) or "." for name in masks]
+    masks = [name for name in files_in(folder, *PICTURES) if stem(Path(name).name) == "label"]
+    names = list(dict.fromkeys(os.path.dirname(name) or "." for name in masks))
     if not names:
         raise ValueError(f"{folder} has no image in this format; expected <image>_json/label.png")
     wanted = options.chosen(names)
@@ -107,7 +107,8 @@ def _read_one(
 ) -> tuple[Record | None, list[Fault]]:
     """Reads one image's size and masks."""
     base = os.path.join(folder, name)
-    image, mask_file = os.path.join(base, "img.png"), os.path.join(base, "label.png")
+    there = by_stem(base)
+    image, mask_file = (os.path.join(base, there.get(n, f"{n}.png")) for n in ("img", "label"))
     try:
         ids = read_ids(mask_file, max_pixels)
         # Of the upright photograph, or as the camera stored it.

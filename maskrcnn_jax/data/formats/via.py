@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import number, whole
 from maskrcnn_jax.data.files.paths import existing, path_in
@@ -174,7 +175,7 @@ def _class(
     given = region.get("region_attributes")
     reason = f"its attributes are {given!r:.80}; expected one class as {attribute!r}"
     warnings.append(Ignored(FaultError(FaultKind.CLASS, reason)))
-    return 1, True
+    return NO_CLASS, True
 
 
 def _class_of(region: dict, attribute: str) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.files.annotation_files import read_lines
 from maskrcnn_jax.data.files.paths import by_stem, existing, path_in, pictures, stem
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
@@ -129,7 +130,7 @@ def _read_one(
         try:
             class_number = _class_of(classes[mask], len(numbers))
         except FaultError as error:
-            class_number, problem = 1, Ignored(error)
+            class_number, problem = NO_CLASS, Ignored(error)
             faults.append(fault_of(problem, where_object, "warning"))
         try:
             found = mask_instance(mask, class_number, height, width)

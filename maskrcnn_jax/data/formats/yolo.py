@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
 from maskrcnn_jax.data.files.paths import PICTURES, existing, files_in, path_in
 from maskrcnn_jax.data.masks.instances import class_numbers, instance
@@ -174,7 +175,7 @@ def _read_one(
 
 
 def _object(line: str, num_classes: int) -> tuple[int, np.ndarray, Ignored | None]:
-    """Returns the class, 1..K, and the corners [k, 2], from 0 to 1, of one line.
+    """Returns the class, 1..K or NO_CLASS, and the corners [k, 2], from 0 to 1, of one line.
 
     Third, why the object is ignored, if it is: it has a box alone, or a class of no name.
     """
@@ -186,7 +187,7 @@ def _object(line: str, num_classes: int) -> tuple[int, np.ndarray, Ignored | Non
     problem = None
     if class_ not in range(num_classes):
         reason = f"its class is {class_:g}; expected 0 to {num_classes - 1}"
-        class_, problem = 0, Ignored(FaultError(FaultKind.CLASS, reason))
+        class_, problem = NO_CLASS - 1, Ignored(FaultError(FaultKind.CLASS, reason))
     if len(numbers) == 4:
         x, y, w, h = numbers
         left, right, top, bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.masks.segmentation import (
     RLE,
     Polygons,
@@ -51,7 +52,7 @@ def class_number(name: object, numbers: dict[str, int]) -> int:
 def class_or_ignored(
     name: object, numbers: dict[str, int], warnings: list[FaultError]
 ) -> tuple[int, bool]:
-    """Returns the class of an object, and whether it is ignored, as a crowd region of class 1.
+    """Returns the class of an object, and whether it is ignored, as a crowd region of any class.
 
     What an object of an unknown class shows must not be taught as background.
 
@@ -64,7 +65,7 @@ def class_or_ignored(
         return class_number(name, numbers), False
     except FaultError as error:
         warnings.append(Ignored(error))
-        return 1, True
+        return NO_CLASS, True
 
 
 def instance(

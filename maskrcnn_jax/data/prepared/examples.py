@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.data.masks.outlines import rectangle
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, check_outline
@@ -85,7 +86,11 @@ def _columns(
         raise ValueError(f"it has {count} masks, but {shown}; expected as many of each")
     _, classes, crowd, areas, ids, corners = given
     boxes = np.array(corners, np.float32).reshape(-1, 4)
-    unknown = [number for number in classes if not 1 <= number <= num_classes]
+    unknown = [
+        number
+        for number, is_crowd in zip(classes, crowd, strict=True)
+        if not 1 <= number <= num_classes and not (number == NO_CLASS and is_crowd)
+    ]
     if unknown:
         raise FaultError(
             FaultKind.CLASS, f"it has the class {unknown[0]}; expected 1 to {num_classes}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.console import counted
 from maskrcnn_jax.data.files.paths import existing
 from maskrcnn_jax.data.formats import coco
@@ -159,10 +160,9 @@ def _join(
     faults: list[Fault],
 ) -> Record:
     """Returns the record with the instances that are stored too, in the record's order."""
-    kept = []
+    kept, names = [], names_of(record.classes, class_names)
     for i, annotation_id in enumerate(record.annotation_ids.tolist()):
-        name = class_names[record.classes[i] - 1]
-        ours = _Instance(record.boxes[i], name, bool(record.crowd[i]))
+        ours = _Instance(record.boxes[i], names[i], bool(record.crowd[i]))
         difference = _difference(ours, stored.pop(annotation_id, None), where)
         if difference:
             faults.append(fault_of(difference, f"{source}: annotation {annotation_id}"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.console import counted
 from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.config import DataConfig
@@ -116,7 +117,7 @@ def _draw_record(image: np.ndarray, record: Record, class_names: Sequence[str]) 
         picture,
         record.boxes * scale,
         (enlarged(mask, scale)[0] for mask in masks),
-        [class_names[c - 1] for c in record.classes],
+        names_of(record.classes, class_names),
         record.crowd,
     )
 

@@ -39,10 +39,18 @@ def test_boxes_are_those_of_masks_not_of_the_table(write):
     assert empty.boxes.shape == (0, 4)
 
 
+def test_a_row_of_an_unknown_class_is_ignored(write):
+    dataset = cst.read(write(HEADER, "a,a-1,x,1 2 3 4,a/masks/a-0.jpg", ROW))
+    record = next(record for record in dataset.records if record.image_id == "a")
+    assert (record.classes.tolist(), record.crowd.tolist()) == ([0, 2], [True, False])
+    (fault,) = dataset.faults
+    assert (fault.severity, fault.objects) == ("warning", 1)
+    assert "its class 'x' is not in class_names (c, s, t); it is ignored" in fault.reason
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("a,a-1,x,1 2 3 4,a/masks/a-0.jpg", "its class is 'x'"),
         ("a,a-1,c,1 2 3 4,a/masks/a-7.jpg", "No such file"),
         ("a,a-1,c,1 2 3 4,../../a-0.jpg", "leads out of"),
         ("a,a-1,c,1 2 3 4,/a-0.jpg", "leads out of"),

@@ -110,3 +110,14 @@ def test_folder_of_another_kind_is_refused(tmp_path):
 def test_folder_without_a_usable_image_is_refused(write):
     with pytest.raises(ValueError, match=r"has no usable image; .*a_json: .*has label_names None"):
         labelme_export.read(write(yaml="names: [a]"))
+
+
+def test_images_may_have_any_suffix(write, write_picture):
+    folder = write(ids=None)
+    base = folder / "labelme_json" / "a_json"
+    (base / "img.png").unlink()
+    write_picture("train_data/labelme_json/a_json/img.jpg")
+    write_picture("train_data/labelme_json/a_json/label.tif", IDS)
+    (record,) = labelme_export.read(folder).records
+    assert record.path.endswith("img.jpg")
+    assert len(record.classes) == 2
