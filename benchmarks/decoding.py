@@ -7,11 +7,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from maskrcnn_jax.images.read import read_image
 from maskrcnn_jax.images.sizes import Size, resize_image
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:
+    tf = None
 
 
 def ours(path: Path, size: Size) -> np.ndarray:
@@ -36,5 +40,4 @@ def tf_image(path: Path, size: Size) -> np.ndarray:
 WAYS = {
     "with OpenCV alone": opencv,
     "with Pillow alone": pillow,
-    "with tf.image": tf_image,
-}
+} | ({"with tf.image": tf_image} if tf else {})

@@ -4,11 +4,12 @@ JPEG files of 640x480 with polygons, as COCO has them, are written to a temporar
 batches of 800x1344 are drawn as training draws them: read, decoded, flipped, resized to 800x1067,
 padded, masks rasterised inside their boxes.
 
-The first case is what counts beside a training step: images a second on all cores. `rss_mib` is the
-memory of the process after each round: `--batches 500 --rounds 10 --alone` draws 5,500 batches. The
-second case has CPU seconds, of all threads, instead of time, and so images a second and core;
-beside it stands a loader that works as torchvision's reference does (see reference_loader.py). The
-third is reading, decoding and resizing alone, beside other libraries (see decoding.py).
+The first cases, one for each engine that is installed, are what counts beside a training step:
+images a second on all cores. `rss_mib` is the memory of the process after each round:
+`--batches 500 --rounds 10 --alone --engine=threads` draws 5,500 batches with one engine. The next
+case has CPU seconds, of all threads, instead of time, and so images a second and core; beside it
+stands a loader that works as torchvision's reference does (see reference_loader.py). The last is
+reading, decoding and resizing alone, beside other libraries (see decoding.py).
 """
 
 import itertools
@@ -23,7 +24,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from benchmarks import decoding, measure, reference_loader
 from maskrcnn_jax import config as default_config
@@ -34,6 +34,7 @@ from maskrcnn_jax.images.sizes import Size, short_side_size
 
 _QUALITY = 98  # of the JPEG files: about 125 kB each
 _PEER_PACKAGES = ("pillow", "pycocotools", "numpy", "opencv-python-headless")
+_ENGINES = ("tfdata", "threads") if decoding.tf else ("threads",)
 PEERS = {
     "torchvision-style resize by Pillow": reference_loader.resize_pillow,
     "torchvision-style resize by OpenCV": reference_loader.resize_opencv,
@@ -46,8 +47,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--images", type=int, default=64, help="files; they are read repeatedly")
     parser.add_argument("--objects", type=int, default=7, help="in each image")
-    parser.add_argument("--alone", action="store_true", help="the first case only")
+    parser.add_argument("--engine", choices=_ENGINES, help="this one alone")
+    parser.add_argument("--alone", action="store_true", help="the first cases only")
     arguments = measure.parse(parser, argv)
+    engines = [arguments.engine] if arguments.engine else _ENGINES
     config = default_config.get_config()
     config.train.batch_size = arguments.batch
     config.data.buckets = ((800, 1344), (1344, 800))
@@ -61,19 +64,25 @@ def main(argv: list[str] | None = None) -> list[dict]:
         folder = Path(name)
         write_dataset(folder, arguments.images, arguments.objects, height, width)
         dataset = coco.read(images="images", annotations="instances.json", root=name)
+        files = [file.stat().st_size for file in (folder / "images").iterdir()]
+        sizes = {
+            "file": [height, width],
+            "kB": round(float(np.mean(files)) / 1000),
+            "batches": arguments.batches,
+            "batch": [arguments.batch, *config.data.buckets[0]],
+            "objects": arguments.objects,
+        }
+        lines = []
+        for engine in engines:
+            config.data.engine = engine
+            with closing(pipeline.train_batches(dataset, config)) as batches:
+                ours = partial(_draw, batches, arguments.batches)
+                lines += _on_all_cores(f"batches for training, {engine}", sizes, ours, arguments)
+        if arguments.alone:
+            return lines
+        config.data.engine = engines[0]
         with closing(pipeline.train_batches(dataset, config)) as batches:
-            files = [file.stat().st_size for file in (folder / "images").iterdir()]
-            sizes = {
-                "file": [height, width],
-                "kB": round(float(np.mean(files)) / 1000),
-                "batches": arguments.batches,
-                "batch": list(next(batches)[0]["image"].shape[:3]),
-                "objects": arguments.objects,
-            }
             ours = partial(_draw, batches, arguments.batches)
-            lines = _on_all_cores(sizes, ours, arguments)
-            if arguments.alone:
-                return lines
             peers = {
                 side: _peer(folder, config, arguments.batches, resize)
                 for side, resize in PEERS.items()
@@ -91,7 +100,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         return lines + _on_one_core(case, sizes, ours, ways, arguments)
 
 
-def _on_all_cores(sizes: dict, ours: measure.Side, arguments) -> list[dict]:
+def _on_all_cores(case: str, sizes: dict, ours: measure.Side, arguments) -> list[dict]:
     """Times ours alone, and reads the memory in use after each round, the first one included."""
     in_use = []
 
@@ -102,7 +111,7 @@ def _on_all_cores(sizes: dict, ours: measure.Side, arguments) -> list[dict]:
 
     return measure.report(
         "input_pipeline",
-        "batches for training",
+        case,
         sizes,
         {measure.OURS: side},
         arguments.rounds,
@@ -122,7 +131,7 @@ def _on_one_core(case: str, sizes: dict, ours: measure.Side, peers: dict, argume
         facts={},
         per_second=arguments.batches * arguments.batch,
         peer_versions={name: version(name) for name in _PEER_PACKAGES}
-        | {"tensorflow": tf.__version__},
+        | ({"tensorflow": decoding.tf.__version__} if decoding.tf else {}),
     )
 
 

@@ -19,6 +19,7 @@ FREE = (
     "data.val",
     "data.workers",
     "data.prefetch",
+    "data.engine",
     "data.on_error",
     "data.max_pixels",
     "model.detections",

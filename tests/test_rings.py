@@ -49,7 +49,7 @@ FORBIDDEN = {
 # The only module with TensorFlow, which itself imports JAX where that is installed. The modules of
 # prepared datasets have tensorflow-datasets, which imports neither to read ArrayRecord files, and
 # TensorFlow only to write more than fits into memory.
-PIPELINE = PACKAGE / "data" / "input" / "pipeline.py"
+TFDATA = PACKAGE / "data" / "input" / "tfdata.py"
 
 
 # No module imports a `__main__.py`, which hands over to a command of `cli`.
@@ -97,7 +97,7 @@ def test_no_line_imports_across_the_rings(package):
 
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_nothing_across_the_rings_is_loaded(package):
-    paths = [path for path in _modules(package) if path != PIPELINE]
+    paths = [path for path in _modules(package) if path != TFDATA]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
     script = (
         "import importlib, json, sys\n"
@@ -116,9 +116,9 @@ def test_nothing_across_the_rings_is_loaded(package):
     assert crossing == set()
 
 
-def test_only_the_pipeline_imports_tensorflow():
+def test_only_its_engine_of_batches_imports_tensorflow():
     importers = {path for path in PACKAGE.rglob("*.py") if "tensorflow" in _imports(path)}
-    assert importers == {PIPELINE}
+    assert importers == {TFDATA}
 
 
 def test_only_prepared_datasets_import_tensorflow_datasets():

@@ -13,6 +13,9 @@ from absl import flags, logging
 
 from maskrcnn_jax.console import safe_streams
 
+# What requirements-light.txt leaves out; prepared datasets need them.
+_NOT_IN_LIGHT = ("tensorflow", "tensorflow_datasets")
+
 
 def parser(
     description: str | None, prog: str | None = None, epilog: str | None = None
@@ -117,6 +120,15 @@ def _status_of(
             traceback.print_exc()
         else:
             print(f"{who()}error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if debug or error.name not in _NOT_IN_LIGHT:
+            raise
+        print(
+            f"{who()}error: this needs the package {error.name}, which is not installed: "
+            f"pip install -r requirements.txt",
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -130,6 +130,11 @@ class DataConfig(ImageConfig):
         0, "images prepared in parallel; 0: as many as there are cores", within="[0, inf)"
     )
     prefetch: int = setting(2, "batches prepared ahead of the step", within="[0, inf)")
+    engine: str = setting(
+        "auto",
+        "what prepares the same batches in parallel; auto: tfdata where TensorFlow is installed",
+        choices=("auto", "tfdata", "threads"),
+    )
     on_error: str = setting(
         "skip",
         "a faulty image or annotation is skipped, counted and named, or raises",

@@ -97,19 +97,26 @@ def bfloat16() -> dict[str, str]:
 def tensorflow() -> dict[str, str]:
     """Reads a few numbers through tf.data, and looks at the devices that TensorFlow holds.
 
+    TensorFlow may be absent.
+
     Raises:
         RuntimeError: where it holds an accelerator.
     """
-    from maskrcnn_jax.data.input import pipeline  # takes seconds, and is not needed for the rest
+    try:
+        from maskrcnn_jax.data.input import tfdata  # takes seconds, and is not needed for the rest
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        return {"tf.data": "not installed: a pool of threads prepares the batches"}
 
-    tf = pipeline.tf
+    tf = tfdata.tf
     held = [
         device.name for device in tf.config.get_visible_devices() if device.device_type != "CPU"
     ]
     if held:
         raise RuntimeError(
             f"TensorFlow sees {', '.join(held)} and would take memory there; install the CPU build "
-            f"(requirements.txt), or import maskrcnn_jax.data.input.pipeline before TensorFlow "
+            f"(requirements.txt), or import maskrcnn_jax.data.input.tfdata before TensorFlow "
             "is used"
         )
     numbers = list(tf.data.Dataset.range(4).map(lambda x: 2 * x).as_numpy_iterator())

@@ -14,12 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 _PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow",
-    "tensorflow-datasets", "numpy", "pycocotools", "opencv-python-headless", "pillow",
-    "ml_collections", "tensorboard",
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pycocotools",
+    "opencv-python-headless", "pillow", "ml_collections", "tensorboard",
 )  # fmt: skip
-_OPTIONAL = ("jax-cuda13-plugin", "jax-cuda12-plugin", "libtpu", "torch")
-_EITHER = {"tensorflow-cpu": "tensorflow", "tensorflow": "tensorflow-cpu"}
+_OPTIONAL = (
+    "tensorflow-cpu", "tensorflow", "tensorflow-datasets", "jax-cuda13-plugin",
+    "jax-cuda12-plugin", "libtpu", "torch",
+)  # fmt: skip
 
 _VARIABLES = (
     "CUDA_", "HIP_", "JAX_", "LIBTPU_", "LD_LIBRARY_PATH", "LD_PRELOAD", "MASKRCNN_JAX_", "MKL_NUM",
@@ -51,12 +52,9 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             missing.append(name)
-    needed = [
-        name for name in missing if name not in _OPTIONAL and _EITHER.get(name, "") not in found
-    ]
-    if needed:
+    if needed := [name for name in missing if name not in _OPTIONAL]:
         raise ModuleNotFoundError(
-            f"not installed: {', '.join(needed)}; python -m pip install -r requirements.txt"
+            f"not installed: {', '.join(needed)}; python -m pip install -r requirements-light.txt"
         )
     return found
 

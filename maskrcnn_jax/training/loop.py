@@ -170,7 +170,7 @@ def _write_config(path: Path, config: "Config", is_new: bool) -> None:
 
 def _in_common(config: "Config", facts: dict[str, Any], checkpoints: Checkpoints) -> dict[str, Any]:
     """Returns what must be the same for all processes; where the data lie may differ."""
-    own = ("data.train.", "data.val.", "data.workers")
+    own = ("data.train.", "data.val.", "data.workers", "data.engine")
     keys = config_json.flat(config)
     return {
         "the configuration": {k: v for k, v in keys.items() if not k.startswith(own)},

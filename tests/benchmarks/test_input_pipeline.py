@@ -110,10 +110,15 @@ def test_memory_in_use_follows_what_is_held():
 
 
 def test_alone_it_has_the_memory_after_each_round_and_no_peer(capsys):
-    (line,) = input_pipeline.main(["--tiny", "--rounds", "2", "--alone"])
-    assert json.loads(capsys.readouterr().out) == line
-    assert line["side"] == measure.OURS
-    assert len(line["rss_mib"]) == 3  # the first round is not timed
+    lines = input_pipeline.main(["--tiny", "--rounds", "2", "--alone"])
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == lines
+    cases = [line["case"] for line in lines]
+    assert cases == ["batches for training, tfdata", "batches for training, threads"]
+    for line in lines:
+        assert line["side"] == measure.OURS
+        assert len(line["rss_mib"]) == 3  # the first round is not timed
+    (line,) = input_pipeline.main(["--tiny", "--rounds", "1", "--alone", "--engine=threads"])
+    assert line["case"] == "batches for training, threads"
 
 
 @pytest.mark.parametrize("decode", decoding.WAYS.values())

@@ -1,6 +1,8 @@
 """The checks that use JAX: what they find here, and faults put in their way."""
 
+import builtins
 import re
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from maskrcnn_jax.checkpoints.state import create
-from maskrcnn_jax.data.input import pipeline
+from maskrcnn_jax.data.input import tfdata
 from maskrcnn_jax.doctor import devices, processes, settings, timing
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
@@ -43,9 +45,25 @@ def test_a_wrong_product_is_a_fault(monkeypatch, product):
 def test_an_accelerator_in_tensorflows_hands_is_a_fault(monkeypatch):
     assert devices.tensorflow()["accelerators held"] == "none"
     gpu = SimpleNamespace(name="/physical_device:GPU:0", device_type="GPU")
-    monkeypatch.setattr(pipeline.tf.config, "get_visible_devices", lambda: [gpu])
+    monkeypatch.setattr(tfdata.tf.config, "get_visible_devices", lambda: [gpu])
     with pytest.raises(RuntimeError, match="TensorFlow sees /physical_device:GPU:0"):
         devices.tensorflow()
+
+
+def test_tensorflow_may_be_absent(monkeypatch):
+    import_ = builtins.__import__
+
+    def without_tensorflow(name, *arguments):
+        if name == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return import_(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without_tensorflow)
+    monkeypatch.delitem(sys.modules, tfdata.__name__)
+    monkeypatch.delattr(sys.modules["maskrcnn_jax.data.input"], "tfdata")
+    assert devices.tensorflow() == {
+        "tf.data": "not installed: a pool of threads prepares the batches"
+    }
 
 
 def test_a_recipe_is_held_to_the_devices():

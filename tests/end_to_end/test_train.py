@@ -57,7 +57,7 @@ def whole(run_command, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broken(start_command, run_command, tmp_path_factory):
-    """The same run, killed, started again, terminated, and started again."""
+    """The same run, killed, started again with another engine, terminated, and started again."""
     workdir = tmp_path_factory.mktemp("broken")
     command = (*COMMAND, f"--workdir={workdir}")
 
@@ -66,7 +66,7 @@ def broken(start_command, run_command, tmp_path_factory):
     _signal_at_step(killed, 9, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
 
-    terminated = start_command(*command)
+    terminated = start_command(*command, "--config.data.engine=threads")
     out, err = _signal_at_step(terminated, 13, signal.SIGTERM)
     return workdir, (terminated.returncode, out, err), run_command(*command)
 
@@ -93,6 +93,7 @@ def test_a_terminated_run_saves_its_step_and_says_so(broken):
     status, out, err = broken[1]
     assert status == 128 + signal.SIGTERM, err
     assert re.search(r"going on from step (4|8|12), restored from", out)
+    assert "data.engine: 'auto' -> 'threads'" in out
     assert "SIGTERM: stopping after this step" in err
     assert re.search(r"stopped by SIGTERM after step (1[3-9]|2\d); saved in", err)
     assert "The same command goes on from there" in err

@@ -19,7 +19,7 @@ SOURCES = (
     "maskrcnn_jax",
     "pyproject.toml",
     "README.md",
-    "requirements.txt",
+    "requirements-light.txt",
     "setup.py",
 )
 

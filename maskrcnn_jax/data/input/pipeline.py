@@ -1,14 +1,15 @@
-"""Batches for training and evaluation: the samplers order, tf.data only works in parallel.
+"""Batches for training and evaluation: the samplers order, an engine only works in parallel.
 
-The only module that imports TensorFlow, and it keeps TensorFlow away from accelerators. Images
-are prepared one by one on several threads, in a fixed order, and stacked; each process makes its
-own part of every global batch.
+Images are prepared one by one on several threads, in a fixed order, and stacked; each process
+makes its own part of every global batch. The engine is tf.data or, where TensorFlow is not
+installed, a pool of threads: both make the same batches to the bit.
 """
 
 import atexit
 import contextlib
 import itertools
 import os
+import sys
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -16,14 +17,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-# TensorFlow computes nothing here, but would print notices on its speed at every start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-import tensorflow as tf
-
 from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.config import DataConfig
+from maskrcnn_jax.data.input import thread_pool
 from maskrcnn_jax.data.input.repeat_factor import repeat_factors
 from maskrcnn_jax.data.input.sample import empty_example, example_spec, make_example
 from maskrcnn_jax.data.input.sampler import PADDING, EvalSampler, TrainSampler
@@ -34,8 +30,6 @@ from maskrcnn_jax.images.pixels import pixel_format
 
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
-
-tf.config.set_visible_devices([], "GPU")
 
 # Training on nothing but skipped images would go on, and wear the checkpoints out.
 _MOST_LOST = 100
@@ -88,8 +82,8 @@ def train_batches(
         has `image_valid` false).
 
     Raises:
-        ValueError: the configuration does not fit; or, with `data.on_error` = "raise", an image
-            could not be read.
+        ValueError: the configuration does not fit, or `data.engine` is not installed; or, with
+            `data.on_error` = "raise", an image could not be read.
     """
     local = _local_slots(config.train.batch_size, process_index, process_count)
     samples, sampler = _training(dataset, config.data, config.train.batch_size, config.seed)
@@ -106,7 +100,7 @@ def train_batches(
             indices = batch.indices[local.start : local.stop]
             yield {"step": step, "epoch": batch.epoch, "bucket": batch.bucket, "indices": indices}
 
-    positions = tf.data.Dataset.range(start_step * len(local), tf.int64.max)
+    positions = range(start_step * len(local), sys.maxsize)
     return _batches(dataset, samples, config, positions, slot_at, len(local), steps())
 
 
@@ -145,7 +139,7 @@ def eval_batches(
             indices = batch.indices[local.start : local.stop]
             yield {"step": step, "epoch": 0, "bucket": batch.bucket, "indices": indices}
 
-    positions = tf.data.Dataset.range(len(sampler.batches) * len(local))
+    positions = range(len(sampler.batches) * len(local))
     return _batches(dataset, samples, config, positions, slot_at, len(local), steps())
 
 
@@ -212,7 +206,7 @@ def _batches(
     dataset: Dataset,
     samples: Sequence[Sample],
     config: "Config",
-    positions: tf.data.Dataset,
+    positions: range,
     slot_at: Callable[[int], Slot],
     batch_size: int,
     steps: Iterator[dict],
@@ -221,29 +215,36 @@ def _batches(
     data = config.data
     spec = example_spec((None, None), data.max_instances, data.mask_size, pixel_format(data))
     # Beside the arrays travel the number of objects cut and the reason why an image has failed.
-    dtypes = [tf.as_dtype(dtype) for _, dtype in spec.values()] + [tf.int64, tf.string]
-    shapes = [shape for shape, _ in spec.values()] + [(), ()]
+    spec |= {"num_cut": ((), np.int64), "fault": ((), np.object_)}
 
-    def prepare(position: np.int64) -> list:
-        example, num_cut, fault = _prepare_slot(dataset, samples, config, slot_at(int(position)))
-        return [*example.values(), np.int64(num_cut), fault.encode()]
+    def prepare(position: int) -> thread_pool.Row:
+        example, num_cut, fault = _prepare_slot(dataset, samples, config, slot_at(position))
+        return [*example.values(), np.array(num_cut), np.array(fault.encode(), np.object_)]
 
-    def prepare_tensors(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        tensors = tf.numpy_function(prepare, [position], dtypes)
-        for tensor, shape in zip(tensors, shapes, strict=True):
-            tensor.set_shape(shape)
-        return tuple(tensors)
-
-    workers = data.workers or _cores()
     cv2.setNumThreads(1)  # images are the unit of parallel work
-    batches = positions.map(prepare_tensors, num_parallel_calls=workers, deterministic=True)
-    batches = batches.batch(batch_size, drop_remainder=True).prefetch(data.prefetch)
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = workers + 1
-    options.autotune.enabled = False
-    running = _joined(batches.with_options(options), tuple(spec), samples, config, steps)
+    workers, engine = data.workers or _cores(), _engine(data.engine)
+    batches = engine(prepare, spec, positions, batch_size, workers, data.prefetch)
+    running = _joined(batches, tuple(spec), samples, config, steps)
     _running.add(running)
     return running
+
+
+def _engine(wanted: str) -> Callable[..., Generator[thread_pool.Row]]:
+    """Returns the function that prepares batches; TensorFlow is imported only where it is used."""
+    if wanted == "threads":
+        return thread_pool.batches
+    try:
+        from maskrcnn_jax.data.input import tfdata
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        if wanted == "auto":
+            return thread_pool.batches
+        raise ValueError(
+            "config.data.engine is 'tfdata', but TensorFlow is not installed; set it to 'threads', "
+            "which makes the same batches, or: pip install -r requirements.txt"
+        ) from error
+    return tfdata.batches
 
 
 def _prepare_slot(
@@ -266,18 +267,18 @@ def _prepare_slot(
 
 
 def _joined(
-    batches: tf.data.Dataset,
+    batches: Generator[thread_pool.Row],
     names: tuple[str, ...],
     samples: Sequence[Sample],
     config: "Config",
     steps: Iterator[dict],
-) -> Iterator[tuple[Batch, dict]]:
+) -> Generator[tuple[Batch, dict]]:
     """Yields (batch, info) pairs; raises at the first fault when so configured, or at many."""
-    iterator = batches.as_numpy_iterator()
     lost = 0  # images one after the other that could not be read
-    try:
+    with contextlib.closing(batches):  # which stops their threads
         for info in steps:
-            *arrays, num_cut, faults = next(iterator)
+            batch = dict(zip(names, next(batches), strict=True))
+            num_cut, faults = batch.pop("num_cut"), batch.pop("fault")
             skipped = [fault.decode() for fault in faults if fault]
             if skipped and config.data.on_error == "raise":
                 raise ValueError(
@@ -291,9 +292,7 @@ def _joined(
                 )
             info.update(_host_info(samples, config.data, info["bucket"], info["indices"]))
             info.update(num_cut=int(num_cut.sum()), skipped=skipped)
-            yield dict(zip(names, arrays, strict=True)), info
-    finally:
-        del iterator  # here, not where a traceback dies that holds this frame: it stops the threads
+            yield batch, info
 
 
 def _host_info(

@@ -1,4 +1,4 @@
-"""Batches end to end: the same to the bit from any start, and whatever the images are like."""
+"""Batches end to end: the same to the bit from any start, by any engine, of any images."""
 
 import itertools
 import subprocess
@@ -13,16 +13,20 @@ from PIL import Image
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data.formats import coco, shapes
-from maskrcnn_jax.data.input import pipeline
+from maskrcnn_jax.data.input import pipeline, thread_pool
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Dataset, Instance, make_record
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture
-def config():
+ENGINES = ("tfdata", "threads")
+
+
+@pytest.fixture(params=ENGINES)
+def config(request):
     config = get_config()
+    config.data.engine = request.param
     config.data.short_side, config.data.long_side = 64, 96
     config.data.buckets = ((64, 96), (96, 64))
     config.data.max_instances, config.data.mask_size = 5, 16
@@ -167,6 +171,34 @@ def test_every_augmentation_at_once_is_a_function_of_seed_and_step(config):
     assert any(
         not np.array_equal(a[0]["image"], b[0]["image"]) for a, b in zip(whole, other, strict=True)
     )
+
+
+@pytest.mark.parametrize("config", ["tfdata"], indirect=True)
+def test_both_engines_make_the_same_batches(config):
+    """With every augmentation, a repeated class, images that fail, buckets, several processes."""
+    dataset = with_a_rare_class(noise_dataset(14, broken=(3, 5), objects=9), (1, 2, 6))
+    set_values(config.data.augment, EVERYTHING)
+    config.data.repeat_threshold = 0.6
+    makers = (
+        lambda process: pipeline.train_batches(dataset, config, 3, process, 2),
+        lambda process: pipeline.eval_batches(dataset, config, process, 2),
+    )
+    for make in makers:
+        for process in (0, 1):
+            config.data.engine = "tfdata"
+            one = take(make(process), 8)
+            config.data.engine = "threads"
+            two = take(make(process), 8)
+            assert_same(one, two)
+            for (batch, info), (other_batch, other_info) in zip(one, two, strict=True):
+                assert [(v.dtype, v.shape) for v in batch.values()] == [
+                    (v.dtype, v.shape) for v in other_batch.values()
+                ]
+                assert not any(v.flags.writeable for v in (*batch.values(), *other_batch.values()))
+                for key in ("epoch", "bucket", "num_cut", "skipped"):
+                    assert info[key] == other_info[key]
+    assert any(info["skipped"] for _, info in one)
+    assert any(info["num_cut"] for _, info in one)
 
 
 def test_an_epoch_holds_every_tile_once(config):
@@ -425,7 +457,19 @@ def test_a_mistake_in_the_code_is_no_broken_image(config):
         next(pipeline.eval_batches(dataset, config))
 
 
-def test_a_program_ends_although_batches_are_being_prepared():
+def test_without_tensorflow_a_pool_of_threads_is_the_engine(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # importing it raises
+    monkeypatch.delitem(sys.modules, "maskrcnn_jax.data.input.tfdata", raising=False)
+    monkeypatch.delattr("maskrcnn_jax.data.input.tfdata", raising=False)
+    assert pipeline._engine("auto") is thread_pool.batches
+    with pytest.raises(
+        ValueError, match=r"config\.data\.engine is 'tfdata', but TensorFlow is not"
+    ):
+        pipeline._engine("tfdata")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_program_ends_although_batches_are_being_prepared(engine):
     program = """
 import sys, time
 from maskrcnn_jax.config import get_config
@@ -433,10 +477,11 @@ from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.data.formats import shapes
 config = get_config()
 config.data.buckets, config.data.resize, config.data.workers = ((64, 64),), "square", 3
+config.data.engine = sys.argv[1]
 config.train.batch_size = 2
 batches = pipeline.train_batches(shapes.read(count=50, seed=0, size=64), config)
 next(batches)
 sys.exit(3)
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", program, engine], cwd=ROOT, timeout=300)
     assert ended.returncode == 3
