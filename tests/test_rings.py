@@ -43,6 +43,11 @@ FORBIDDEN = {
         "maskrcnn_jax.data",
         "maskrcnn_jax.training",
     ),
+    "plan": (
+        *_HOST_ONLY,
+        *(name for name in _UPPER if name != "maskrcnn_jax.inference"),
+        "maskrcnn_jax.pretrained",
+    ),
     "images": (*_HOST_ONLY, *_JAX, *_UPPER, "maskrcnn_jax.data"),
     "data": (*_JAX, "maskrcnn_jax.models", "maskrcnn_jax.parallel", "maskrcnn_jax.training"),
 }

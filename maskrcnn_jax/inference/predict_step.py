@@ -30,14 +30,9 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
         come back; it raises ValueError where the devices cannot have equal shares of a batch.
     """
 
-    def predict(variables, image, image_size):
-        with partition.over(mesh):
-            detections, _ = model.apply(variables, image, image_size, method="predict")
-        return detections
-
+    compiled = jitted(model, mesh)
     if mesh is None:
-        return jax.jit(predict)
-    compiled = jax.jit(predict, out_shardings=sharding.batch_sharding(mesh))
+        return compiled
     parts = sharding.local_parts(mesh)
 
     def predict_shared(variables, image, image_size):
@@ -50,6 +45,22 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
         return jax.tree.map(_local_part, compiled(variables, batch["image"], batch["image_size"]))
 
     return predict_shared
+
+
+def jitted(model: nn.Module, mesh: Mesh | None = None) -> Callable[..., Any]:
+    """Returns the function inside of the step, which takes and returns global arrays.
+
+    Args:
+        model, mesh: as `make_predict_step` takes them.
+    """
+
+    def predict(variables, image, image_size):
+        with partition.over(mesh):
+            detections, _ = model.apply(variables, image, image_size, method="predict")
+        return detections
+
+    shardings = None if mesh is None else sharding.batch_sharding(mesh)
+    return jax.jit(predict, out_shardings=shardings)
 
 
 def _local_part(array: jax.Array) -> jax.Array | np.ndarray:

@@ -15,6 +15,8 @@ Sources, read in November 2026:
 - GPU memory: three quarters of it, which JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says
   otherwise.
 
+- Kernels: what a GPU spends between two of them, at the least, 2 us, is assumed, not published.
+
 float32 convolutions and products run on the same units: on a TPU as bfloat16 by JAX's default
 precision, on a GPU as TF32 at half the rate.
 """
@@ -39,6 +41,7 @@ class Chip:
         network: bytes/s that a chip sends to other hosts where they are not of one slice; 0: all
             are of one slice.
         host: chips of a host.
+        launch: seconds from one kernel to the next (GPU).
         clock: cycles/s of the compiler's estimates; 0: it makes none.
         topology: axes of a slice (TPU).
         facts: what the compiler wants to know (GPU).
@@ -53,6 +56,7 @@ class Chip:
     links: float
     host: int
     network: float = 0.0
+    launch: float = 0.0
     clock: float = 0.0
     topology: int = 0
     facts: dict[str, str] = field(default_factory=dict)
@@ -82,7 +86,7 @@ def _gpu(name: str, tflops: float, gb: float, links: float, network: float, fact
     memory = int(0.75 * int(facts["memory"]))
     return Chip(
         name, "cuda", memory, tflops * 1e12, 0.5, gb * 1e9, links * 1e9, 8,
-        network=network * 1e9, facts=facts,
+        network=network * 1e9, launch=2e-6, facts=facts,
     )  # fmt: skip
 
 

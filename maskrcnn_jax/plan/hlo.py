@@ -69,6 +69,15 @@ class Instruction:
         return found[1] if found else ""
 
     @property
+    def results(self) -> tuple[Array, ...]:
+        """The arrays that it makes; one that is only started also names its operands and flags."""
+        if self.opcode == "copy-start":
+            return self.arrays[:1]
+        if self.opcode.endswith("-start") and self.opcode != "all-reduce-start":
+            return self.arrays[len(self.operands) : 2 * len(self.operands)]
+        return self.arrays
+
+    @property
     def cycles(self) -> int | None:
         """The TPU compiler's estimate, or None without one."""
         found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)

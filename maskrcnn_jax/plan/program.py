@@ -1,11 +1,10 @@
-"""What a compiled program says of itself: memory, arithmetic, traffic, launches and time.
+"""What a compiled program says of itself: memory, traffic, kernels and estimated time.
 
 Programs for several devices are compiled as one that each of them runs on its own part, so every
 number here is for one device.
 """
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +53,6 @@ def memory(compiled: jax.stages.Compiled) -> Memory:
         analysis.temp_size_in_bytes,
         analysis.generated_code_size_in_bytes,
     )
-
-
-def flops(stage: jax.stages.Compiled | jax.stages.Lowered) -> float | None:
-    """Returns the floating-point operations; the body of a loop counts once.
-
-    Args:
-        stage: compiled, and the operations are a device's; or lowered, and they are those of all
-            devices together.
-
-    Returns:
-        The number, or None where the compiler does not tell (GPUs).
-    """
-    costs = stage.cost_analysis()
-    costs = costs[0] if isinstance(costs, list) and costs else costs
-    return float(costs["flops"]) if costs else None
 
 
 def estimated_cycles(program: hlo.Program) -> int:
@@ -160,9 +144,7 @@ def traffic(program: hlo.Program) -> int:
 def _instruction_bytes(
     program: hlo.Program, computation: hlo.Computation, instruction: hlo.Instruction
 ) -> int:
-    # What has only been started gives its operands and flags along with its result.
-    results = instruction.arrays[: 1 if instruction.opcode.endswith("-start") else None]
-    written = sum(array.size for array in results if not array.on_chip)
+    written = sum(array.size for array in instruction.results if not array.on_chip)
     sliced = _sliced(program, instruction)
     read = 0
     for place, name in enumerate(instruction.operands):
@@ -193,18 +175,3 @@ def _sliced(program: hlo.Program, instruction: hlo.Instruction) -> dict[int, int
             read = sum(array.size for user in users for array in user.arrays)
             found[int(parameter.literal)] = read
     return found
-
-
-def opcodes(program: hlo.Program) -> Counter[str]:
-    """Counts the instructions that run, also inside of fusions, by kind; bodies of loops once."""
-    counted: Counter[str] = Counter()
-
-    def count(computation: hlo.Computation) -> None:
-        for instruction in computation:
-            counted[instruction.opcode] += 1
-            if instruction.opcode == "fusion":
-                count(program.computations[instruction.called("calls")[0]])
-
-    for run in hlo.runs(program):
-        count(run.computation)
-    return counted

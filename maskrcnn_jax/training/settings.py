@@ -1,7 +1,9 @@
 """Checks of a run's configuration before any data are read."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import jax
 from jax.sharding import Mesh
 
 from maskrcnn_jax.models.config import ModelConfig
@@ -12,11 +14,12 @@ if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
 
 
-def check_run(config: "Config") -> Mesh:
+def check_run(config: "Config", devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Checks a configuration, also against the devices of this run.
 
     Args:
         config: the whole configuration.
+        devices: as `make_mesh` takes them.
 
     Returns:
         The mesh of `config.mesh`.
@@ -26,7 +29,7 @@ def check_run(config: "Config") -> Mesh:
     """
     config.validate()
     _check_epsilons(config.model)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(config.mesh, devices)
     for part in ("train", "eval"):
         sharding.local_batch_size(
             getattr(config, part).batch_size, mesh, f"config.{part}.batch_size"

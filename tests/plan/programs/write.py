@@ -1,16 +1,18 @@
 """Writes the programs beside it: `python -m tests.plan.programs.write`, with the extra `plan`.
 
-One function, compiled for a TPU and for a GPU, with everything in it that a plan looks for; only
-what the tests read is kept of the text.
+Two functions, each compiled for TPUs and for GPUs: `example` has everything in it that a plan looks
+for on one chip, `shared` what 8 chips exchange. Only what the tests read is kept of the text.
 """
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from maskrcnn_jax.parallel import mesh as sharding
@@ -35,17 +37,51 @@ def example(x: Array, y: Array, index: Array) -> tuple[Array, ...]:
     return jnp.sort(x, axis=0), rows, rows.T, added
 
 
+def shared(mesh: Mesh, kernel: Array, x: Array) -> Array:
+    """A step of gradient descent: a kernel split over `fsdp`, images over all axes.
+
+    Args:
+        mesh: data 2 x fsdp 2 x space 2.
+        kernel: [3, 3, 128, 256] float32.
+        x: [8, 64, 64, 128] float32.
+    """
+
+    def loss(kernel):
+        y = jax.lax.conv_general_dilated(
+            x, on(mesh, kernel, P()), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.square(jnp.tanh(on(mesh, y, IMAGES))).sum()
+
+    return on(mesh, kernel - 0.1 * jax.grad(loss)(kernel), KERNEL)
+
+
+IMAGES, KERNEL = P(("data", "fsdp"), "space"), P(None, None, "fsdp")
+
+
+def on(mesh: Mesh, x: Array, spec: P) -> Array:
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
 def main() -> None:
     for name in ("v5e", "h100"):
-        target = targets.parse(name)
-        here = NamedSharding(sharding.make_mesh(MeshConfig(), targets.devices(target)), P())
-        shapes = [
-            jax.ShapeDtypeStruct(shape, dtype, sharding=here)
-            for shape, dtype in (((512, 256), "f4"), ((256, 256), "f4"), ((8192,), "i4"))
-        ]
-        traced = jax.jit(example, out_shardings=here).trace(*shapes)
-        program = traced.lower(lowering_platforms=(target.chip.platform,)).compile()
-        (FOLDER / f"{name}.hlo").write_text(shortened(program.as_text()))
+        mesh = sharding.make_mesh(MeshConfig(), targets.devices(targets.parse(name)))
+        shapes = (((512, 256), "f4", P()), ((256, 256), "f4", P()), ((8192,), "i4", P()))
+        write(name, mesh, example, shapes)
+    for name in ("v5e:2x4", "h100:8"):
+        axes = MeshConfig(fsdp=2, space=2)
+        mesh = sharding.make_mesh(axes, targets.devices(targets.parse(name)))
+        shapes = (((3, 3, 128, 256), "f4", KERNEL), ((8, 64, 64, 128), "f4", IMAGES))
+        write(f"{name.partition(':')[0]}_8", mesh, partial(shared, mesh), shapes)
+
+
+def write(name: str, mesh: Mesh, function: Callable, shapes: Sequence[tuple]) -> None:
+    arrays = [
+        jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+        for shape, dtype, spec in shapes
+    ]
+    platform = "cuda" if mesh.devices.flat[0].platform == "gpu" else "tpu"
+    program = jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).compile()
+    (FOLDER / f"{name}.hlo").write_text(shortened(program.as_text()))
 
 
 def shortened(text: str) -> str:
