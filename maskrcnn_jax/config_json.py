@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -180,8 +181,8 @@ def check_resumable(now: Any, saved: Mapping[str, Any], where: str) -> list[str]
     if fatal:
         raise ValueError(
             f"the checkpoint in {where} is of a run with another configuration; what differs "
-            f"(checkpoint -> now): {'; '.join(fatal)}. Put these keys back, or give another "
-            f"--workdir to start a new run"
+            f"(checkpoint -> now): {'; '.join(fatal)}. Put these keys back, or start "
+            f"a new run from its weights: --config.init={Path(where).parent} and another --workdir"
         )
     return harmless
 

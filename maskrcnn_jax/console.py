@@ -1,6 +1,7 @@
-"""What is printed: names that somebody else chose, and how far a long look has come."""
+"""What is printed: names that somebody else chose, amounts, and what takes long."""
 
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
 _EVERY = 5.0  # seconds
+_SLOW = 2.0  # seconds after which it is said what is being done
 # Unicode's categories of what moves the cursor, changes colours or the direction of text, or is no
 # character: controls, formats, surrogates (bytes of a name that are no UTF-8), line separators.
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -72,6 +74,33 @@ def safe_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def amount(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 object", "2 objects"; the plural is the noun and an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+@contextmanager
+def said_if_slow(what: str, after: float = _SLOW, stream: TextIO | None = None) -> Iterator[None]:
+    """Says on the stream of errors what is done within it, when that takes more than a moment.
+
+    Args:
+        what: "reading 118,000 annotations" say.
+        after: seconds.
+        stream: takes the line; by default that of errors.
+    """
+
+    def say() -> None:
+        print(f"{what} ...", file=stream or sys.stderr, flush=True)
+
+    timer = threading.Timer(after, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def counted(

@@ -2,11 +2,12 @@
 
 import io
 import sys
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskrcnn_jax.console import printable, safe_streams
+from maskrcnn_jax.console import amount, printable, safe_streams, said_if_slow
 
 
 def test_names_are_shown_and_do_nothing():
@@ -35,3 +36,25 @@ def test_safe_streams(monkeypatch):
         print("\r50 %", end="", flush=True)
     assert sys.stdout is stream
     assert stream.buffer.getvalue() == b"\\x1b[31m\\xe9\\xff \n\r50 %"
+
+
+def test_amounts_have_their_plural():
+    assert [amount(n, "object") for n in (0, 1, 2, 118_000)] == [
+        "0 objects",
+        "1 object",
+        "2 objects",
+        "118,000 objects",
+    ]
+
+
+def test_only_what_is_slow_is_said():
+    stream = io.StringIO()
+    with said_if_slow("reading 2 files", after=60, stream=stream):
+        pass
+    assert stream.getvalue() == ""
+    with said_if_slow("reading 2 files", after=0, stream=stream):
+        for _ in range(1000):
+            if stream.getvalue():
+                break
+            time.sleep(0.01)
+    assert stream.getvalue() == "reading 2 files ...\n"

@@ -10,6 +10,7 @@ written leaves the one before it as the newest. What is in a checkpoint: `checkp
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,22 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """Returns the step of the newest complete checkpoint, or None."""
         return self._last.latest_step()
+
+    def steps(self, chosen: Callable[[dict[str, Any]], bool]) -> list[int]:
+        """Returns the steps of those complete checkpoints whose metadata are wanted, oldest first.
+
+        One whose metadata cannot be read is not among them.
+
+        Args:
+            chosen: of the metadata.
+        """
+        found = []
+        for step in self._last.steps():
+            read = partial(checkpoint_format.read_metadata, self._last.manager, step)
+            with suppress(DamagedCheckpoint):
+                if chosen(self._read(self._last, step, read)):
+                    found.append(step)
+        return found
 
     def metadata(self) -> dict[str, Any]:
         """Returns the metadata of the newest checkpoint, the config as a plain dict.

@@ -19,7 +19,7 @@ import numpy as np
 
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.console import printable
+from maskrcnn_jax.console import amount, printable
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import pixel_format
@@ -106,7 +106,7 @@ def run(predictor: Predictor, paths: list[Path], options: argparse.Namespace) ->
             found = coco_results(result, image_id, predictor.category_ids)
             entries += [{**entry, "file_name": str(path)} for entry in found]
             drawn += 1
-            print(f"{printable(path)}: {len(result)} objects -> {printable(out / name)}")
+            print(f"{printable(path)}: {amount(len(result), 'object')} -> {printable(out / name)}")
     except OSError as error:  # the disk is full, say
         raise OSError(f"{error}; {drawn} of {len(paths)} images are finished, in {out}") from error
     finally:  # also of those before a Ctrl-C

@@ -23,6 +23,7 @@ from maskrcnn_jax.config import Config
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.evaluate import check_best_metric, evaluate
+from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
@@ -66,7 +67,7 @@ def train(config: Config, workdir: Path) -> None:
             datasets.load(config.data, split),
             config.data,
             workdir / f"faults_{split}.txt" if jax.process_index() == 0 else None,
-            say,
+            partial(_say_of, split),
         )
         for split in ("train", "val")
     )
@@ -93,6 +94,7 @@ def train(config: Config, workdir: Path) -> None:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ),
+        report=lambda metrics: report_text(metrics, val_set, config.eval.max_detections),
         evaluate=lambda variables, before_batch: evaluate(
             predict_step,
             variables,
@@ -105,3 +107,7 @@ def train(config: Config, workdir: Path) -> None:
         ),
     )
     loop.train(config, workdir, data, model.clone(remat=config.train.remat), start)
+
+
+def _say_of(split: str, text: str) -> None:
+    say(f"{split}: {text}")

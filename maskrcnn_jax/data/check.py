@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.class_names import NO_CLASS
-from maskrcnn_jax.console import printable
+from maskrcnn_jax.console import amount, printable
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
@@ -32,6 +32,7 @@ from maskrcnn_jax.images.value_range import deep_range, is_dark, levels_left
 
 _MOST_SHOWN = 20  # faults in the report
 _LOUD_LOSS = 0.2  # fraction of the objects that may be lost before a line says so
+MAX_INSTANCES = 100_000  # of one image: each costs time and memory in every epoch
 _LOOKED_AT = 10  # images whose range of values is read, evenly spread
 _MIN_AGREEMENT = 0.5  # IoU of an annotated box with the one tight around its mask
 
@@ -145,10 +146,11 @@ def report(dataset: Dataset, faults: list[Fault], most: int = _MOST_SHOWN) -> st
     crowd = sum(int(record.crowd.sum()) for record in dataset.records)
     severities = counts_by_severity(faults)
     lines = [
-        f"{printable(dataset.name)}: {len(counts)} images ({counts.count(0)} without objects, at "
-        f"most {max(counts, default=0)} in one), {sum(counts)} instances ({crowd} crowd) of "
-        f"{len(dataset.class_names)} classes; "
-        f"{severities['error']} errors, {severities['warning']} warnings"
+        f"{printable(dataset.name)}: {amount(len(counts), 'image')} ({counts.count(0)} without "
+        f"objects, at most {max(counts, default=0)} in one), {amount(sum(counts), 'instance')} "
+        f"({crowd} crowd) of {len(dataset.class_names)} class"
+        f"{'es' * (len(dataset.class_names) != 1)}; {amount(severities['error'], 'error')}, "
+        f"{amount(severities['warning'], 'warning')}"
     ]
     lines += _loss(dataset, faults)
     ordered = sorted(faults, key=lambda fault: fault.severity != "error")
@@ -247,6 +249,12 @@ def _check_instances(record: Record, num_classes: int) -> list[Fault]:
     if boxes.shape[1:] != (4,) or lengths != [count] * 4 or len(record.annotation_ids) != count:
         reason = f"{count} masks, but boxes {boxes.shape}, and columns of {lengths}"
         return [Fault(where, reason, FaultKind.ENTRY, image_id=record.image_id)]
+    if count > MAX_INSTANCES:
+        reason = (
+            f"it has {count:,} objects, more than the {MAX_INSTANCES:,} that an image may have: "
+            "cut it into parts"
+        )
+        return [Fault(where, reason, FaultKind.ENTRY, image_id=record.image_id, objects=count)]
     border = np.array([record.width, record.height] * 2)
     inside = np.all((boxes >= 0) & (boxes <= border), 1)  # false for NaN
     usable = inside & np.all(boxes[:, 2:] > boxes[:, :2], 1)

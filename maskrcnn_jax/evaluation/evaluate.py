@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics, metric_names
 from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.config import EvalConfig
@@ -26,6 +26,9 @@ from maskrcnn_jax.models.build import make_model
 
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
+
+
+_MOST_NAME = 200  # characters of an image's name in that of its picture
 
 
 def check_best_metric(config: "Config", dataset: Dataset) -> None:
@@ -78,8 +81,9 @@ def evaluate(
     """Predicts on a data set, measures COCO's metrics and writes them down.
 
     Writes `report.txt` (a table), `metrics.json`, `detections.json` (COCO results at the original
-    resolution) and `pictures/` (predictions beside the truth). With several processes each
-    predicts its part of every batch; all return the metrics, the first one writes.
+    resolution) and `pictures/` (predictions beside the truth, by the names of the images). With
+    several processes each predicts its part of every batch; all return the metrics, the first one
+    writes.
 
     Args:
         predict_step: as `make_predict_step` returns it.
@@ -136,11 +140,16 @@ def _write(
     for index, result in found.samples:
         record = dataset.records[index]
         picture = comparison(dataset.read_image(record), record, result, dataset.class_names)
-        write_atomically(out_dir / "pictures" / f"{index:06d}.png", encode_png(picture))
+        write_atomically(out_dir / "pictures" / _picture_name(index, record), encode_png(picture))
+
+
+def _picture_name(index: int, record: Record) -> str:
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(record.path).stem or str(record.image_id))
+    return f"eval_{index:06d}_{name[:_MOST_NAME]}.png"
 
 
 def _remove_pictures(folder: Path) -> None:
     """Removes an earlier evaluation's pictures, and no other file."""
     for old in folder.glob("*.png"):
-        if re.fullmatch(r"[0-9]{6,}", old.stem):
+        if re.fullmatch(r"(eval_[0-9]{6,}_[A-Za-z0-9._-]*)|[0-9]{6,}", old.stem):
             old.unlink()

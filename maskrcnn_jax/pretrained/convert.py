@@ -16,6 +16,7 @@ import numpy as np
 
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.config_json import set_values, to_json
+from maskrcnn_jax.console import printable, said_if_slow
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import overrides as overridden
@@ -55,7 +56,8 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
     """
     overridden.check(overrides)
     path = Path(path).expanduser()
-    state = read_weights(path)
+    with said_if_slow(f"reading the weights in {printable(path)}"):
+        state = read_weights(path)
     source = recognised(state, str(path))
     state = source.todays_names(state)
     num_classes = _num_classes(source, state, path)

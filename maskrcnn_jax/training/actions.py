@@ -12,16 +12,23 @@ from jax.sharding import Mesh
 from maskrcnn_jax.checkpoints.best import is_better
 from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
+from maskrcnn_jax.console import said_if_slow
 from maskrcnn_jax.parallel import agreement
 from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.interrupts import Interrupted, Interrupts
-from maskrcnn_jax.parallel.messages import say, say_of_all
+from maskrcnn_jax.parallel.messages import say, say_of_all, warn
 from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.early_stopping import reason_to_stop
 from maskrcnn_jax.training.run.emergency import leaves_in_time
 from maskrcnn_jax.training.run.log import MetricsLog
-from maskrcnn_jax.training.run.progress import COUNTS, Progress
+from maskrcnn_jax.training.run.progress import (
+    COUNTS,
+    USUAL,
+    NonFiniteLoss,
+    Progress,
+    is_sound,
+)
 from maskrcnn_jax.training.stages import Stage, entered
 
 
@@ -37,6 +44,7 @@ class TrainingData:
             `data.pipeline.train_batches` does.
         evaluate: gives the metrics of variables, as `evaluation.evaluate` does; the second
             argument is to be called before each batch, equally often in all processes.
+        report: gives these metrics in words.
     """
 
     class_names: tuple[str, ...]
@@ -44,6 +52,7 @@ class TrainingData:
     num_images: int
     batches: Callable[[int], Iterator[tuple[dict, dict]]]
     evaluate: Callable[[dict[str, Any], Callable[[], None]], dict[str, float]]
+    report: Callable[[dict[str, float]], str]
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,57 @@ class Run:
 
 
 def save(run: Run, state: TrainState, step: int) -> None:
-    """Saves a checkpoint of a step whose losses are finite."""
+    """Saves a checkpoint of a step whose losses are finite.
+
+    Where its loss is far above that of the steps before, and another checkpoint stands, that one
+    is kept instead: it would go in the end, and leave nothing but what has come to grief.
+    """
     run.progress.fetch()  # a state whose loss is not finite is never saved
+    metrics = run.progress.to_save()
+    if _is_lost(run, step):
+        stands = run.checkpoints.latest_step()
+        warn(
+            f"the loss at step {step}, {metrics['loss_total']:g}, is far above the usual "
+            f"{metrics[USUAL]:g}: this state is not saved, and the checkpoint of step {stands} "
+            f"stays. {_start_again(run, stands)}"
+        )
+        return
     with run.progress.activity.doing("a checkpoint"):
-        run.checkpoints.save(state, step, run.progress.latest)
+        run.checkpoints.save(state, step, metrics)
+
+
+def _is_lost(run: Run, step: int) -> bool:
+    """Returns whether the state of a step is not worth the checkpoint that stands."""
+    if is_sound(run.progress.to_save()):
+        return False
+    run.checkpoints.wait()  # the one that stands may still be written
+    return run.checkpoints.latest_step() not in (None, step)
+
+
+def with_advice(run: Run, error: NonFiniteLoss) -> NonFiniteLoss:
+    """Returns the error with what to start from: the newest checkpoint whose losses were sound."""
+    run.checkpoints.wait()
+    steps = run.checkpoints.steps(lambda metadata: is_sound(metadata["metrics"]))
+    if not steps:
+        return NonFiniteLoss(f"{error}. There is no checkpoint with sound losses: start again")
+    return NonFiniteLoss(
+        f"{error}. The newest checkpoint with sound losses is of step {steps[-1]}. "
+        f"{_start_again(run, steps[-1])}"
+    )
+
+
+def _start_again(run: Run, step: int | None) -> str:
+    workdir = run.checkpoints.workdir
+    rate = run.settings.learning_rate / 2
+    if step == run.checkpoints.latest_step():
+        return (
+            "To resume from it more carefully, give the same command with "
+            f"--config.train.learning_rate={rate:g}"
+        )
+    return (
+        f"To start from its weights, give the same command with --config.init={workdir}@{step} "
+        f"--workdir={workdir}-from-{step} --config.train.learning_rate={rate:g}"
+    )
 
 
 def evaluate(run: Run, state: TrainState, step: int) -> dict[str, float]:
@@ -109,7 +165,10 @@ def finish(run: Run, state: TrainState, step: int, reason: str) -> None:
     if step < run.settings.steps:
         say(reason)
     with run.progress.pause("the last checkpoint"):  # there is no step any more
-        run.checkpoints.check_complete(state, step, run.progress.latest)
+        if _is_lost(run, step):  # which has been said
+            run.checkpoints.wait()
+        else:
+            run.checkpoints.check_complete(state, step, run.progress.to_save())
 
 
 def enter(run: Run, stage: Stage, state: TrainState, step: int) -> TrainState:
@@ -146,7 +205,8 @@ def do_step(
     run.compiled.add((stage, bucket))
     with run.progress.pause("compilation"):
         began = time.monotonic()
-        result = stage.train_step(state, batch)  # returns when it has compiled
+        with said_if_slow(f"compiling the training step for images of {height} x {width}"):
+            result = stage.train_step(state, batch)  # returns when it has compiled
         seconds = time.monotonic() - began
         if is_first:
             run.checkpoints.prepare(result[0])
@@ -164,6 +224,12 @@ def log_steps(run: Run, step: int, epoch: int) -> None:
     say(run.progress.line(step, row))
 
 
+def say_step(run: Run, step: int, epoch: int) -> None:
+    """Says what `log_steps` would, and leaves the means to it; waits for the step."""
+    run.progress.fetch()
+    say(run.progress.line(step, run.progress.so_far(step, epoch)))
+
+
 def stopped(run: Run, signal_number: int, state: TrainState, step: int) -> Interrupted:
     """Saves the state and returns the exception that ends an interrupted run, once all is on disk.
 
@@ -171,8 +237,7 @@ def stopped(run: Run, signal_number: int, state: TrainState, step: int) -> Inter
     """
     checkpoints, folder = run.checkpoints, run.checkpoints.workdir / LAST
     with leaves_in_time(run.settings.emergency_seconds, signal_number, folder):
-        run.progress.fetch()  # a state whose loss is not finite is never saved
-        checkpoints.save(state, step, run.progress.latest)
+        save(run, state, step)
         checkpoints.wait()
     saved = f"saved in {folder}"
     if checkpoints.latest_step() != step:

@@ -132,17 +132,18 @@ def restored(
     """
     step, saved = checkpoints.latest_step(), checkpoints.metadata()
     where = checkpoints.workdir / LAST
+    otherwise = f"start from its weights: --config.init={checkpoints.workdir} and another --workdir"
     for key in ("class_names", "category_ids"):
         if saved[key] != tuple(data[key]):
             raise ValueError(
                 f"the checkpoint in {where} was trained with {key} {saved[key]}, but the data have "
-                f"{tuple(data[key])}; give the same data, or another --workdir"
+                f"{tuple(data[key])}; give the same data, or {otherwise}"
             )
     changes = config_json.check_resumable(config, saved["config"], str(where))
     if step > config.train.steps:
         raise ValueError(
             f"the checkpoint in {where} is of step {step}, beyond config.train.steps = "
-            f"{config.train.steps}; raise that, or give another --workdir"
+            f"{config.train.steps}; raise that, or {otherwise}"
         )
     if saved["num_images"] != data["num_images"]:
         changes.append(

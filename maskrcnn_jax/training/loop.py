@@ -26,10 +26,12 @@ from maskrcnn_jax.training import actions, first_state
 from maskrcnn_jax.training.actions import Run, TrainingData
 from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.run.closing_lines import farewell
+from maskrcnn_jax.training.run.cost import hopeless_on_cpu
+from maskrcnn_jax.training.run.emergency import leaves_compilation
 from maskrcnn_jax.training.run.lock import only_run_in
 from maskrcnn_jax.training.run.log import MetricsLog
 from maskrcnn_jax.training.run.preflight import check_writable
-from maskrcnn_jax.training.run.progress import Progress
+from maskrcnn_jax.training.run.progress import NonFiniteLoss, Progress
 from maskrcnn_jax.training.run.schedule import due
 from maskrcnn_jax.training.run.summary import describe, parameter_table
 from maskrcnn_jax.training.run.watchdog import Watchdog
@@ -45,6 +47,8 @@ from maskrcnn_jax.training.stages import (
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
 
+# Of which a line is printed before the first of the log, so that one sees that it trains.
+_FIRST_STEPS = (1, 2, 5, 10)
 # For what is left to do after an error, such as the end of a checkpoint's writing.
 _SECONDS_TO_CLEAN_UP = 60.0
 
@@ -83,7 +87,6 @@ def train(
         check_fit(variables, start.weights.variables, start.parts, start.weights.file)
     stages = make_stages(config, model, variables["params"], mesh)
     say(describe(config, mesh, local_batch, data.num_images))
-    say(parameter_table(variables["params"], stages[0].trainable))
     for line in (*never_reached(stages, config.train.steps), *start.lines):
         say(line)
 
@@ -98,6 +101,7 @@ def train(
     ):
         agreement.check_same(_in_common(config, facts, checkpoints))
         if checkpoints.latest_step() is None:
+            say(parameter_table(variables["params"], stages[0].trainable))
             say(f"no checkpoint in {checkpoints.workdir / LAST}")
             state = first_state.new(model, stages[0], config.seed, start, data.class_names, mesh)
             step = 0
@@ -105,9 +109,15 @@ def train(
             state, step = first_state.newest(checkpoints, config, stages, variables, mesh, facts)
         if jax.process_index() == 0:
             _write_config(workdir / "config.json", config, is_new=step == 0)
+        platform = mesh.devices.flat[0].platform
+        if line := hopeless_on_cpu(config, platform, config.train.steps - step):
+            say(line)
         with _begun(config.train, mesh, data, checkpoints, step) as run:
-            metrics = _train(run, stages, state, step)
-    say(farewell(workdir, metrics))
+            try:
+                metrics = _train(run, stages, state, step)
+            except NonFiniteLoss as error:
+                raise actions.with_advice(run, error) from None
+    say(farewell(workdir, data.report(metrics)))
     return metrics
 
 
@@ -123,6 +133,9 @@ def _begun(
         closing(data.batches(step)) as batches,
         distributed.ends_in_time(_SECONDS_TO_CLEAN_UP),
         Watchdog(progress.activity, settings, checkpoints.workdir),
+        leaves_compilation(
+            settings.emergency_seconds, progress.activity, checkpoints.workdir / LAST
+        ),
     ):
         yield Run(settings, mesh, data, checkpoints, log, progress, interrupts, batches, set())
 
@@ -158,6 +171,8 @@ def _train(run: Run, stages: Sequence[Stage], state: TrainState, step: int) -> d
         run.progress.add(step, step_metrics, info)
         if due(step, settings.log_every) or step == settings.steps:
             actions.log_steps(run, step, info["epoch"])
+        elif step - run.progress.start_step in _FIRST_STEPS and step < settings.log_every:
+            actions.say_step(run, step, info["epoch"])
 
 
 def _write_config(path: Path, config: "Config", is_new: bool) -> None:

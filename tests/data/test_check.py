@@ -63,7 +63,7 @@ def test_checked_leaves_out_or_raises(dataset):
     assert [record.image_id for record in kept.records] == [0, 2, 5]
     (text,) = lines
     assert text.startswith("instances: 6 images (0 without objects, at most 1 in one), 6 instances")
-    assert "3 errors, 1 warnings" in text
+    assert "3 errors, 1 warning" in text
     assert "1.jpg" in text
     data.on_error = "raise"
     with pytest.raises(ValueError, match=r"(?s)3 faults in the dataset.*1\.jpg.*4\.jpg"):

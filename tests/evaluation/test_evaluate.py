@@ -68,6 +68,7 @@ def test_the_truth_scores_full_marks(dataset, config, tmp_path, capsys):
     found = json.loads((tmp_path / "detections.json").read_text())
     assert len(found) == sum(len(record.boxes) for record in dataset.records)
     (picture,) = (tmp_path / "pictures").iterdir()
+    assert picture.name == f"eval_000000_{dataset.records[0].image_id}.png"
     assert cv2.imread(str(picture)).shape[1] > 2 * 90
 
 
@@ -123,7 +124,8 @@ def test_max_images_and_pictures_of_an_earlier_evaluation(dataset, config, tmp_p
     config.eval.pictures = 5
     evaluate(_perfect_step(dataset, config), {}, dataset, config, tmp_path)
     assert len(list((tmp_path / "pictures").iterdir())) == 5
-    own = [tmp_path / "pictures" / name for name in ("cat.png", "12.png", "000001_mask.png")]
+    names = ("cat.png", "12.png", "000001_mask.png", "eval_cat.png")
+    own = [tmp_path / "pictures" / name for name in names]
     for path in own:
         path.write_bytes(b"the user's")
     config.eval.max_images, config.eval.pictures = 3, 2

@@ -15,6 +15,7 @@ from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.parallel.interrupts import Interrupted
 from maskrcnn_jax.training import loop, stages
+from maskrcnn_jax.training.run import progress
 from maskrcnn_jax.training.run.log import read
 from maskrcnn_jax.training.run.progress import NonFiniteLoss
 from tests.training.conftest import Toy
@@ -39,7 +40,7 @@ class _Data:
             self.served.append(step)
             bucket = (4, 6) if step % 2 else (6, 4)
             image = np.random.default_rng(step).uniform(0, 255, (2, *bucket, 3))
-            batch = {"image": image.astype(np.float32)}
+            batch = {"image": image.astype(np.float32), "image_valid": np.ones(2, bool)}
             self.before.get(step, lambda batch: None)(batch)
             ids = [f"image-{step}-{slot}" for slot in range(2)]
             yield batch, {"image_ids": ids, "epoch": step // 3, "num_cut": 0, "skipped": []}
@@ -57,6 +58,7 @@ class _Data:
             num_images=6,
             batches=self.batches,
             evaluate=self.evaluate,
+            report=lambda metrics: f"masks {metrics.get('segm/AP', -1):.1f}",
         )
         return loop.TrainingData(**(values | changes))
 
@@ -132,6 +134,8 @@ def test_a_whole_run(config, data, tmp_path, capsys):
         "step 4/6",
         "evaluation at step 3: bbox/AP 0.1000  segm/AP 0.5000  (best so far)",
         "evaluation at step 6: bbox/AP 0.1000  segm/AP 0.5000\n",
+        "step 1/6",
+        "masks 0.5\n",
         f"last checkpoint: {tmp_path / 'checkpoints'}",
         f"python eval.py --workdir={tmp_path}",
     ):
@@ -189,11 +193,32 @@ def test_a_signal_during_evaluation_stops_at_once_and_evaluates_when_resumed(
     assert [r["step"] for r in read(tmp_path) if r["kind"] == "eval"] == [3, 6]
 
 
+def test_a_state_far_beyond_the_usual_loss_does_not_replace_a_sound_one(
+    config, data, tmp_path, capsys, monkeypatch
+):
+    """Neither at its turn, nor at the end; the weights of a sound one are named in the advice."""
+    monkeypatch.setattr(progress, "_FEWEST", 3)
+    config.train.checkpoint_every, config.train.keep_checkpoints = 1, 1
+    for step in (4, 5):
+        data.before[step] = lambda batch: batch["image"].__imul__(1e4)
+    train(config, tmp_path, data.training_data())
+    assert _final(tmp_path)[0] == 4
+    said = capsys.readouterr().err
+    assert "the loss at step 5, " in said
+    assert "the checkpoint of step 4 stays. To resume from it" in said
+    # One that was saved all the same, since nothing else stood, is passed over in the advice.
+    saved = progress.is_sound({"loss_total": 5.0, progress.USUAL: 0.4})
+    assert (saved, progress.is_sound({"loss_total": 5.0, progress.USUAL: 0.6})) == (False, True)
+    assert progress.is_sound({"loss_total": 5.0})
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, data, tmp_path):
     config.train.checkpoint_every = 1
     data.before[3] = lambda batch: batch["image"].fill(np.nan)
-    with pytest.raises(NonFiniteLoss, match=r"step 4 .* loss_total nan.*image-3-0, image-3-1"):
+    with pytest.raises(NonFiniteLoss, match=r"step 4 .* loss_total nan.*image-3-0, image-3-1") as e:
         train(config, tmp_path, data.training_data())
+    assert "The newest checkpoint with sound losses is of step 3. To resume from it" in str(e.value)
+    assert "--config.train.learning_rate=" in str(e.value)
     assert _final(tmp_path)[0] == 3
     assert all(np.isfinite(leaf).all() for leaf in _final(tmp_path)[1].values())
 

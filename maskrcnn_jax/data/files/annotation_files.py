@@ -15,6 +15,7 @@ from xml.parsers import expat
 
 import yaml
 
+from maskrcnn_jax.console import printable, said_if_slow
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import regular
 
@@ -62,7 +63,8 @@ def read_json(path: str | Path, expected: str) -> Any:
     """
     text = _text(path, MAX_JSON_BYTES, f"; expected {expected}")
     try:
-        return json.loads(text)
+        with said_if_slow(f"reading {printable(path)}, {len(text) / 1e6:,.0f} MB"):
+            return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FaultError(
             FaultKind.UNREADABLE_FILE, f"{path} is not a JSON file ({error}); expected {expected}"

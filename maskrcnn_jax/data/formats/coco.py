@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from maskrcnn_jax.console import amount, said_if_slow
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import as_id, size_of, whole
 from maskrcnn_jax.data.files.paths import existing, path_in
@@ -108,7 +109,8 @@ def _read(
     sizes: dict[int | str, tuple[int, int] | None] = dict.fromkeys([*unusable, *found])
     sizes |= {image_id: (height, width) for image_id, _, height, width in used}
     meaning = Meaning(class_of, crowd_as_objects, boxes_as_masks)
-    instances = read_instances(content["annotations"], sizes, meaning, source, faults)
+    with said_if_slow(f"reading {amount(len(content['annotations']), 'annotation')}"):
+        instances = read_instances(content["annotations"], sizes, meaning, source, faults)
     faults = [*grouped(faults), *_whole_file(content["annotations"], instances, source)]
     raise_errors(faults, options.on_error)
     return Dataset(

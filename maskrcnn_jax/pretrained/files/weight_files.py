@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.console import printable, said_if_slow
 from maskrcnn_jax.files import regular
 from maskrcnn_jax.pretrained.files import keras_files, restricted_pickle, torch_files
 from maskrcnn_jax.pretrained.files.faults import check_expansion, damaged
@@ -84,7 +85,8 @@ def check_reader(name: str | Path) -> None:
 
 def sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits; it is never in memory as a whole."""
-    with Path(path).expanduser().open("rb") as file:
+    said = said_if_slow(f"computing the SHA-256 of {printable(path)}")
+    with Path(path).expanduser().open("rb") as file, said:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

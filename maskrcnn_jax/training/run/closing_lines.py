@@ -5,11 +5,16 @@ from pathlib import Path
 from maskrcnn_jax.checkpoints.manager import BEST, LAST
 
 
-def farewell(workdir: Path, metrics: dict[str, float]) -> str:
-    """Returns the metrics, where the checkpoints are, and what to type next."""
-    shown = {k: v for k, v in metrics.items() if k.startswith(("bbox/", "segm/", "loss_"))}
-    lines = [f"{key:<24} {value:.4f}" for key, value in shown.items()]
-    lines += [
+def farewell(workdir: Path, report: str) -> str:
+    """Returns the last evaluation, where the checkpoints are, and what to type next.
+
+    Args:
+        workdir: the run's folder.
+        report: the metrics in words, as `TrainingData.report` gives them.
+    """
+    lines = [
+        report.rstrip("\n"),
+        "",
         f"last checkpoint: {workdir / LAST}",
         f"best checkpoint: {workdir / BEST}",
         "next:",

@@ -1,8 +1,10 @@
 """What has happened since the last log line, and that line."""
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +12,10 @@ import jax
 
 from maskrcnn_jax.training.run.activity import Activity
 
+USUAL = "loss_usual"  # the median of the total loss over the steps before, in a checkpoint
+_RECENT = 100  # steps of that median
+_FEWEST = 20  # steps from which on there is one
+_FAR = 10.0  # times the usual loss
 COUNTS = ("instances_cut", "images_skipped")  # of this process's images, summed over the steps
 
 
@@ -46,6 +52,7 @@ class Progress:
         self._pending: tuple[int, dict[str, jax.Array], dict[str, Any]] | None = None
         self._total_seconds = 0.0
         self.latest: dict[str, float] = {}  # metrics of the newest step that was fetched
+        self._losses: deque[float] = deque(maxlen=_RECENT)
         self._restart()
 
     def _restart(self) -> None:
@@ -84,10 +91,17 @@ class Progress:
             metrics = jax.device_get(metrics)
         self.latest = {key: float(value) for key, value in metrics.items()}
         check_finite(step, self.latest, info["image_ids"])
+        self._losses.append(self.latest["loss_total"])
         self._fetched += 1
         counts = dict(zip(COUNTS, (info["num_cut"], len(info["skipped"])), strict=True))
         for key, value in {**self.latest, **counts}.items():
             self._sums[key] = self._sums.get(key, 0.0) + value
+
+    def to_save(self) -> dict[str, float]:
+        """Returns the metrics of the newest step, with the usual loss where there is one."""
+        if len(self._losses) < _FEWEST:
+            return self.latest
+        return {**self.latest, USUAL: statistics.median(self._losses)}
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -106,7 +120,14 @@ class Progress:
         self._paused += self._clock() - began
 
     def row(self, step: int, epoch: int) -> dict[str, float]:
-        """Returns the numbers since the last row, and starts anew.
+        """Returns the numbers since the last row, as `so_far`, and begins the next."""
+        row = self.so_far(step, epoch)
+        self._total_seconds += self._seconds()
+        self._restart()
+        return row
+
+    def so_far(self, step: int, epoch: int) -> dict[str, float]:
+        """Returns the numbers since the last row.
 
         Losses and the model's counts are means over the steps; `instances_cut` and
         `images_skipped` are sums; the learning rate is the newest.
@@ -116,15 +137,17 @@ class Progress:
         row["learning_rate"] = self.latest.get("learning_rate", math.nan)
         for key in COUNTS:
             row[key] = self._sums.get(key, 0.0)
-        seconds = max(self._clock() - self._began - self._paused, 1e-9)
-        self._total_seconds += seconds
+        seconds = self._seconds()
         row["images_per_second"] = self._fetched * self._batch_size / seconds
         row["data_wait_seconds"] = self._waited
         row["data_wait_share"] = self._waited / seconds
-        per_step = self._total_seconds / max(step - self.start_step, 1)
+        per_step = (self._total_seconds + seconds) / max(step - self.start_step, 1)
         row["eta_seconds"] = per_step * (self._steps - step)
-        self._restart()
         return row
+
+    def _seconds(self) -> float:
+        """Returns the seconds since the last row without pauses."""
+        return max(self._clock() - self._began - self._paused, 1e-9)
 
     def line(self, step: int, row: dict[str, float]) -> str:
         """Returns a row in words."""
@@ -145,6 +168,16 @@ class Progress:
         return "  ".join(parts)
 
 
+def is_sound(metrics: Mapping[str, Any]) -> bool:
+    """Returns whether the loss of a state is within the range of its run, as far as that is known.
+
+    Args:
+        metrics: as `Progress.to_save` gives them, also out of a checkpoint.
+    """
+    loss, usual = metrics.get("loss_total"), metrics.get(USUAL)
+    return loss is None or usual is None or loss <= _FAR * usual
+
+
 def check_finite(step: int, metrics: dict[str, float], image_ids: list) -> None:
     """Checks the losses and the gradient's norm of one step.
 
@@ -157,9 +190,9 @@ def check_finite(step: int, metrics: dict[str, float], image_ids: list) -> None:
     terms = ", ".join(f"{key} {value:g}" for key, value in watched.items())
     raise NonFiniteLoss(
         f"step {step} gave a loss or gradient that is not finite: {terms}; its images: "
-        f"{', '.join(map(str, image_ids))}. Nothing after the last checkpoint is saved. Look at "
-        f"these images, lower config.train.learning_rate, lengthen config.train.warmup_steps, or "
-        f"set config.train.clip_norm"
+        f"{', '.join(map(str, image_ids))}. Look at these images, lower "
+        f"config.train.learning_rate, lengthen config.train.warmup_steps, or set "
+        f"config.train.clip_norm"
     )
 
 

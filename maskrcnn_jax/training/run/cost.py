@@ -1,0 +1,65 @@
+"""What a run costs at least on a CPU, known before anything is compiled."""
+
+import os
+from typing import TYPE_CHECKING
+
+from maskrcnn_jax.console import amount
+from maskrcnn_jax.models.config import ModelConfig
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
+
+# Multiplications of a ResNet of width 64 for each pixel of the image: the published 1.8 to 11.5
+# billion for 224 x 224 (He et al. 2016, table 1; torchvision's strides add a tenth).
+_BACKBONE = {18: 36_000, 34: 72_000, 50: 82_000, 101: 156_000, 152: 230_000}
+_OF_TRAINING = 3  # a forward pass, and a backward pass of twice its operations
+_CORE_FLOPS = 5e10  # a second, in float32: what a core of today's servers gives in large products
+_HOPELESS_DAYS = 2.0
+
+
+def step_flops(config: "Config") -> float:
+    """Returns about how many floating-point operations a training step has, on all devices.
+
+    Only convolutions and dense layers count, so it is rather too few.
+
+    Args:
+        config: the whole configuration.
+    """
+    model = config.model
+    pixels = max(height * width for height, width in config.data.buckets)
+    per_pixel = _BACKBONE[model.backbone.depth] * (model.backbone.width / 64) ** 2
+    channels = model.fpn.channels
+    rpn = model.rpn.convs * 9 * channels * (model.rpn.channels or channels)
+    per_pixel += (9 * channels**2 + rpn) * 4 / 3 / 16  # on P2 to P6
+    image = pixels * per_pixel + _of_regions(model)
+    return 2 * _OF_TRAINING * config.train.batch_size * image
+
+
+def _of_regions(model: ModelConfig) -> float:
+    """Returns the multiplications of both heads for an image."""
+    box, mask, sampled = model.box_head, model.mask_head, model.roi.samples_per_image
+    bins, channels = box.pool_size**2, model.fpn.channels
+    boxes = box.convs * 9 * bins * box.conv_channels**2
+    boxes += bins * (box.conv_channels if box.convs else channels) * box.dense_channels
+    masks = mask.convs * 9 * mask.pool_size**2 * mask.channels**2
+    return sampled * (boxes + model.roi.positive_fraction * masks)
+
+
+def hopeless_on_cpu(config: "Config", platform: str, steps: int) -> str:
+    """Returns a line where the steps that are left take days on this CPU at least; else "".
+
+    Args:
+        config: the whole configuration.
+        platform: of the devices, "cpu" say.
+        steps: that are left.
+    """
+    cores, flops = os.cpu_count() or 1, step_flops(config)
+    days = steps * flops / (cores * _CORE_FLOPS) / 86_400
+    if platform != "cpu" or days < _HOPELESS_DAYS:
+        return ""
+    return (
+        f"WARNING: this run is on a CPU, where its {amount(steps, 'step')} of about "
+        f"{flops / 1e12:,.2g} TFLOP take at least {days:,.0f} days with {amount(cores, 'core')}: "
+        "use an accelerator, a smaller recipe (docs/own_data.md: FOLDER:small), smaller "
+        "config.data.buckets or fewer config.train.steps"
+    )
