@@ -24,14 +24,15 @@ def whole(value: Any) -> int | None:
 
 def number(value: Any) -> float | None:
     """Returns the finite number of sensible size that a value says; None if it says none."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
+    if type(value) is not float:  # the most frequent one, which costs nothing
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                return None
+        elif type(value) is not int:
             return None
-    if type(value) not in (int, float) or not -_MOST <= value <= _MOST:
-        return None
-    return float(value)
+    return float(value) if -_MOST <= value <= _MOST else None
 
 
 def size_of(height: Any, width: Any) -> tuple[Any, Any] | None:

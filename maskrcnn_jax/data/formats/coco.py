@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from maskrcnn_jax.console import amount, said_if_slow
@@ -101,9 +101,11 @@ def _read(
     category_ids, class_names = _categories(content, source, faults)
     class_of = {category: number for number, category in enumerate(category_ids, 1)}
     found, unusable = _images(content, images, source, options.max_pixels, faults)
-    files = [os.path.relpath(image[1], images or ".") for image in found.values()]
-    wanted = set(options.chosen(files)) if options.split else set(files)
-    used = [image for image, file in zip(found.values(), files, strict=True) if file in wanted]
+    used = list(found.values())
+    if options.split:
+        files = [os.path.relpath(image[1], images or ".") for image in used]
+        wanted = set(options.chosen(files))
+        used = [image for image, file in zip(used, files, strict=True) if file in wanted]
     used = used[: max_images or None]
     # Annotations of images that another line tells of, or that are of the other split, are silent.
     sizes: dict[int | str, tuple[int, int] | None] = dict.fromkeys([*unusable, *found])
@@ -228,9 +230,12 @@ def _images(
             entries_of[image_id].append(entry)
     found: dict[int | str, _Image] = {}
     unusable = []
-    objects = Counter(
-        as_id(a.get("image_id")) for a in content["annotations"] if isinstance(a, dict)
-    )
+
+    @cache
+    def objects() -> Counter:
+        entries = (entry for entry in content["annotations"] if isinstance(entry, dict))
+        return Counter(as_id(entry.get("image_id")) for entry in entries)
+
     for image_id, entries in entries_of.items():
         try:
             if len(entries) > 1:
@@ -242,7 +247,7 @@ def _images(
                 )
             found[image_id] = _image(image_id, entries[0], folder, max_pixels)
         except (ValueError, OSError) as error:
-            where, lost = f"{source}: image {image_id}", objects[image_id]
+            where, lost = f"{source}: image {image_id}", objects()[image_id]
             faults.append(fault_of(error, where, objects=lost))
             unusable.append(image_id)
     return found, unusable

@@ -4,10 +4,11 @@ An object of which only the box or only the mask is sound is not left out, since
 taught as background: its mask gives the box, or its box becomes a crowd region, which is ignored.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -67,8 +68,8 @@ def read_instances(
     ids, instances = Ids(sizes), defaultdict(list)
     numbers = _numbers(entries, source, faults)
     for number_, entry in zip(numbers, entries, strict=True):
-        where = f"{source}: annotation {_name(entry, number_)}"
         warnings: list[FaultError] = []
+        problem: FaultError | None = None
         try:
             if not isinstance(entry, dict):
                 raise FaultError(FaultKind.ENTRY, f"it is {entry!r:.80}; expected an object")
@@ -81,8 +82,11 @@ def read_instances(
                 found = _instance(entry, number_, size, meaning, warnings)
                 instances[image_id].append(found)
         except FaultError as error:
-            faults.append(fault_of(error, where, objects=1))
-        faults.extend(fault_of(warning, where, "warning") for warning in warnings)
+            problem = error
+        if problem is not None or warnings:
+            where = f"{source}: annotation {_name(entry, number_)}"
+            faults += [fault_of(problem, where, objects=1)] if problem is not None else []
+            faults += [fault_of(warning, where, "warning") for warning in warnings]
     return instances
 
 
@@ -142,7 +146,8 @@ def _instance(
         box = _box_of_mask(mask, *size)
         reasons = (f"{problem}; the box of its mask is taken" for problem in box_problems)
         warnings.extend(FaultError(FaultKind.BOX, reason) for reason in reasons)
-    warnings.extend(Ignored(problem) for problem in problems[:1])
+    if problems:
+        warnings.append(Ignored(problems[0]))
     area = number(entry.get("area"))
     if area is None or not area > 0:
         if entry.get("area") is not None:
@@ -180,30 +185,36 @@ def _crowd(entry: dict, meaning: Meaning, problems: list[FaultError]) -> bool:
     return bool(crowd) and not meaning.crowd_as_objects
 
 
-def _box(
-    bbox: Any, height: int, width: int, warnings: list[FaultError]
-) -> tuple[float, float, float, float] | None:
-    """Returns the box clipped to its image, xyxy; None where there is none."""
+def _box(bbox: Any, height: int, width: int, warnings: list[FaultError]) -> np.ndarray | None:
+    """Returns the box clipped to its image, [4] float32 xyxy; None where there is none."""
     if bbox is None or bbox == []:
         return None
     numbers = [number(value) for value in bbox] if isinstance(bbox, list) else []
     if len(numbers) != 4 or None in numbers:
         reason = f"bbox is {bbox!r:.80}; expected four finite numbers [x, y, width, height]"
         raise FaultError(FaultKind.BOX, reason)
-    x, y, w, h = (float(value or 0) for value in numbers)
+    x, y, w, h = cast(list[float], numbers)
     if not (w > 0 and h > 0):
         reason = f"bbox {bbox} has no area; expected a width and height above 0"
         raise FaultError(FaultKind.BOX, reason)
     # In float32, as records keep them: a sliver may vanish there.
-    x1, x2 = np.float32(min(max(x, 0), width)), np.float32(min(max(x + w, 0), width))
-    y1, y2 = np.float32(min(max(y, 0), height)), np.float32(min(max(y + h, 0), height))
+    right, bottom = x + w, y + h
+    x1, y1, x2, y2 = box = np.array(
+        (
+            0.0 if x < 0 else width if x > width else x,
+            0.0 if y < 0 else height if y > height else y,
+            0.0 if right < 0 else width if right > width else right,
+            0.0 if bottom < 0 else height if bottom > height else bottom,
+        ),
+        np.float32,
+    )
     if not (x2 > x1 and y2 > y1):
         reason = f"bbox {bbox} lies outside its image of {height} x {width}"
         raise FaultError(FaultKind.BOX_OUTSIDE, reason)
-    if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
+    if x < -1 or y < -1 or right > width + 1 or bottom > height + 1:
         reason = f"bbox {bbox} leaves its image of {height} x {width}; it is clipped"
         warnings.append(FaultError(FaultKind.BOX_OUTSIDE, reason))
-    return x1, y1, x2, y2
+    return box
 
 
 def _box_of_mask(mask: Segmentation, height: int, width: int) -> np.ndarray:
@@ -228,6 +239,16 @@ def _segmentation(given: Any, height: int, width: int, warnings: list[FaultError
         given = [given]  # as VIA exports a polygon
     elif len(given) > 2 and all(isinstance(part, list) and len(part) == 2 for part in given):
         given = [[value for point in given for value in point]]  # [[x, y], ...]
+    try:  # nearly all are sound, and looked at once
+        parts = [_corners(polygon) for polygon in given]
+        check_outline(parts, height, width)
+        return Polygons(parts)
+    except FaultError:
+        return _sound_polygons(given, height, width, warnings)
+
+
+def _sound_polygons(given: list, height: int, width: int, warnings: list[FaultError]) -> Polygons:
+    """Returns those of the polygons that can be used; a warning tells of each of the others."""
     parts, errors = [], []
     for polygon in given:
         try:
@@ -265,10 +286,20 @@ def _runs(given: dict, height: int, width: int) -> RLE:
 
 
 def _polygon(given: Any, most: float) -> np.ndarray:
-    """Returns a polygon's corners, [k, 2] float64 (x, y), none of them further out than `most`.
+    """Returns a polygon's corners, [k, 2] float64 (x, y), none of them further out than `most`."""
+    corners = _corners(given)
+    furthest = np.abs(corners).max()
+    if not math.isfinite(furthest):
+        reason = "a polygon is not a list of finite numbers [x1, y1, x2, y2, ...]"
+        raise FaultError(FaultKind.OUTLINE, reason)
+    if furthest > most:
+        reason = f"a polygon reaches {furthest:g}, far out of its image"
+        raise FaultError(FaultKind.BOX_OUTSIDE, reason)
+    return corners
 
-    Filling takes time and memory by the length of the outline, whatever the size of the image.
-    """
+
+def _corners(given: Any) -> np.ndarray:
+    """Returns a polygon's corners, [k, 2] float64 (x, y), wherever they are."""
     if not isinstance(given, list) or len(given) < 6 or len(given) % 2:
         length = f"{len(given)} numbers" if isinstance(given, list) else f"{given!r:.80}"
         reason = f"a polygon has {length}; expected x, y of at least three corners"
@@ -276,12 +307,8 @@ def _polygon(given: Any, most: float) -> np.ndarray:
     try:
         corners = np.array(given, np.float64)
     except (TypeError, ValueError, OverflowError):
-        corners = np.empty(0)
-    furthest = np.abs(corners).max() if corners.ndim == 1 and len(corners) else np.nan
-    if not np.isfinite(furthest):
+        corners = np.empty((0, 0))
+    if corners.ndim != 1:
         reason = "a polygon is not a list of finite numbers [x1, y1, x2, y2, ...]"
         raise FaultError(FaultKind.OUTLINE, reason)
-    if furthest > most:
-        reason = f"a polygon reaches {furthest:g}, far out of its image"
-        raise FaultError(FaultKind.BOX_OUTSIDE, reason)
     return corners.reshape(-1, 2)

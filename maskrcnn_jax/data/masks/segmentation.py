@@ -122,7 +122,7 @@ def check_outline(parts: Sequence[np.ndarray], height: int, width: int) -> None:
         raise FaultError(
             FaultKind.OUTLINE, f"{reason}: simplify it, or give the mask as run lengths"
         )
-    furthest = max((np.abs(part).max(initial=0) for part in parts), default=0)
+    furthest = max(max(part.max(initial=0), -part.min(initial=0)) for part in parts) if parts else 0
     if not furthest <= _MOST_OUTSIDE * max(height, width):  # true of NaN as well
         reason = f"its outline reaches {furthest:g}, far out of its image of {height} x {width}"
         raise FaultError(FaultKind.BOX_OUTSIDE, reason)
