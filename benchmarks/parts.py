@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         raise SystemExit(f"error: {error}") from error
     config = detector.get_config(arguments.tiny)
     config.model.dtype = arguments.dtype
-    height, width = (128, 128) if arguments.tiny else (800, 1344)
+    height, width = map(int, arguments.image.lower().split("x"))
     parts = Parts(config, arguments.images, height, width)
     before = json.loads(arguments.against.read_text()) if arguments.against else []
     lines = []
@@ -77,11 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", required=True, help="v4, v5e, v5p, v6e, h100 or a100")
     add("--only", metavar="A,B", help=f"some of {', '.join(Parts.names)}")
     add("--images", type=int, default=2)
+    add("--image", metavar="HxW", default="800x1344", help="multiples of 32")
     add("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
     add("--save", type=Path, metavar="FILE", help="write the lines, as JSON")
     add("--against", type=Path, metavar="FILE", help="lines to compare with")
     add("--hlo", type=Path, metavar="DIR", help="write each optimised program into a file")
-    add("--tiny", action="store_true", help="smallest sizes: shows that it works")
+    add("--tiny", action="store_true", help="few channels and boxes: shows that it works")
     return parser
 
 

@@ -21,14 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
 
-from benchmarks import compiled_program, detector, measure, predicted_memory
-from maskrcnn_jax.checkpoints import state
-from maskrcnn_jax.data.config import DataConfig
+from benchmarks import detector, measure, predicted_memory
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel import partition
+from maskrcnn_jax.plan import collectives, hlo, steps
+from maskrcnn_jax.plan import program as compiled_program
 from maskrcnn_jax.training.stages import make_stages
 
 DEVICES = 8
@@ -92,11 +91,11 @@ def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dic
     model = make_model(config.model, detector.NUM_CLASSES, config.train.remat)
     variables = abstract_variables(model)
     stage = make_stages(config, model, variables["params"], mesh)[0]
-    begin = jax.eval_shape(lambda v: state.create(v, stage.optimizer), variables)
-    begin = sharding.abstract(begin, mesh)
-    batch = _on(mesh, batch_shapes(case.images, height, width, config.data))
+    begin = steps.first_state(stage, variables, mesh)
+    batch = steps.on_mesh(steps.batch_shapes(case.images, height, width, config.data), mesh)
 
-    part = batch_shapes(case.images // sharding.batch_shards(mesh), height, width, config.data)
+    images = case.images // sharding.batch_shards(mesh)
+    part = steps.batch_shapes(images, height, width, config.data)
     params, trainable = variables["params"], stage.trainable
     predicted = {
         "arguments": predicted_memory.argument_bytes(begin, batch),
@@ -113,57 +112,28 @@ def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dic
     }
 
 
-def batch_shapes(
-    images: int, height: int, width: int, config_data: DataConfig
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes and dtypes of a training batch."""
-    slots, grid = config_data.max_instances, config_data.mask_size
-    shapes = {
-        "image": ((height, width, config_data.channels), np.uint8),
-        "image_size": ((2,), np.float32),
-        "image_valid": ((), bool),
-        "gt_boxes": ((slots, 4), np.float32),
-        "gt_classes": ((slots,), np.int32),
-        "gt_masks": ((slots, grid, grid), np.uint8),
-        "gt_crowd": ((slots,), bool),
-        "gt_valid": ((slots,), bool),
-    }
-    return {
-        name: jax.ShapeDtypeStruct((images, *shape), dtype)
-        for name, (shape, dtype) in shapes.items()
-    }
-
-
-def _on(mesh: Mesh, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Gives the arrays of a batch their sharding, as `sharding.shard_batch` does."""
-    shardings = {name: sharding.batch_sharding(mesh) for name in batch}
-    shardings["image"] = sharding.image_sharding(mesh)
-    return {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=shardings[name])
-        for name, array in batch.items()
-    }
-
-
-def _memory_row(case: Case, predicted: dict[str, int], measured: dict[str, int]) -> dict:
+def _memory_row(case: Case, predicted: dict[str, int], needed: compiled_program.Memory) -> dict:
     row = _named(case)
-    for kind in ("arguments", "temporary"):
+    for kind, size in (("arguments", needed.arguments), ("temporary", needed.temporaries)):
         row[f"{kind}, predicted"] = round(predicted[kind] / _MIB)
-        row[kind] = round(measured[kind] / _MIB)
-    total = sum(measured.values())
+        row[kind] = round(size / _MIB)
+    total = needed.arguments + needed.outputs + needed.temporaries
     row["total"] = round(total / _MIB)
     row["total / predicted"] = round(total / (predicted["arguments"] + predicted["temporary"]), 2)
     return row
 
 
 def _communication_row(case: Case, program: jax.stages.Compiled, predicted: dict[str, int]) -> dict:
-    row = _named(case) | {"GFLOP": f"{compiled_program.flops(program) / 1e9:.4g}"}
-    found = compiled_program.collectives(program.as_text())
-    for kind in compiled_program.KINDS:
+    costs = program.cost_analysis()
+    row = _named(case) | {"GFLOP": f"{costs['flops'] / 1e9:.4g}"}
+    axes = dict(zip(partition.AXES, case.mesh, strict=True))
+    found = collectives.exchanges(hlo.parse(program.as_text()), axes)
+    for kind in collectives.KINDS:
         if kind in predicted:
             row[f"{kind}, predicted"] = f"{predicted[kind] / _MIB:.1f}"
-        entry = found.get(kind, {"number": 0, "bytes": 0})
-        row[kind] = f"{entry['number']} / {entry['bytes'] / _MIB:.1f}" if entry["number"] else "0"
-    row["in loops"] = sum(entry["in_loops"] for entry in found.values())
+        sizes = [one.size for one in found if one.kind == kind]
+        row[kind] = f"{len(sizes)} / {sum(sizes) / _MIB:.1f}" if sizes else "0"
+    row["in loops"] = sum(one.times > 1 for one in found)
     return row
 
 

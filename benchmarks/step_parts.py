@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from benchmarks import detector, scaling
+from benchmarks import detector
 from maskrcnn_jax.config import Config
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.detections import detect
@@ -23,6 +23,7 @@ from maskrcnn_jax.models.targets import GroundTruth, anchor_targets, sample_rois
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.masks import crop_targets
+from maskrcnn_jax.plan.steps import batch_shapes
 
 Part = tuple[Callable, tuple]  # a function, and the shapes of its arguments
 
@@ -49,7 +50,7 @@ class Parts:
         self.variables = abstract_variables(self.model)
         self.params = self.variables["params"]
         self.trainable = trainable_mask(self.params, config.model, config.train.layers)
-        self.batch = scaling.batch_shapes(images, height, width, config.data)
+        self.batch = batch_shapes(images, height, width, config.data)
         self.key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), images))
         _, self.train = jax.eval_shape(self._losses, self.variables, self.batch)
         _, self.eval = jax.eval_shape(

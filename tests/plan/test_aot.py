@@ -1,0 +1,49 @@
+"""Every part of a step compiled for chips that are not there: slow forms must not come back.
+
+They take minutes and the compilers of the extra `plan`: `python -m pytest tests/plan -m slow`.
+"""
+
+import pytest
+
+from benchmarks import detector, parts
+from benchmarks.step_parts import Parts
+from maskrcnn_jax.plan import targets
+
+KINDS = ("sort", "scatter", "loop of unknown length", "large gather")
+# How many instructions of each of these kinds a part may have, one image of 512x512; none where it
+# is not named. Whoever makes a form better lowers its numbers.
+MOST: dict[str, dict[str, tuple[int, int, int, int]]] = {
+    "h100": {
+        "proposals": (7, 1, 1, 0),
+        "anchor_targets": (2, 1, 0, 0),
+        "roi_sampling": (2, 0, 0, 0),
+        "box_pooling_gradient": (0, 1, 0, 0),
+        "mask_pooling_gradient": (0, 1, 0, 0),
+        "mask_head_gradient": (0, 2, 0, 0),
+        "proposals_predict": (7, 1, 1, 0),
+        "detections_predict": (1, 2, 2, 0),
+    },
+}
+
+
+@pytest.fixture(scope="module", params=MOST)
+def chip(request):
+    """A target, its device, and the parts to compile for it."""
+    target = targets.parse(request.param)
+    try:
+        targets.check_installed(target.chip.platform)
+    except ValueError as error:
+        pytest.skip(str(error))
+    config = detector.get_config(tiny=False)
+    config.model.dtype = "bfloat16"
+    return target, targets.devices(target)[0], Parts(config, 1, 512, 512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", Parts.names)
+def test_no_slow_form_has_come_back(chip, name):
+    target, device, all_parts = chip
+    found = parts.facts(all_parts.named(name), target, device, None)
+    most = dict(zip(KINDS, MOST[target.name].get(name, (0, 0, 0, 0)), strict=True))
+    more = {kind: found[kind] for kind in KINDS if found[kind] > most[kind]}
+    assert more == {}, f"at most {most} were there before"
