@@ -17,7 +17,7 @@ LARGEST = 3
 
 @dataclass(frozen=True)
 class Bound:
-    """Seconds that a step needs at the least, if all goes on at the same time.
+    """Seconds that a step needs at minimum, if everything runs at the same time.
 
     Attributes:
         arithmetic: operations by the peak of the matrix units.
