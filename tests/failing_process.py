@@ -10,11 +10,12 @@ import jax
 
 from maskrcnn_jax.cli import process_flags
 from maskrcnn_jax.cli import processes as command
-from maskrcnn_jax.parallel import agreement, processes
+from maskrcnn_jax.parallel import agreement
+from maskrcnn_jax.parallel import processes as distributed
 
 
 def work() -> None:
-    processes.name_checkpoint_in("nowhere")
+    distributed.name_checkpoint_in("nowhere")
     agreement.total({"all are here": 1.0})
     if jax.process_index() == options.failing:
         raise ValueError("no such image")

@@ -36,6 +36,7 @@ FORBIDDEN = {
     ),
     "pretrained": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data", "maskrcnn_jax.training"),
     "training": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data"),
+    "hub": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data", "maskrcnn_jax.training"),
     "inference": (*_HOST_ONLY, "maskrcnn_jax.data", "maskrcnn_jax.training"),
     "export": (
         *_HOST_ONLY,
@@ -183,15 +184,15 @@ def test_no_circle_of_packages():
     assert _circles(packages) == []
 
 
-def test_only_its_command_imports_the_export():
-    """Which alone needs onnx and onnxruntime."""
+def test_only_commands_import_the_export():
+    """Which alone needs onnx and onnxruntime; two of them take its ways to load a detector."""
     importers = {
         name
         for name, imported in _module_imports().items()
         if any(other.startswith("maskrcnn_jax.export.") for other in imported)
     }
     others = {name for name in importers if not name.startswith("maskrcnn_jax.export.")}
-    assert others == {"maskrcnn_jax.cli.export"}
+    assert others == {f"maskrcnn_jax.cli.{name}" for name in ("export", "hub", "serve")}
 
 
 def test_no_folder_is_crowded():

@@ -3,9 +3,11 @@
     python -m maskrcnn_jax.export runs/mine --format=onnx
     python -m maskrcnn_jax.export runs/mine --format=stablehlo --out=exported --images=photos
     python -m maskrcnn_jax.export mask_rcnn_coco.h5 --format=onnx --out=coco.onnx
+    python -m maskrcnn_jax.export runs/mine --format=web --out=site
 
-SOURCE is a work directory, a folder that --format=safetensors has made, a file of weights of
-torchvision, Detectron2 or matterport/Mask_RCNN, or the name of published weights. The result is run
+SOURCE is a work directory, what python -m maskrcnn_jax.hub has published (hf://USER/NAME, a folder
+or a zip archive), a file of weights of torchvision, Detectron2 or matterport/Mask_RCNN, or the name
+of published weights. web is a page that runs the model in a browser. The result is run
 beside the original, and a file that does not find the same is not left. docs/export.md.
 """
 
@@ -15,19 +17,21 @@ from importlib import import_module
 from pathlib import Path
 
 import jax
-import numpy as np
 
+from maskrcnn_jax.checkpoints import weights_folder
 from maskrcnn_jax.checkpoints.manager import LAST
 from maskrcnn_jax.cli import command
-from maskrcnn_jax.export import examples, weights_folder
+from maskrcnn_jax.export import examples
 from maskrcnn_jax.export.detector import Detector, Shape, load
-from maskrcnn_jax.export.formats import SUFFIXES, Options, check, convert, write
+from maskrcnn_jax.export.formats import SUFFIXES, Options, check, convert, description, write
+from maskrcnn_jax.hub.publish import metrics_of, push
 from maskrcnn_jax.pretrained.out_folder import check_place
 
 _NEEDED = {
     "onnx": ("onnx", "onnxruntime"),
     "safetensors": ("safetensors",),
     "stablehlo": ("flatbuffers",),
+    "web": ("onnx", "onnxruntime"),
 }
 
 
@@ -43,10 +47,10 @@ def _export(options: argparse.Namespace) -> None:
         # What is compared runs on a CPU, where float32 is float32.
         jax.config.update("jax_platforms", "cpu")
     detector = load(options.source, options.checkpoint, options.classes)
-    if options.format == "safetensors":
-        _export_weights(detector, options)
-    else:
-        _export_files(detector, options)
+    if options.format in ("onnx", "web") and detector.model_config.dtype != "float32":
+        print("ONNX has no bfloat16 convolutions: written, and compared, in float32")
+        detector = detector.in_float32()
+    _EXPORTS[options.format](detector, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--batch", help="images at a time: a number, or symbolic (stablehlo's default)")
     add("--masks", choices=("grid", "paste"), default="grid", help="onnx: paste masks in the file")
+    add(
+        "--weights",
+        choices=("float32", "float16"),
+        default="float32",
+        help="onnx, web: how they are kept; float16 halves the file, the arithmetic stays float32",
+    )
+    add("--runtime", type=Path, metavar="PATH", help="web: the npm package onnxruntime-web")
     add("--images", nargs="+", default=[], metavar="PATH", help="images or folders to compare on")
     add("--number", type=int, default=3, help="of images to compare on (default: 3)")
     add("--checkpoint", default="last", help="last, best or the number of a step")
@@ -74,15 +85,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Refuses what cannot be done, before anything is loaded."""
-    is_onnx = options.format == "onnx"
+    is_onnx = options.format in ("onnx", "web")
     options.batch = _batch(options.batch or ("1" if is_onnx else "symbolic"))
     if is_onnx and options.batch != 1:
         raise ValueError(
             "--batch: an ONNX file takes one image, since each image has as many detections as it "
             "has; leave --batch out, or take --format=stablehlo"
         )
-    if options.masks == "paste" and not is_onnx:
+    if options.masks == "paste" and options.format != "onnx":
         raise ValueError("--masks=paste is for --format=onnx; leave it out")
+    if options.weights != "float32" and not is_onnx:
+        raise ValueError("--weights is for --format=onnx and web; leave it out")
+    if options.runtime is not None and options.format != "web":
+        raise ValueError("--runtime is for --format=web; leave it out")
     if options.number < 1:
         raise ValueError(f"--number={options.number}; at least 1 image is compared")
     for package in _NEEDED[options.format]:
@@ -109,53 +124,66 @@ def _batch(text: str) -> int | None:
 
 
 def _export_weights(detector: Detector, options: argparse.Namespace) -> None:
-    folder = options.out
-    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        raise ValueError(f"--out={folder} exists already; give the name of a new folder")
     metadata = {**detector.metadata, "license": options.license}
-    weights_folder.write(folder, detector.variables, metadata)
-    found, _ = weights_folder.read(folder)
-    if not jax.tree.all(jax.tree.map(_is_equal, jax.device_get(detector.variables), found)):
-        for name in (weights_folder.WEIGHTS, weights_folder.CONFIG):
-            (folder / name).unlink()
-        raise ValueError(f"{folder} did not read back what was written, and was removed")
+    folder = Path(
+        push(detector.variables, metadata, str(options.out), metrics=metrics_of(options.source))
+    )
     size = (folder / weights_folder.WEIGHTS).stat().st_size
     print(f"{folder}: {weights_folder.WEIGHTS} ({_megabytes(size)}) and {weights_folder.CONFIG}")
     print("read back equal to the bit")
 
 
-def _is_equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
 def _export_files(detector: Detector, options: argparse.Namespace) -> None:
-    if options.format == "onnx" and detector.model_config.dtype != "float32":
-        print("ONNX has no bfloat16 convolutions: written, and compared, in float32")
-        detector = detector.in_float32()
-    paths = _paths(detector, options)
-    images = examples.find(options.images, options.number) if options.images else []
-    for shape, path in paths.items():
-        data = detector.data_of(shape)
-        given = (
-            examples.read(images, data)
-            if images
-            else examples.generated(options.number, data, shape)
-        )
+    for shape, path in _paths(detector, options).items():
         kind = Options(
-            options.format, shape, options.batch, options.masks == "paste", options.license
+            options.format,
+            shape,
+            options.batch,
+            options.masks == "paste",
+            options.license,
+            options.weights,
         )
-        content = convert(detector, kind)
-        try:
-            agreement, speed = check(content, detector, given, kind)
-        except ValueError as error:
-            raise ValueError(
-                f"{path} was not written, because it does not do what the original does: {error}"
-            ) from error
+        content = _checked(detector, kind, options, path)
         write(content, detector, kind, path)
-        origin = "given" if images else "generated"
-        print(f"{path} ({_megabytes(len(content))}): input {shape[0]}x{shape[1]}")
-        print(f"  compared on {origin} images: {agreement}")
-        print(f"  {speed}, {jax.default_backend()}")
+
+
+def _export_site(detector: Detector, options: argparse.Namespace) -> None:
+    from maskrcnn_jax.export.web import site
+
+    if options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):
+        raise ValueError(f"--out={options.out} exists already; give the name of a new folder")
+    models = []
+    for shape in _shapes(detector, options.bucket):
+        kind = Options("onnx", shape, license=options.license, weights=options.weights)
+        described = description(detector, kind)
+        site.check_usable(described)
+        models.append((described, _checked(detector, kind, options, options.out)))
+    size = site.write(options.out, models, options.runtime)
+    print(f"{options.out}: a browser downloads {_megabytes(size)} with the first model")
+    print(f"try it: python -m http.server --directory {options.out}")
+
+
+def _checked(detector: Detector, kind: Options, options: argparse.Namespace, path: Path) -> bytes:
+    """Returns the content of a file that does what the original does, and says how well."""
+    data = detector.data_of(kind.shape)
+    images = examples.find(options.images, options.number) if options.images else []
+    given = (
+        examples.read(images, data)
+        if images
+        else examples.generated(options.number, data, kind.shape)
+    )
+    content = convert(detector, kind)
+    try:
+        agreement, speed = check(content, detector, given, kind)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} was not written, because it does not do what the original does: {error}"
+        ) from error
+    height, width = kind.shape
+    print(f"{path} ({_megabytes(len(content))}): input {height}x{width}")
+    print(f"  compared on {'given' if images else 'generated'} images: {agreement}")
+    print(f"  {speed}, {jax.default_backend()}")
+    return content
 
 
 def _paths(detector: Detector, options: argparse.Namespace) -> dict[Shape, Path]:
@@ -189,3 +217,11 @@ def _shapes(detector: Detector, bucket: str) -> tuple[Shape, ...]:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+_EXPORTS = {
+    "onnx": _export_files,
+    "safetensors": _export_weights,
+    "stablehlo": _export_files,
+    "web": _export_site,
+}

@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
-from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.config_json import from_json
-from maskrcnn_jax.export import weights_folder
 from maskrcnn_jax.export.comparison import Run
 from maskrcnn_jax.export.stablehlo import found
+from maskrcnn_jax.hub import address
+from maskrcnn_jax.hub.load import load_model
 from maskrcnn_jax.images.config import ImageConfig
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
@@ -79,8 +79,8 @@ def load(
     """Loads a detector.
 
     Args:
-        source: a work directory, a folder of safetensors, a file of another project's weights, or
-            the name of published ones, which are downloaded once.
+        source: what `load_model` takes, a file of another project's weights, or the name of
+            published ones, which are downloaded once.
         checkpoint: of a work directory: last, best or the number of a step.
         class_names: of a file of weights; None: COCO's, or class_1, class_2 and so on.
 
@@ -89,18 +89,19 @@ def load(
         ValueError: it is nothing of these, or damaged.
     """
     path = Path(source).expanduser()
-    if path.is_file() or (not path.exists() and str(source) in downloads.NAMES):
+    is_archive = path.suffix == ".zip"
+    if (path.is_file() and not is_archive) or (
+        not path.exists() and str(source) in downloads.NAMES
+    ):
         weights = convert.load(path if path.is_file() else downloads.fetch(str(source)))
         if class_names:
             weights = convert.with_classes(weights, class_names)
         return _of_weights(weights)
     if class_names:
         raise ValueError(f"--classes names those of a file of weights; {source} has names already")
-    if weights_folder.is_weights_folder(path):
-        return Detector(*weights_folder.read(path))
-    if not path.exists():
+    if not path.exists() and not address.is_address(source):
         raise ValueError(downloads.nowhere(str(source)))
-    return Detector(*load_for_inference(path, checkpoint))
+    return Detector(*load_model(source, checkpoint))
 
 
 def _of_weights(weights: convert.Weights) -> Detector:

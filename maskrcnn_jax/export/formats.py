@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from maskrcnn_jax.checkpoints.format import versions
 from maskrcnn_jax.export.comparison import Agreement, Found, Run, Speed, compare, measure
 from maskrcnn_jax.export.detector import Detector, Shape
 from maskrcnn_jax.export.examples import Example
+from maskrcnn_jax.export.resemblance import Resemblance, resemble
 from maskrcnn_jax.files import write_atomically
 
 SUFFIXES = {"onnx": ".onnx", "stablehlo": ".stablehlo"}
@@ -27,6 +28,7 @@ class Options:
         batch: images that it takes; None: any number.
         pasted: whether masks are of the whole input.
         license: of the weights, in words; goes into the metadata.
+        weights: of ONNX: float32, or float16, from which they are widened when the file is loaded.
     """
 
     format: str
@@ -34,6 +36,7 @@ class Options:
     batch: int | None = 1
     pasted: bool = False
     license: str = "unknown"
+    weights: str = "float32"
 
 
 def convert(detector: Detector, options: Options) -> bytes:
@@ -51,15 +54,21 @@ def convert(detector: Detector, options: Options) -> bytes:
     from maskrcnn_jax.export.onnx.detector import to_onnx
 
     described = description(detector, options)
-    return to_onnx(
-        *arguments, depth=depth, pasted=options.pasted, metadata=described
-    ).SerializeToString()
+    proto = to_onnx(*arguments, depth=depth, pasted=options.pasted, metadata=described)
+    if options.weights == "float16":
+        from maskrcnn_jax.export.onnx.half import with_half_weights
+
+        proto = with_half_weights(proto)
+    return proto.SerializeToString()
 
 
 def check(
     content: bytes, detector: Detector, examples: Sequence[Example], options: Options
-) -> tuple[Agreement, Speed]:
+) -> tuple[Agreement | Resemblance, Speed]:
     """Runs the content of a file beside the original.
+
+    Of rounded weights, the same file without the rounding must agree, and this one find what that
+    one finds.
 
     Raises:
         ValueError: they do not agree, or the file cannot be run.
@@ -67,7 +76,14 @@ def check(
     original, exported = detector.run(), _loader(options.format)(content)
     batches = list(batched(examples, options.batch))
     rule = detector.model_config.detections.mask_paste if options.pasted else None
-    agreement = compare(_all(original, batches), _all(exported, batches), rule)
+    found = _all(original, batches)
+    agreement: Agreement | Resemblance
+    if options.weights == "float32":
+        agreement = compare(found, _all(exported, batches), rule)
+    else:
+        exact = _loader(options.format)(convert(detector, replace(options, weights="float32")))
+        compare(found, _all(exact, batches), rule)
+        agreement = resemble(found, _all(exported, batches))
     image, image_size, _ = batches[0]
     return agreement, measure(original, exported, image, image_size)
 
@@ -101,13 +117,14 @@ def description(detector: Detector, options: Options) -> dict[str, Any]:
         "normalize": data.normalize,  # before the file; its percentiles become 0 and the highest
         "percentiles": list(data.percentiles),
         "resize": {"rule": data.resize, "short_side": data.short_side, "long_side": data.long_side},
-        # Done inside the file; named for those who compare.
+        # Done inside the file; told for those who compare.
         "pixel_order": pixel.order,
         "pixel_mean": list(pixel.mean),
         "pixel_std": list(pixel.std),
         "score_threshold": detections.score_threshold,
         "nms_threshold": detections.nms_threshold,
         "max_detections": detections.max_per_image,
+        "weights": options.weights,
         "masks": "pasted" if options.pasted else "grid inside the box",
         "mask_paste": detections.mask_paste,
         "versions": versions(),

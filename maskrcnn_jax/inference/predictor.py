@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.saved_config import detector_config
+from maskrcnn_jax.hub.load import load_model
 from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
 from maskrcnn_jax.images.opening import image_pixels
 from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
@@ -32,8 +32,9 @@ def load(
     """Loads a trained model.
 
     Args:
-        workdir: the folder of its training run.
-        checkpoint: `last`, `best` or the number of a step.
+        workdir: the folder of its training run, or where it was published: a folder, a zip archive
+            or hf://USER/NAME.
+        checkpoint: of a training run: `last`, `best` or the number of a step.
         batch_size: images that the network gets at a time.
         max_pixels: files of larger images are refused; None: `config.data.max_pixels` of the run.
 
@@ -41,10 +42,10 @@ def load(
         The predictor.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: its configuration or its weights cannot be used.
+        OSError: there is no such checkpoint, or it cannot be fetched.
+        ValueError: it is damaged or none of these, or its configuration cannot be used.
     """
-    return Predictor(*load_for_inference(workdir, checkpoint), batch_size, max_pixels)
+    return Predictor(*load_model(workdir, checkpoint), batch_size, max_pixels)
 
 
 class Predictor:

@@ -1,7 +1,7 @@
 """What a user gets for one image: detections in the pixels of the original image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,18 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def of_at_least(self, score: float) -> "Result":
+        """Returns the result without the detections of lower scores."""
+        chosen = np.flatnonzero(self.scores >= score)
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            classes=self.classes[chosen],
+            class_names=tuple(self.class_names[i] for i in chosen),
+            crops=tuple(self.crops[i] for i in chosen),
+        )
 
     @cached_property
     def masks(self) -> np.ndarray:

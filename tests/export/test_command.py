@@ -7,8 +7,9 @@ import pytest
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
+from maskrcnn_jax.checkpoints import weights_folder
 from maskrcnn_jax.cli import export as command
-from maskrcnn_jax.export import formats, weights_folder
+from maskrcnn_jax.export import formats
 from maskrcnn_jax.export.onnx import detector as onnx_detector
 from tests.export.nets import CLASS_NAMES, SHAPE, detector
 from tests.pretrained.narrow import narrow_model, random_state
@@ -51,6 +52,7 @@ def test_safetensors(source, tmp_path, capsys):
     assert _run(source, tmp_path / "new", "--format=safetensors") == 0
     assert "equal to the bit" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "README.md",
         weights_folder.CONFIG,
         weights_folder.WEIGHTS,
     ]

@@ -18,7 +18,7 @@ def _mesh(*sizes):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """The specs that the compiler would be given."""
+    """The specs that the compiler would be told."""
     specs = []
 
     def record(x, spec):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import jax
 
-from maskrcnn_jax.parallel import agreement, processes
+from maskrcnn_jax.parallel import agreement
+from maskrcnn_jax.parallel import processes as distributed
 
 address, index, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)
-processes.join(processes.Cluster(address, 2, index))
+distributed.join(distributed.Cluster(address, 2, index))
 
 
 def message_of(check) -> str:
@@ -41,5 +42,5 @@ assert not found["same"]
 assert not found["shared"]
 if math.isnan(found["of_first"]["b"]):
     found["of_first"]["b"] = None
-processes.leave()
+distributed.leave()
 print(json.dumps(found))

@@ -16,8 +16,8 @@ from maskrcnn_jax.images.arrays import to_file
 _KEYS = 2**128  # of tensorflow-datasets, which has keys of 128 bits
 
 
-class Instances(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """The builder of tensorflow-datasets, which asks these methods what to write."""
+class Instances(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """The builder of tensorflow-datasets, whose way to be told what to write are these methods."""
 
     name = NAME
     VERSION = tfds.core.Version(VERSION)
@@ -55,8 +55,7 @@ class Instances(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
         self, dataset: Dataset, with_images: bool
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         # More than a gigabyte of examples is sorted by keys in the end, in 1,000 parts, each of the
-        # same fraction of all keys. The keys 0, 1, 2, ... would all be in one, which memory must
-        # hold.
+        # same share of all keys. The keys 0, 1, 2, ... would all be in one, which memory must hold.
         step = _KEYS // len(dataset.records)
         for number, record in enumerate(dataset.records):
             content = _content(record, dataset) if with_images else b""
@@ -96,9 +95,8 @@ def _example(record: Record, content: bytes) -> dict[str, Any]:
     objects = []
     for i, segmentation in enumerate(record.segmentations):
         # Polygons are kept beside their mask: inside a small box they say more than whole pixels.
-        parts = None
-        if isinstance(segmentation, Polygons):
-            parts = [part.ravel().tolist() for part in segmentation.parts]
+        is_polygons = isinstance(segmentation, Polygons)
+        parts = [part.ravel().tolist() for part in segmentation.parts] if is_polygons else None
         objects.append(
             {
                 "box": record.boxes[i],
@@ -107,7 +105,7 @@ def _example(record: Record, content: bytes) -> dict[str, Any]:
                 "area": record.areas[i],
                 "annotation_id": record.annotation_ids[i],
                 "mask": to_rle(segmentation, record.height, record.width)["counts"],
-                "polygons": json.dumps(parts, separators=(",", ":")) if parts is not None else "",
+                "polygons": json.dumps(parts, separators=(",", ":")) if is_polygons else "",
             }
         )
     return {

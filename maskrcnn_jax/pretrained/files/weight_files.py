@@ -78,8 +78,7 @@ def check_reader(name: str | Path) -> None:
     Raises:
         ValueError: the package that reads such files is not installed.
     """
-    kind = ENDINGS.get(Path(name).suffix)
-    package = _READERS[kind][0] if kind else None
+    package, _ = _READERS.get(ENDINGS.get(Path(name).suffix), (None, None))
     if package:
         _require(package, name)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from maskrcnn_jax.export import weights_folder
+from maskrcnn_jax.checkpoints import weights_folder
 from maskrcnn_jax.export.detector import load
 from tests.export.nets import CLASS_NAMES, detector
 
