@@ -67,7 +67,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 
 def use_threads(threads: int) -> int:
-    """Binds this process, and those it starts, to so many cores; returns the number in use.
+    """Binds this process, and those it starts, to this number of cores; returns the number in use.
 
     It has to come before the first computation, when XLA makes its threads.
     """
@@ -135,7 +135,7 @@ def report(
         rounds: timed calls of each.
         facts: of ours, as `compiled` returns them; `peak_rss_mib` where the work is done by another
             process than this one.
-        per_second: images that one call handles, to be told as images a second; 0: not told.
+        per_second: images that one call handles, printed as images per second; 0: not printed.
         peer_versions: the libraries of the peer.
     """
     measured = take_turns(sides, rounds)

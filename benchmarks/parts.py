@@ -33,8 +33,8 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks import detector
 from benchmarks.step_parts import Part, Parts
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh
 from maskrcnn_jax.plan import hlo, program, targets
 from maskrcnn_jax.plan.suspects import KINDS, number_of_each, suspects
 
@@ -96,7 +96,7 @@ def facts(part: Part, target: targets.Target, device: jax.Device, hlo_path: Path
         hlo_path: file for the optimised program, without its suffix; None: none.
     """
     function, shapes = part
-    here = NamedSharding(sharding.make_mesh(MeshConfig(), [device]), P())
+    here = NamedSharding(make_mesh(MeshConfig(), [device]), P())
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
     start = time.perf_counter()
     lowered = (

@@ -1,20 +1,20 @@
 """What a training step should need of a device's memory, worked out before anything is compiled.
 
 Arguments: the parts of state and batch that the device holds, which follow from the shapes and the
-rules of `training/sharding.py`.
+rules of `parallel/mesh.py`.
 
-Temporary, when the way back begins, which is when most is held:
+Temporary, at the start of the backward pass, when most is held:
 
-- what the way forth has kept for the way back. JAX's own trace of the differentiated losses has
-  these arrays. Those that are constants, such as the zeros in the gradient of a ReLU, are left out;
-  XLA makes them where it needs them.
+- what the forward pass keeps for the backward pass. JAX's own trace of the differentiated losses
+  has these arrays. Those that are constants, such as the zeros in the gradient of a ReLU, are left
+  out; XLA makes them where it needs them.
 - the gradient by the largest arrays of RoIs, those of the mask head behind its upsampling.
-- with `remat` "all", what the mask head then computes once more.
-- with `fsdp`, parameters in parts that have been gathered: a layer's on the way forth serves on
-  the way back, so at that moment all that are trained are there. Where the layers themselves are
-  computed once more, their parameters are gathered once more; then it is the largest alone.
-- with `space`, a part each of all these arrays, and the whole pyramid P2 to P5 of the images, which
-  RoIAlign reads.
+- with `remat` "all", what the mask head then recomputes.
+- with `fsdp`, sharded parameters that have been gathered: what a layer gathers in the forward pass
+  serves in the backward pass, so at that moment all that are trained are there. Where the layers
+  are recomputed, their parameters are gathered again; then it is the largest alone.
+- with `space`, one part of each of these arrays, and the whole pyramid P2 to P5 of the images,
+  which RoIAlign reads.
 """
 
 import math
@@ -26,7 +26,7 @@ from flax import linen as nn
 from jax.extend.core import Literal
 from jax.sharding import Mesh
 
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import state_sharding
 
 Tree = Any
 
@@ -49,7 +49,7 @@ def temporary_bytes(
         variables: shapes of its variables.
         trainable: pytree of bool like the parameters.
         batch: shapes of the images of one part of the batch, which `space` devices share.
-        mesh: as `sharding.make_mesh` returns it.
+        mesh: as `make_mesh` returns it.
     """
     config, space = model.config, mesh.shape["space"]
     images = batch["image"].shape[0]
@@ -68,7 +68,7 @@ def pyramid_bytes(model: nn.Module, batch: dict, mesh: Mesh) -> int:
     """Returns bytes of P2 to P5 where devices share images and RoIAlign needs them whole, else 0.
 
     Args:
-        model, batch, mesh: as of `temporary_bytes`.
+        model, batch, mesh: see `temporary_bytes`.
     """
     if mesh.shape["space"] == 1:
         return 0
@@ -80,7 +80,7 @@ def pyramid_bytes(model: nn.Module, batch: dict, mesh: Mesh) -> int:
 
 def split_bytes(params: Tree, mesh: Mesh) -> list[int]:
     """Returns, of each parameter in their order, its bytes if devices hold parts of it, else 0."""
-    shardings = jax.tree.leaves(sharding.state_sharding(params, mesh))
+    shardings = jax.tree.leaves(state_sharding(params, mesh))
     return [
         0 if split.is_fully_replicated else leaf.size * leaf.dtype.itemsize
         for leaf, split in zip(jax.tree.leaves(params), shardings, strict=True)
@@ -108,7 +108,7 @@ def kept_bytes(model: nn.Module, variables: Tree, trainable: Tree, batch: dict) 
     """Returns bytes of the arrays that go from the losses to their gradient, but for constants.
 
     Args:
-        model, variables, trainable: as of `temporary_bytes`.
+        model, variables, trainable: see `temporary_bytes`.
         batch: shapes of images and objects.
     """
 

@@ -1,4 +1,4 @@
-"""What more devices change, told by compiled programs: `python -m benchmarks.scaling`.
+"""What more devices change, according to compiled programs: `python -m benchmarks.scaling`.
 
 The training step of the default recipe (ResNet-50-FPN, float32, from C3 on), 2 images of 800x1344
 for each device, on virtual devices of this machine's CPU. Nothing is run: the compiler says what
@@ -24,8 +24,8 @@ import jax
 
 from benchmarks import detector, measure, predicted_memory
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel import partition
+from maskrcnn_jax.parallel.mesh import batch_shards, make_mesh
 from maskrcnn_jax.plan import collectives, hlo, steps
 from maskrcnn_jax.plan import program as compiled_program
 from maskrcnn_jax.training.stages import make_stages
@@ -87,14 +87,14 @@ def figures_of(case: Case, height: int, width: int, tiny: bool) -> dict[str, dic
     config.train.remat = case.remat
     config.train.batch_size = case.images
     config.mesh.data, config.mesh.fsdp, config.mesh.space = case.mesh
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh)
     model = make_model(config.model, detector.NUM_CLASSES, config.train.remat)
     variables = abstract_variables(model)
     stage = make_stages(config, model, variables["params"], mesh)[0]
     begin = steps.first_state(stage, variables, mesh)
     batch = steps.on_mesh(steps.batch_shapes(case.images, height, width, config.data), mesh)
 
-    images = case.images // sharding.batch_shards(mesh)
+    images = case.images // batch_shards(mesh)
     part = steps.batch_shapes(images, height, width, config.data)
     params, trainable = variables["params"], stage.trainable
     predicted = {

@@ -11,7 +11,7 @@ from benchmarks.peer import LAYOUTS, peers
 from maskrcnn_jax.checkpoints import state
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import make_mesh, replicated, shard_batch
 from maskrcnn_jax.pretrained.tables.torchvision import export_state
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
@@ -63,10 +63,10 @@ def _prepare(config, variables, batch) -> tuple[measure.Side, dict]:
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh)
     step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
-    batch = sharding.shard_batch(batch, mesh)
-    current = jax.device_put(state.create(variables, optimizer), sharding.replicated(mesh))
+    batch = shard_batch(batch, mesh)
+    current = jax.device_put(state.create(variables, optimizer), replicated(mesh))
     program, facts = measure.compiled(step, current, batch)
 
     def side():

@@ -1,4 +1,4 @@
-"""Eight real photographs of COCO, learned by heart: photos, classes, masks and metrics agree.
+"""Eight photographs of COCO, overfitted: shows that photos, classes, masks and metrics agree.
 
     python train.py --config=configs/coco_mini.py --config.data.train.root=DIR \
         --config.data.val.root=DIR

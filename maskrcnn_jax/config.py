@@ -26,7 +26,9 @@ class Config:
 
     name: str = setting("base", "the default work directory is runs/NAME")
     seed: int = setting(
-        0, "of initial weights, sampling, augmentation and the order of images", within="[0, inf)"
+        0,
+        "seed of initial weights, sampling, augmentation and the order of images",
+        within="[0, inf)",
     )
     init: str = setting(
         "none",
@@ -61,8 +63,8 @@ class Config:
         check_batches(self)
         if self.train.best_metric.startswith("loss_") and not self.eval.loss:
             raise ValueError(
-                f"config.train.best_metric is {self.train.best_metric!r}, which is measured where "
-                "config.eval.loss is True alone; set it, too"
+                f"config.train.best_metric is {self.train.best_metric!r}, which is measured "
+                "only with config.eval.loss=True; set it, too"
             )
 
 

@@ -6,6 +6,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 _EVERY = 5.0  # seconds
@@ -45,6 +46,27 @@ def _visible(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def program(name: str) -> str:
+    """Returns how the user starts one of the programs, for a hint on what to type next.
+
+    Args:
+        name: `train`, `eval`, `predict`, `data` or `doctor`.
+
+    Returns:
+        `maskrcnn-eval` where this process was started as `maskrcnn-train`, say, or the package is
+        installed without the scripts; `python eval.py` in a clone, with the folder that was typed.
+    """
+    started = Path(sys.argv[0])
+    here = Path(__file__).resolve().parents[1]
+    in_clone = (here / "train.py").is_file() and not started.name.startswith("maskrcnn-")
+    if not in_clone:
+        return f"maskrcnn-{name}"
+    if name in ("data", "doctor"):
+        return f"python -m maskrcnn_jax.{name}"
+    typed = started.parent if started.name in ("train.py", "eval.py", "predict.py") else Path()
+    return f"python {typed / name}.py"
 
 
 class _SafeStream:
@@ -112,7 +134,7 @@ def counted(
         items: any.
         total: how many they are.
         what: happens to them, "images checked" say.
-        every: seconds between two lines; nothing is said of what takes less.
+        every: seconds between two lines; nothing is printed for what takes less.
         stream: takes the lines; by default that of errors.
     """
     last = time.monotonic()

@@ -166,6 +166,6 @@ def raise_errors(faults: Iterable[Fault], on_error: str) -> None:
         shown = "\n".join(f"  {fault.where}: {fault.reason}" for fault in errors[:20])
         more = f"\n  and {len(errors) - 20} more" if len(errors) > 20 else ""
         raise ValueError(
-            f"{len(errors)} faults in the dataset (data.on_error='skip' leaves them out):\n"
+            f"{len(errors)} faults in the dataset (config.data.on_error=skip leaves them out):\n"
             f"{shown}{more}"
         )

@@ -10,12 +10,11 @@ import jax
 
 from maskrcnn_jax.cli import process_flags
 from maskrcnn_jax.cli import processes as command
-from maskrcnn_jax.parallel import agreement
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel import agreement, processes
 
 
 def work() -> None:
-    distributed.name_checkpoint_in("nowhere")
+    processes.name_checkpoint_in("nowhere")
     agreement.total({"all are here": 1.0})
     if jax.process_index() == options.failing:
         raise ValueError("no such image")

@@ -44,7 +44,7 @@ def test_a_misspelt_key_is_an_error_in_a_recipe():
             },
             r"order is 'bgr', of images with 3 channels",
         ),
-        ({"train.best_metric": "loss_total"}, r"where config\.eval\.loss is True alone"),
+        ({"train.best_metric": "loss_total"}, r"only with config\.eval\.loss=True"),
         ({"init_parts": ("fpn", "neck")}, r"init_parts is .*neck.*; expected backbone \| fpn"),
         ({"init_parts": ()}, r"config\.init_parts is empty"),
         ({"eval.max_detections": (100, 10)}, r"max_detections is \(100, 10\); expected increasing"),

@@ -4,10 +4,11 @@ import io
 import sys
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskrcnn_jax.console import amount, printable, safe_streams, said_if_slow
+from maskrcnn_jax.console import amount, printable, program, safe_streams, said_if_slow
 
 
 def test_names_are_shown_and_do_nothing():
@@ -26,6 +27,21 @@ def test_any_text_can_be_printed_anywhere(text):
     assert shown.encode().decode() == shown
     assert printable(shown) == shown
     assert not set(map(ord, shown)) & {*range(32), *range(127, 160)}
+
+
+@pytest.mark.parametrize(
+    ("started", "evaluation", "doctor"),
+    [
+        ("train.py", "python eval.py", "python -m maskrcnn_jax.doctor"),
+        ("../clone/train.py", "python ../clone/eval.py", "python -m maskrcnn_jax.doctor"),
+        ("/a/maskrcnn_jax/cli/__main__.py", "python eval.py", "python -m maskrcnn_jax.doctor"),
+        ("/venv/bin/maskrcnn-train", "maskrcnn-eval", "maskrcnn-doctor"),
+    ],
+)
+def test_hints_name_programs_as_the_user_starts_them(monkeypatch, started, evaluation, doctor):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert program("eval") == evaluation
+    assert program("doctor") == doctor
 
 
 def test_safe_streams(monkeypatch):

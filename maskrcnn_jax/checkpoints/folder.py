@@ -1,7 +1,7 @@
 """One folder of checkpoints: writing that may fail, and what is damaged set aside.
 
-A write that fails (a full disk, a lost permission) ends nothing: it is said on stderr, what stood
-before still stands, and the next one is tried. Orbax writes in the background and raises what
+A write that fails (a full disk, a lost permission) ends nothing: it is reported on stderr, what
+stood before still stands, and the next one is tried. Orbax writes in the background and raises what
 went wrong at the next call; until then it takes a step that is being written for complete, and
 afterwards leaves its half-written files. They are cleared away, and a new manager looks at what is
 there.
@@ -118,7 +118,7 @@ class CheckpointFolder:
         self._renew()
         warn(
             f"the checkpoint of step {step} could not be written to {self.directory}: "
-            f"{_reason(error, self.directory)}. {self._what_stands()}; training goes on, and the "
+            f"{_reason(error, self.directory)}. {self._what_stands()}; training continues, and the "
             f"next checkpoint is tried when it is due"
         )
         return False
@@ -155,7 +155,7 @@ class CheckpointFolder:
         """Waits and frees the threads that write.
 
         Each process for itself, as this may be on the way out of an error of its own: what is to
-        be known of the last write, `settle` has told before.
+        be known of the last write, `settle` has reported before.
         """
         try:
             self.manager.close()
@@ -169,9 +169,9 @@ class CheckpointFolder:
             for half_written in self.directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half_written, ignore_errors=True)
         old = self.manager
-        with suppress(OSError):  # else the old one goes on; what is half written stays
+        with suppress(OSError):  # else the old one stays in use; what is half written stays
             self.manager = checkpoint_format.make_manager(self.directory, self._keep)
-            with suppress(Exception):  # it raises what has failed once more
+            with suppress(Exception):  # it raises again what has failed
                 old.close()
 
     def _what_stands(self) -> str:

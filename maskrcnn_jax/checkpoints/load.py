@@ -72,13 +72,13 @@ def _on_first_device(tree: Any) -> Any:
 
 
 def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:
-    """Returns the metadata of the checkpoint that a run in this folder goes on from.
+    """Returns the metadata of the checkpoint that a run in this folder resumes from.
 
     Args:
         workdir: the run's folder, which need not exist; nothing in it is changed.
 
     Returns:
-        As of `Checkpoints.metadata`; None where there is no checkpoint. Where that of the newest
+        See `Checkpoints.metadata`; None where there is no checkpoint. Where that of the newest
         cannot be read, it is that of the newest that can.
 
     Raises:
@@ -100,14 +100,14 @@ def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:
                 continue
             if not (folder / str(step) / "optimizer").is_dir() and "source" in metadata:
                 raise ValueError(
-                    f"the checkpoint in {folder} holds weights alone, no training run to go on "
-                    f"with; start from them with --config.init={workdir} and another --workdir"
+                    f"the checkpoint in {folder} holds weights alone, no training run to "
+                    f"resume; start from them with --config.init={workdir} and another --workdir"
                 )
             return metadata
     if faults:
         raise ValueError(
             f"none of the checkpoints in {folder} can be read ({'; '.join(faults)}). Put back a "
-            f"copy of one, or give another --workdir to start anew"
+            f"copy of one, or give another --workdir to start again"
         )
     return None
 

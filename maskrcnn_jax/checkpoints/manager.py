@@ -1,11 +1,11 @@
-"""Checkpoints: written while training goes on, restored onto any set of devices.
+"""Checkpoints: written while training continues, restored onto any set of devices.
 
     WORKDIR/checkpoints/STEP/    the newest ones
     WORKDIR/best/STEP/           the one with the best evaluation
     WORKDIR/damaged/STEP/        what could not be read, moved out of the way
 
 A checkpoint gets its name only when it is complete, so a run that is killed while one is being
-written leaves the one before it as the newest. What is in a checkpoint: `checkpoint_format.py`.
+written leaves the one before it as the newest. What is in a checkpoint: `checkpoints/format.py`.
 """
 
 import math
@@ -44,7 +44,7 @@ class Checkpoints:
             `num_images` (in the training set), `init` (what the run began with).
 
     Raises:
-        ValueError: where there is a best checkpoint but none to go on from.
+        ValueError: where there is a best checkpoint but none to resume from.
     """
 
     def __init__(self, workdir: str | Path, keep: int, metadata: dict[str, Any]):
@@ -129,8 +129,8 @@ class Checkpoints:
     def save(self, state: TrainState, step: int, metrics: dict[str, float]) -> bool:
         """Starts to write a checkpoint and returns while it is being written.
 
-        Where writing fails, now or later, that is said on stderr, the older checkpoints stay, and
-        the next one is tried.
+        Where writing fails, now or later, that is reported on stderr, the older checkpoints stay,
+        and the next one is tried.
 
         Args:
             state: may be donated as soon as this returns.
@@ -170,7 +170,7 @@ class Checkpoints:
         best_step, best = self.best()
         if best_step is not None and not is_better(metric, metrics[metric], best.get(metric)):
             return False
-        # A run that is killed here goes on from this step.
+        # A run that is killed here resumes from this step.
         self._last.settle()
         if best_step is not None and (best_step > step or metric not in best):
             # It was ahead of the newest, and the run has since taken another way; or it was the
@@ -185,7 +185,7 @@ class Checkpoints:
         """Returns the newest state.
 
         Args:
-            target: its shapes, dtypes and shardings (`sharding.abstract`); the mesh may be another
+            target: its shapes, dtypes and shardings (`mesh.abstract`); the mesh may be another
                 than the one it was saved from. A moving average that it has, and the checkpoint
                 has not, begins with the checkpoint's variables.
 
@@ -229,11 +229,11 @@ class Checkpoints:
         older = [step for step in self._last.steps() if step < damaged.step]
         if not older:
             raise ValueError(
-                f"{damaged}, and there is no older one to go on from. Put back a copy of it, or "
-                f"give another --workdir to start anew"
+                f"{damaged}, and there is no older one to resume from. Put back a copy of it, or "
+                f"give another --workdir to start again"
             ) from damaged
         place = self._last.set_aside(damaged.step, self.workdir / DAMAGED)
-        warn(f"{damaged}. It is now {place}; the run goes on from step {older[-1]}")
+        warn(f"{damaged}. It is now {place}; the run resumes from step {older[-1]}")
 
     def wait(self) -> None:
         """Returns when everything that was saved is on disk, or has failed and been reported."""
@@ -241,7 +241,7 @@ class Checkpoints:
         self._best.settle()
 
     def check_complete(self, state: TrainState, step: int, metrics: dict[str, float]) -> None:
-        """Returns when a step is on disk; where its writing has failed, it is tried once more.
+        """Returns when a step is on disk; where its writing has failed, it is tried again.
 
         Args:
             state: as for `save`, which has been called for this step.
@@ -257,8 +257,8 @@ class Checkpoints:
         if self.latest_step() != step:
             raise OSError(
                 f"the state after step {step} could not be saved (see above). "
-                f"{newest_checkpoint(self.workdir / LAST)} Mend what is wrong with "
-                f"{self.workdir}; the same command then goes on from there"
+                f"{newest_checkpoint(self.workdir / LAST)} Fix what is wrong with "
+                f"{self.workdir}; the same command then resumes from there"
             )
 
     def close(self) -> None:
@@ -270,8 +270,8 @@ class Checkpoints:
         step, best, last = self._best.latest_step(), self._best.directory, self._last.directory
         return (
             f"{best} holds step {step}, but there is no checkpoint in {last}: a run would start "
-            f"anew beside it. To go on from the best, move {best / str(step)} to "
-            f"{last / str(step)}; to start anew, give another --workdir"
+            f"from step 0 beside it. To resume from the best, move {best / str(step)} to "
+            f"{last / str(step)}; to start again, give another --workdir"
         )
 
     def _save(

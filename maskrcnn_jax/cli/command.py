@@ -89,7 +89,7 @@ def status_of(
         command: what is to be done; returns its exit status, None for 0.
         debug: show tracebacks, and the logs of libraries.
         quiet: otherwise, the level of those logs that are shown.
-        interrupted: what is said on Ctrl-C.
+        interrupted: what is printed on Ctrl-C.
         who: gives what a line on stderr begins with.
 
     Returns:

@@ -13,7 +13,7 @@ and the arguments of its reader (docs/formats), at the sizes of --config or else
 check lists every fault; it exits with 0 where there is no error, 1 where there are some and 2 where
 the data cannot be read at all. stats counts and measures, also how anchors and buckets suit. browse
 draws images as the network gets them, augmented where they are of training. convert writes COCO's
-format. prepare writes a few large files for tensorflow-datasets, read with data.format = "tfds".
+format. prepare writes a few large files for tensorflow-datasets, read with config.data.format=tfds.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.console import program
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.tools.audit import as_json, audit
 from maskrcnn_jax.data.tools.browse import browse
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m maskrcnn_jax.data",
+        prog=program("data"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -4,7 +4,7 @@
     python -m maskrcnn_jax.doctor --config=coco --workdir=runs/coco
     srun python -m maskrcnn_jax.doctor --distributed=auto
 
-Each check is by itself: what is wrong with one is told as FAIL with its reason, and the others go
+Each check stands alone: a fault is reported as FAIL with its reason, and the others go
 on. The exit status is 1 where one has failed. With several processes, which are given to it as to
 train.py, it is started as often as train.py, and the sum is over the devices of all of them.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from maskrcnn_jax import config_flags
 from maskrcnn_jax.cli import command, process_flags
+from maskrcnn_jax.console import program
 from maskrcnn_jax.doctor import environment, report
 
 # Seconds that a check may take; that of the processes has a time-out of its own.
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.parser(__doc__, "python -m maskrcnn_jax.doctor")
+    parser = command.parser(__doc__, program("doctor"))
     command.add_config(parser)
     parser.add_argument("--workdir", metavar="DIR", type=Path, help="the folder of a run")
     command.add_cache(parser)

@@ -39,9 +39,9 @@ from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.agreement import check_same
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import batch_shards, check_buckets, make_mesh, replicated
 from maskrcnn_jax.parallel.messages import say
 from maskrcnn_jax.pretrained.weight_keys import weight_keys
 
@@ -79,10 +79,10 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     check_best_metric(config, dataset)
     check_same({"the validation images": [record.image_id for record in dataset.records]})
     mesh = mesh_for(config)
-    parts = sharding.batch_shards(mesh)
+    parts = batch_shards(mesh)
     config.eval.batch_size = batch_size(config.eval, len(dataset.records), parts)
     # By way of the host: what one device has cannot be copied to another process's.
-    variables = jax.device_put(jax.device_get(variables), sharding.replicated(mesh))
+    variables = jax.device_put(jax.device_get(variables), replicated(mesh))
     out_dir = Path(options.out or Path(options.workdir) / "eval")
     predict_step = in_classes_of_data(make_predict_step(model, mesh), table)
     loss_step = None
@@ -109,8 +109,8 @@ def mesh_for(config: Config) -> Mesh:
         parts = math.gcd(config.eval.batch_size, parts)
     else:
         config.eval.batch_size = math.ceil(config.eval.batch_size / parts) * parts
-    mesh = sharding.make_mesh(MeshConfig(data=parts, space=space))
-    sharding.check_buckets(config.data.buckets, mesh)
+    mesh = make_mesh(MeshConfig(data=parts, space=space))
+    check_buckets(config.data.buckets, mesh)
     return mesh
 
 

@@ -12,6 +12,7 @@ h100, a100 (one GPU, or their number as :8). It needs the extra `plan`. docs/acc
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,10 @@ _COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status, 1 where a step does not fit."""
     options, others = _parser().parse_known_args(arguments)
+    if not options.debug:
+        # XLA warns of what it could only know with a chip at hand, and of its own slowness. It
+        # reads this when JAX is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return command.status_of(lambda: _plan(options, others), options.debug)
 
 

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max_pixels",
         metavar="N",
         type=int,
-        help="larger images are refused; by default data.max_pixels of the run",
+        help="larger images are refused; by default config.data.max_pixels of the run",
     )
     parser.add_argument("--stages", action="store_true", help="draw every stage of the network too")
     command.add_cache(parser)

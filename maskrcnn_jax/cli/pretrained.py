@@ -21,6 +21,7 @@ from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.manager import LAST
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.cli import command
+from maskrcnn_jax.console import program
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import convert, export, out_folder, overrides
@@ -106,9 +107,9 @@ def _next_steps(weights: convert.Weights, out: str) -> list[str]:
         data += " --config.data.val.annotations=FILE"
     return [
         f"written to {out}; what to do with it:",
-        f"  python predict.py --workdir={out} photo.jpg",
-        f"  python eval.py --workdir={out} {data}",
-        f"  python train.py --config=RECIPE --config.init={out}",
+        f"  {program('predict')} --workdir={out} photo.jpg",
+        f"  {program('eval')} --workdir={out} {data}",
+        f"  {program('train')} --config=RECIPE --config.init={out}",
     ]
 
 

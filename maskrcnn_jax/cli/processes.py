@@ -8,14 +8,14 @@ from typing import Any
 from absl import logging
 
 from maskrcnn_jax.cli import command
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel import processes
 from maskrcnn_jax.parallel.interrupts import Interrupted
 
 
 def run(
     work: Callable[[], None],
     debug: bool,
-    cluster: Callable[[], distributed.Cluster] = distributed.Cluster,
+    cluster: Callable[[], processes.Cluster] = processes.Cluster,
     quiet: int = logging.ERROR,
 ) -> None:
     """Runs a command among the other processes of its run, if there are any, and ends this one.
@@ -43,7 +43,7 @@ def run(
 def status_of(
     work: Callable[[], None],
     debug: bool,
-    cluster: Callable[[], distributed.Cluster] = distributed.Cluster,
+    cluster: Callable[[], processes.Cluster] = processes.Cluster,
     quiet: int = logging.ERROR,
 ) -> int:
     """Runs a command; returns its exit status when everything has been said.
@@ -63,24 +63,24 @@ def status_of(
     """
 
     def among_others() -> None:
-        distributed.join(cluster())
+        processes.join(cluster())
         work()
-        distributed.leave()
+        processes.leave()
 
     try:
-        status = command.status_of(among_others, debug, quiet, who=distributed.name)
+        status = command.status_of(among_others, debug, quiet, who=processes.name)
     except Interrupted as interrupted:  # all processes have stopped
-        print(f"{distributed.name()}{interrupted}", file=sys.stderr, flush=True)
-        distributed.leave()
+        print(f"{processes.name()}{interrupted}", file=sys.stderr, flush=True)
+        processes.leave()
         return 128 + interrupted.signal_number
     except Exception as error:
-        if not distributed.is_one_of_several():
+        if not processes.is_one_of_several():
             raise
         traceback.print_exc()
-        print(f"{distributed.name()}error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{processes.name()}error: {type(error).__name__}: {error}", file=sys.stderr)
         status = 1
     if status:
-        distributed.let_others_speak()
+        processes.let_others_speak()
     return status
 
 

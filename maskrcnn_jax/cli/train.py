@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         use_compilation_cache(options.compilation_cache)
         train(config, Path(options.workdir or Path("runs") / config.name))
 
-    # Without --debug libraries are silent: what has gone wrong is said in a line of our own.
+    # Without --debug libraries are silent: what went wrong is printed in one line of our own.
     cluster = partial(process_flags.cluster, options)
     processes.run(work, options.debug, cluster, quiet=logging.FATAL)
 

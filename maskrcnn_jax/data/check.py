@@ -235,8 +235,9 @@ def _dark_images(dataset: Dataset, max_pixels: int, wanted: PixelFormat) -> list
         return []
     reason = (
         "images of 16 bits are read as 8, by their high byte; those looked at have "
-        f"{levels_left(low, high)}: set data.depth=16, with model.pixel.mean and std as `stats` "
-        "measures them, or data.normalize=percentile, or scale the files"
+        f"{levels_left(low, high)}: set config.data.depth=16, with config.model.pixel.mean and std "
+        "as `stats` "
+        "measures them, or config.data.normalize=percentile, or scale the files"
     )
     return [Fault(dataset.name, reason, FaultKind.VALUE_RANGE, "warning", count=len(found))]
 

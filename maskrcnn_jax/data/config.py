@@ -43,7 +43,7 @@ class AugmentConfig:
     crop_range: Range = setting((0.5, 1.0), "fraction of each side that the part has")
     short_sides: tuple[int, ...] = setting(
         (),
-        "short sides to draw from instead of data.short_side, which is the largest, pixels",
+        "short sides to draw from instead of config.data.short_side, which is the largest, pixels",
         within="[1, 100000]",
     )
     short_side_range: Range = setting((), "range to draw the short side from, pixels")
@@ -103,7 +103,7 @@ class DataConfig(ImageConfig):
     )
     images_per_class: int = setting(
         0,
-        "train on a subset: as few images as give each class so many; 0: all images",
+        "train on a subset: the fewest images that give each class this number; 0: all images",
         within="[0, inf)",
     )
     subset_seed: int = setting(0, "which subset; independent of config.seed")

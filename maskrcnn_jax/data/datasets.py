@@ -47,7 +47,13 @@ def load(config_data: DataConfig, split: str) -> Dataset:
     config_data.validate()
     common = ReadOptions(on_error=config_data.on_error, max_pixels=config_data.max_pixels)
     form, wanted = config_data.format, pixel_format(config_data)
-    dataset = _read(form, dict(getattr(config_data, split)), common, "data.format", f"data.{split}")
+    dataset = _read(
+        form,
+        dict(getattr(config_data, split)),
+        common,
+        "config.data.format",
+        f"config.data.{split}",
+    )
     if wanted != RGB8:
         dataset = replace(dataset, read_image=partial(dataset.read_image, wanted=wanted))
     return _for_training(dataset, config_data) if split == "train" else dataset

@@ -48,11 +48,11 @@ def found_in(folder: str) -> OwnFolder:
         return OwnFolder("coco", train, val)
 
     if has("train", _ROBOFLOW):
-        val = next((name for name in ("valid", "val", "test") if has(name, _ROBOFLOW)), None)
-        if val is None:
+        other = next((name for name in ("valid", "val", "test") if has(name, _ROBOFLOW)), None)
+        if other is None:
             return divided("train", f"train/{_ROBOFLOW}")
         train = coco("train", f"train/{_ROBOFLOW}")
-        return OwnFolder("coco", train, coco(val, f"{val}/{_ROBOFLOW}"))
+        return OwnFolder("coco", train, coco(other, f"{other}/{_ROBOFLOW}"))
     if has(_ROBOFLOW):
         return divided(".", _ROBOFLOW)
     if has("annotations", _CVAT):

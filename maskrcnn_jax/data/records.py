@@ -160,7 +160,7 @@ def make_dataset(
         first += len(record.classes)
     folder, *splits = name
     return Dataset(
-        name="-".join([Path(folder).resolve().name, *filter(None, splits)]),
+        name="-".join([Path(folder).resolve().name, *(str(part) for part in splits if part)]),
         class_names=tuple(class_names),
         category_ids=tuple(range(1, len(class_names) + 1)),
         records=records,

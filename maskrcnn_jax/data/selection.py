@@ -37,7 +37,7 @@ def select(records: Sequence[Record], data: DataConfig) -> list[Record]:
         if records and not chosen:
             raise ValueError(
                 f"none of the {len(records)} images shows an object; check the annotations, or "
-                "set data.empty_images to 'keep'"
+                "set config.data.empty_images=keep"
             )
     return _balanced(chosen, count, data.subset_seed) if count else chosen
 

@@ -10,9 +10,9 @@ def of_split(names: Iterable[str], split: str, val_fraction: float, seed: int) -
 
     Whether an image is one of training or of validation follows from its name and the seed alone,
     by a hash that is the same on every machine. So an image stays where it is when others come or
-    go, and the fraction of validation images is near `val_fraction`, not equal to it. Of few images
-    neither split is left empty: that of the lowest hash is for validation, or that of the highest
-    for training.
+    go, and the fraction of validation images is near `val_fraction`, not equal to it. From few
+    images neither split is left empty: that of the lowest hash is for validation, or that of the
+    highest for training.
 
     Args:
         names: of all images; where they have folders, relative to the dataset's.

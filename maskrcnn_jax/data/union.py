@@ -38,10 +38,10 @@ def union(
         raise ValueError(f"rename has {unknown}; the parts have the classes {sorted(set(known))}")
     renamed = dict.fromkeys(rename.get(name, name) for name in known)
     numbers = class_numbers(class_names or list(renamed))
-    originals: dict[str, tuple[Dataset, Record]] = {}
+    originals: dict[int | str, tuple[Dataset, Record]] = {}
     records, first = [], 1
     for part, dataset in parts.items():
-        # Of each class, from 1 on, its new number; 0: left out.
+        # The new number of each class, from 1 on; 0: left out.
         names = (rename.get(name, name) for name in dataset.class_names)
         new_numbers = np.array([0, *(numbers.get(name, 0) for name in names)], np.int32)
         for original in dataset.records:

@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh
 
 _NUMBERS = 2**20  # of the all-reduce that is timed: 4 MiB on each device
 
@@ -29,7 +29,7 @@ def devices() -> dict[str, str]:
             used, limit = stats.get("bytes_in_use", 0) / 2**30, stats["bytes_limit"] / 2**30
             facts[f"memory of {device}"] = f"{used:.2f} of {limit:.1f} GiB in use"
     if len(facts) == 2:
-        facts["memory"] = "not told by these devices"
+        facts["memory"] = "not reported by these devices"
     return facts
 
 
@@ -39,7 +39,7 @@ def collective() -> dict[str, str]:
     Raises:
         ArithmeticError: where a device has another sum.
     """
-    mesh = sharding.make_mesh(MeshConfig())
+    mesh = make_mesh(MeshConfig())
     number = mesh.size
     add = jax.jit(
         jax.shard_map(

@@ -1,6 +1,6 @@
 """What the programs run on: versions, the machine, the variables that change what they do.
 
-Nothing here imports JAX or TensorFlow, so that it can be told where these are broken.
+Nothing here imports JAX or TensorFlow, so that it works where these are broken.
 """
 
 import os

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 
 from maskrcnn_jax.doctor import environment
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel import processes
 
 
-def join(cluster: Callable[[], distributed.Cluster] | None) -> dict[str, str]:
+def join(cluster: Callable[[], processes.Cluster] | None) -> dict[str, str]:
     """Connects this process with the others that the command line names.
 
     Args:
@@ -20,7 +20,7 @@ def join(cluster: Callable[[], distributed.Cluster] | None) -> dict[str, str]:
     seen = environment.clusters()
     facts = {"cluster seen": ", ".join(seen) or "none"}
     if cluster:
-        distributed.join(cluster())
+        processes.join(cluster())
         facts["joined"] = f"process {jax.process_index()} of {jax.process_count()}"
     elif seen:
         facts["joined"] = "no: this process looks at itself alone; --distributed=auto joins all"
@@ -29,5 +29,5 @@ def join(cluster: Callable[[], distributed.Cluster] | None) -> dict[str, str]:
 
 def leave() -> dict[str, str]:
     """Parts from the other processes."""
-    distributed.leave()
+    processes.leave()
     return {"parted": "all processes have come to the end"}

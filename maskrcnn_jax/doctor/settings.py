@@ -8,7 +8,7 @@ from maskrcnn_jax import config_flags
 from maskrcnn_jax.checkpoints.manager import BEST, LAST
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.doctor import environment
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import batch_shards, check_buckets, local_batch_size, make_mesh
 from maskrcnn_jax.training.run import log as metrics_log
 
 
@@ -23,12 +23,12 @@ def recipe(name: str | None, keys: list[str]) -> dict[str, str]:
         ValueError: where it does not.
     """
     config = config_flags.read(name, keys)
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh)
     for section in ("train", "eval"):
         size = getattr(config, section).batch_size
-        sharding.local_batch_size(size, mesh, f"config.{section}.batch_size")
-    sharding.check_buckets(config.data.buckets, mesh)
-    images = config.train.batch_size / sharding.batch_shards(mesh)
+        local_batch_size(size, mesh, f"config.{section}.batch_size")
+    check_buckets(config.data.buckets, mesh)
+    images = config.train.batch_size / batch_shards(mesh)
     return {
         "name": config.name,
         "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
@@ -58,7 +58,7 @@ def compilation_cache(choice: str | None) -> dict[str, str]:
     """Turns the cache on, as the commands do, and returns what is in it.
 
     Args:
-        choice: as of `use_compilation_cache`.
+        choice: see `use_compilation_cache`.
 
     Raises:
         OSError: where nothing can be written there.

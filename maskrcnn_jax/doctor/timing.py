@@ -14,7 +14,7 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import local_batch_size, make_mesh, make_state, shard_batch
 from maskrcnn_jax.training.stages import Stage, make_stages
 
 if TYPE_CHECKING:
@@ -77,17 +77,17 @@ def timing() -> dict[str, str]:
         ArithmeticError: where a loss is not finite.
     """
     config = small_config()
-    mesh = sharding.make_mesh(config.mesh)
-    images = batch(config, sharding.local_batch_size(config.train.batch_size, mesh, "the batch"))
+    mesh = make_mesh(config.mesh)
+    images = batch(config, local_batch_size(config.train.batch_size, mesh, "the batch"))
     model = make_model(config.model, _CLASSES)
     stage = _stage(config, model, mesh)
     variables = initial_variables(model, jax.random.key(0))
-    state = sharding.make_state(lambda v: create(v, stage.optimizer), mesh, variables)
+    state = make_state(lambda v: create(v, stage.optimizer), mesh, variables)
     step, compile_seconds, was_cached = _compiled(stage, state, images, mesh)
     seconds = []
     for _ in range(STEPS):
         began = time.perf_counter()
-        state, metrics = step(state, sharding.shard_batch(images, mesh))
+        state, metrics = step(state, shard_batch(images, mesh))
         loss = float(metrics["loss_total"])
         seconds.append(time.perf_counter() - began)
         if not np.isfinite(loss):
@@ -116,7 +116,7 @@ def _stage(config: "Config", model: MaskRCNN, mesh: Mesh) -> Stage:
 
 def _compiled(stage: Stage, state: TrainState, images: dict[str, np.ndarray], mesh: Mesh):
     """Returns the compiled step, the seconds from Python to it, and whether the cache had it."""
-    batch = sharding.shard_batch(images, mesh)
+    batch = shard_batch(images, mesh)
     with _cache_hits() as hits:
         began = time.perf_counter()
         step = stage.train_step.lower(state, batch).compile()  # type: ignore[attr-defined]

@@ -66,7 +66,8 @@ def _checked_limits(max_detections: Sequence[int]) -> list[int]:
     limits = [int(limit) for limit in max_detections]
     if not limits or limits[0] < 1 or sorted(set(limits)) != limits:
         raise ValueError(
-            f"eval.max_detections is {tuple(max_detections)}; it must be increasing positive "
+            f"config.eval.max_detections is {tuple(max_detections)}; it must be increasing "
+            "positive "
             "numbers such as (1, 10, 100)"
         )
     return limits
@@ -74,11 +75,11 @@ def _checked_limits(max_detections: Sequence[int]) -> list[int]:
 
 def _check_known(results, image_ids, category_ids):
     for key, known in (("image_id", image_ids), ("category_id", category_ids)):
-        strange = {entry[key] for entry in results} - set(known)
-        if strange:
+        unknown = {entry[key] for entry in results} - set(known)
+        if unknown:
             raise ValueError(
-                f"{len(strange)} values of {key} in the results are not in the ground truth, "
-                f"the first of them {sorted(strange, key=str)[0]!r}"
+                f"{len(unknown)} values of {key} in the results are not in the ground truth, "
+                f"the first of them {sorted(unknown, key=str)[0]!r}"
             )
 
 

@@ -17,7 +17,7 @@ class EvalConfig:
     pictures: int = setting(
         8, "images drawn with their predictions after an evaluation", within="[0, inf)"
     )
-    loss: bool = setting(False, "evaluate the losses, too")
+    loss: bool = setting(False, "measure the losses of the validation images, too")
 
     def validate(self, key: str = "config.eval") -> None:
         """Checks every value.

@@ -93,7 +93,7 @@ def evaluate(
         out_dir: folder for the results; made where it does not exist.
         before_batch: called before each batch, equally often in all processes.
         loss_step: as `make_loss_step` returns it; None: no losses are measured.
-        must_write: False: a file that cannot be written is only told of on stderr.
+        must_write: False: a file that cannot be written is only reported on stderr.
 
     Returns:
         The numbers of `coco_metrics`, those of `mean_losses` where there is a loss step, and

@@ -18,7 +18,7 @@ from maskrcnn_jax.inference.result import to_result
 from maskrcnn_jax.models.detections import Detections
 from maskrcnn_jax.ops.masks import crop_targets
 
-_SLOTS = 32  # objects are filled up to multiples of this, lest every number of them be compiled
+_SLOTS = 32  # objects are padded to multiples of this, so that not every number of them compiles
 _crop_targets = jax.jit(crop_targets, static_argnames="size")
 
 

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import replicated, shard_batch
 from maskrcnn_jax.parallel.partition import BATCH_AXES
 
 # By which RoIs an image counts in the mean of a loss: by those that are in it. In the mean of any
@@ -34,7 +34,7 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
     Args:
         model: has `losses(batch, rng, batch_statistics)` as `MaskRCNN` does. What is measured are
             all of its losses, whatever their number, and `roi_counts` of its stages is used.
-        mesh: devices that share the images, as `sharding.make_mesh` returns it.
+        mesh: devices that share the images, as `make_mesh` returns it.
 
     Returns:
         The step. `batch` and `indices` ([B] int64, of the images in the data set) are this
@@ -63,11 +63,11 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
         out_specs=P(BATCH_AXES),
         check_vma=False,
     )
-    compiled = jax.jit(rows_of_batch, out_shardings=sharding.replicated(mesh))
+    compiled = jax.jit(rows_of_batch, out_shardings=replicated(mesh))
 
     def step(variables, batch, indices):
         batch = {**batch, "index": indices.astype(np.int32)}
-        return compiled(variables, sharding.shard_batch(batch, mesh))
+        return compiled(variables, shard_batch(batch, mesh))
 
     return step
 

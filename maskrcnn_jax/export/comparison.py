@@ -13,7 +13,7 @@ from maskrcnn_jax.images.paste import paste_mask
 MAX_BOX, MAX_SCORE, MAX_MASK = 1e-3, 1e-4, 1e-3
 # Scores that differ by less may come in another order: rounding decides between them.
 _TIE = 1e-6
-# Of the measurement of time: not more of either, but always three rounds.
+# Limits of the measurement of time; three rounds are made in any case.
 _ROUNDS, _SECONDS = 10, 20.0
 
 
@@ -38,7 +38,7 @@ class Agreement(NamedTuple):
         detections: of the original.
         box: largest difference of a corner, pixels.
         score: largest difference of a score.
-        mask: largest difference of a probability. Of pasted masks: by how much a probability of
+        mask: largest difference of a probability. For pasted masks: by how much a probability of
             the original lies on the other side of 0.5.
         swapped: detections that stand in another place because their scores are as good as equal.
     """
@@ -98,7 +98,8 @@ def compare(
                 f"the exported model class {theirs.classes[at]}"
             )
         differences = np.maximum(differences, _differences(ours, theirs, paste_rule))
-    agreement = Agreement(len(pairs), number, *map(float, differences), swapped)
+    box, score, mask = differences.tolist()
+    agreement = Agreement(len(pairs), number, box, score, mask, swapped)
     # Written so that NaN does not pass.
     if not (differences <= (MAX_BOX, MAX_SCORE, MAX_MASK)).all():
         raise ValueError(str(agreement).replace("same classes and order", "same classes"))
@@ -144,7 +145,8 @@ def _mask_difference(ours: Found, theirs: Found) -> float:
 def _pasted_difference(ours: Found, theirs: Found, rule: str) -> float:
     largest = 0.0
     for grid, box, pasted in zip(ours.masks, ours.boxes, theirs.masks, strict=True):
-        margin = paste_mask(grid, box, *pasted.shape, rule) - 0.5
+        height, width = pasted.shape
+        margin = paste_mask(grid, box, height, width, rule) - 0.5
         largest = max(largest, float(np.where(pasted > 0, -margin, margin).max(initial=0.0)))
     return largest
 
@@ -179,5 +181,6 @@ def measure(original: Run, exported: Run, *arguments: np.ndarray) -> Speed:
             before = time.perf_counter()
             run(*arguments)
             pair.append(time.perf_counter() - before)
-        times.append(tuple(pair))
-    return Speed(*(float(x) for x in np.median(times, axis=0)), len(times))
+        times.append((pair[0], pair[1]))
+    first, second = np.median(times, axis=0).tolist()
+    return Speed(first, second, len(times))

@@ -64,7 +64,7 @@ def generated(number: int, data: ImageConfig, bucket: tuple[int, int]) -> list[E
     for i in range(number):
         rng = np.random.default_rng(i)
         drawn = most * _drawing(rng, bucket, wanted.channels)
-        image = drawn.round().astype(wanted.dtype)
+        image: np.ndarray = drawn.round().astype(wanted.dtype)
         valid = np.array(bucket) - (i > 0) * rng.integers(0, np.array(bucket) // 4)
         image[valid[0] :], image[:, valid[1] :] = 0, 0
         examples.append((image, valid.astype(np.float32)))

@@ -117,7 +117,7 @@ def description(detector: Detector, options: Options) -> dict[str, Any]:
         "normalize": data.normalize,  # before the file; its percentiles become 0 and the highest
         "percentiles": list(data.percentiles),
         "resize": {"rule": data.resize, "short_side": data.short_side, "long_side": data.long_side},
-        # Done inside the file; told for those who compare.
+        # Done inside the file; named for those who compare.
         "pixel_order": pixel.order,
         "pixel_mean": list(pixel.mean),
         "pixel_std": list(pixel.std),

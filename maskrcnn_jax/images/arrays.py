@@ -1,6 +1,6 @@
 """Image files that Pillow cannot read as they are: numpy's arrays, and TIFF of many channels.
 
-Of a TIFF file this is the first series of pages of one size and kind. Its channels are the samples
+A TIFF file gives the first series of its pages of one size and kind. Its channels are the samples
 of each pixel, stored together or plane by plane, or else its pages, one channel each.
 """
 
@@ -131,7 +131,7 @@ def _numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
         array = np.load(stream, allow_pickle=False)
         return array.reshape(*shape[:2], channels).astype(dtype.newbyteorder("="), copy=False)
 
-    return ArrayFile(shape[:2], kind, 1, pixels)
+    return ArrayFile((shape[0], shape[1]), kind, 1, pixels)
 
 
 def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
@@ -185,8 +185,10 @@ def _check_segments(series: TiffPageSeries, stream: FileHandle) -> None:
     unpacked_size = _UNPACKED_SIZES.get(series.keyframe.compression)
     if unpacked_size is None:
         return
-    most = math.prod(series.keyframe.chunks) * series.keyframe.dtype.itemsize
+    most = math.prod(series.keyframe.chunks) * np.dtype(series.keyframe.dtype).itemsize
     for page in series.pages:
+        if page is None:
+            continue
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             stream.seek(offset)
             if unpacked_size(stream.read(count), most) > most:
@@ -202,7 +204,7 @@ def _lzma_size(content: bytes, most: int) -> int:
 
 
 def _packbits_size(content: bytes, most: int) -> int:
-    """Returns the size of what PackBits packed: counts, each with so many bytes or a repeated one.
+    """Returns the size of what PackBits packed: counts, each with its bytes or a repeated one.
 
     Source: TIFF 6.0, section 9.
     """
@@ -240,6 +242,7 @@ def _depth(dtype: np.dtype | None, path: str | Path) -> int:
         return 8 * dtype.itemsize
     raise FaultError(
         FaultKind.CHANNELS,
-        f"{path} has {8 * dtype.itemsize if dtype else '?'} bits a value ({dtype}), whose range is "
+        f"{path} has {8 * dtype.itemsize if dtype else '?'} bits per value ({dtype}), whose range "
+        "is "
         "unknown; scale them to 0..65535 and save them as uint16, or to 0..255 as uint8",
     )

@@ -39,22 +39,22 @@ def check_kind(kind: Kind, wanted: PixelFormat, where: str) -> None:
     if kind.depth == 32:
         raise FaultError(
             FaultKind.CHANNELS,
-            f"{where} has 32 bits a value (or a sign), whose range is unknown; scale them to "
+            f"{where} has 32 bits per value (or a sign), whose range is unknown; scale them to "
             "0..65535 and save them as uint16, or to 0..255 as uint8",
         )
     if kind.depth < wanted.depth and wanted.percentiles is None:
         raise FaultError(
             FaultKind.CHANNELS,
-            f"{where} has {kind.depth} bits a value, data.depth is {wanted.depth}: set data.depth "
-            f"to {kind.depth} if all images are so, or data.normalize to percentile, or convert "
-            "this one",
+            f"{where} has {kind.depth} bits per value, config.data.depth is {wanted.depth}: "
+            f"set it to {kind.depth} if all images are so, or config.data.normalize to percentile, "
+            "or convert this one",
         )
     by_colour = kind.colours and wanted.channels in (1, 3)
     if kind.channels != wanted.channels and not by_colour:
         raise FaultError(
             FaultKind.CHANNELS,
-            f"{where} has {kind.channels} channels, data.channels is {wanted.channels}: set "
-            f"data.channels to {kind.channels} if all images are so, or convert this one",
+            f"{where} has {kind.channels} channels, config.data.channels is {wanted.channels}: "
+            f"set it to {kind.channels} if all images are so, or convert this one",
         )
 
 

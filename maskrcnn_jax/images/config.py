@@ -24,7 +24,8 @@ class ImageConfig:
     normalize: str = setting(
         "depth",
         "depth: values as the file has them, of 16 bits read as 8 the high byte; percentile: each "
-        "channel of an image stretched from its data.percentiles to the whole range of data.depth, "
+        "channel of an image stretched from config.data.percentiles to the whole range of "
+        "config.data.depth, "
         "as Cellpose and StarDist do",
         choices=("depth", "percentile"),
     )
@@ -36,7 +37,8 @@ class ImageConfig:
     )
     resize: str = setting(
         "short_side",
-        "short_side: to data.short_side, no longer than data.long_side; square: the long side to "
+        "short_side: to config.data.short_side, no longer than config.data.long_side; square: the "
+        "long side to "
         "the bucket's, then padding",
         choices=("short_side", "square"),
     )

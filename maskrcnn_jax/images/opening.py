@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import regular
@@ -145,13 +146,14 @@ def _image(stream: BinaryIO, path: str | Path, max_pixels: int) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = max_pixels  # who raises ours means Pillow's, too
     try:
         try:
-            image = Image.open(stream, formats=_formats())
+            image: Image.Image = Image.open(stream, formats=_formats())
         except Image.DecompressionBombError:
             raise
         except Exception:
-            image = _bare_image(stream)
-            if image is None:
+            bare = _bare_image(stream)
+            if bare is None:
                 raise
+            image = bare
     except Image.DecompressionBombError as error:
         raise FaultError(
             FaultKind.FILE_TOO_LARGE, f"{path} is refused unread: {_cure(error, max_pixels)}"
@@ -170,7 +172,7 @@ def _image(stream: BinaryIO, path: str | Path, max_pixels: int) -> Image.Image:
 
 
 def _bare_image(stream: BinaryIO) -> Image.Image | None:
-    """Opens a stream once more, without its metadata; None where that is of no use either."""
+    """Opens a stream again, without its metadata; None where that is of no use either."""
     stream.seek(0)
     content = stream.read(_MOST_METADATA)
     bare = without_metadata(content)
@@ -212,7 +214,8 @@ def _source(image: Image.Image, stream: BinaryIO, path: str | Path) -> Source:
 def _orientation(image: Image.Image) -> int:
     """Returns 1 to 8; 1 where there is no such tag, or none that can be read."""
     try:
-        # Of the base class: a PNG's own getexif decodes the whole image to find a tag at its end.
+        # The base class's method: a PNG's own getexif decodes the whole image to find a tag at its
+        # end.
         orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     except Exception:  # a damaged note of the camera; anything can come of it
         return 1
@@ -221,7 +224,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
     """Returns height and width as stored; Pillow gives those of a TIFF's upright picture."""
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return image.tag_v2[_HEIGHT], image.tag_v2[_WIDTH]
     return image.size[::-1]
 
@@ -235,12 +238,15 @@ def _check_pixels(path: str | Path, size: tuple[int, int], max_pixels: int) -> N
         raise FaultError(
             FaultKind.FILE_TOO_LARGE,
             f"{path} has {width} x {height} pixels, more than the {max_pixels} of "
-            "data.max_pixels; it is refused unread",
+            "config.data.max_pixels; it is refused unread",
         )
 
 
 def _cure(error: Exception, max_pixels: int) -> str:
-    return f"{str(error).rstrip('.')}; data.max_pixels is {max_pixels}: raise it if this is meant"
+    return (
+        f"{str(error).rstrip('.')}; config.data.max_pixels is {max_pixels}: raise it if this is "
+        "meant"
+    )
 
 
 def _kind(image: Image.Image) -> Kind:
@@ -252,12 +258,13 @@ def _kind(image: Image.Image) -> Kind:
     colours = 1 if image.mode in _GREY else 3
     channels = 3 if image.mode in ("P", "PA") else len(image.getbands())
     # Pillow makes 8 bits of a PNG's 16, unless it is plain grey; its decoder's argument tells.
-    is_deep = image.format == "PNG" and any("16" in str(tile.args) for tile in image.tile)
+    tiles = getattr(image, "tile", ())
+    is_deep = image.format == "PNG" and any("16" in str(tile.args) for tile in tiles)
     return Kind(channels, colours, 16 if is_deep else 8)
 
 
 def _shallow(image: Image.Image, channels: int) -> np.ndarray:
-    """Returns an image with 8 bits a value, [height, width, channels] uint8."""
+    """Returns an image with 8 bits per value, [height, width, channels] uint8."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "P":  # palettes with transparency pass through RGBA
@@ -271,7 +278,7 @@ def _shallow(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _deep_png(stream: BinaryIO, path: str | Path) -> np.ndarray:
-    """Returns a PNG of colours or transparency with 16 bits a value, [height, width, C] uint16."""
+    """Returns a PNG of colours or transparency of 16 bits per value, [height, width, C] uint16."""
     stream.seek(0)
     content = np.frombuffer(stream.read(), np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)

@@ -23,7 +23,7 @@ class PixelFormat(NamedTuple):
 
     @property
     def dtype(self) -> type:
-        """Of the array that holds the image: uint8 or uint16."""
+        """The dtype of the array that holds the image: uint8 or uint16."""
         return np.uint8 if self.depth == 8 else np.uint16
 
 

@@ -113,7 +113,7 @@ def check_stated_size(height: object, width: object, max_pixels: int) -> None:
         width: as it stands in the file.
         max_pixels: an image of more pixels is refused.
     """
-    if not all(type(side) is int and side > 0 for side in (height, width)):
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
         raise FaultError(
             FaultKind.IMAGE_SIZE,
             f"height and width are {(height, width)!r:.80}; expected whole numbers above 0",
@@ -121,7 +121,8 @@ def check_stated_size(height: object, width: object, max_pixels: int) -> None:
     if height * width > max_pixels:
         raise FaultError(
             FaultKind.FILE_TOO_LARGE,
-            f"it has {height} x {width} pixels, more than the {max_pixels} of data.max_pixels",
+            f"it has {height} x {width} pixels, more than the {max_pixels} of "
+            "config.data.max_pixels",
         )
 
 

@@ -121,8 +121,9 @@ def prepare_image(image: np.ndarray, data: ImageConfig) -> tuple[np.ndarray, np.
         The network input [H, W, C], of the same dtype, and its valid height and width [2] float32.
         Boxes of the network times `original_size / valid_size` are boxes of the original image.
     """
-    size = resized_size(*image.shape[:2], data)
-    bucket = tuple(data.buckets[choose_bucket(*size, data.buckets)])
+    height, width = image.shape[:2]
+    size = resized_size(height, width, data)
+    bucket = data.buckets[choose_bucket(*size, data.buckets)]
     return pad_image(resize_image(image, size), bucket), np.array(size, np.float32)
 
 

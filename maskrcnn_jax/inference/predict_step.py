@@ -8,8 +8,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel import partition
+from maskrcnn_jax.parallel.mesh import batch_sharding, batch_shards, local_parts, shard_batch
 
 PredictStep = Callable[[Any, np.ndarray, np.ndarray], Any]
 
@@ -21,7 +21,7 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
 
     Args:
         model: has `predict(image, image_size) -> (Detections, stages)` as `MaskRCNN` does.
-        mesh: devices that share the images of a batch, as `sharding.make_mesh` returns it; None:
+        mesh: devices that share the images of a batch, as `make_mesh` returns it; None:
             the device where the variables are.
 
     Returns:
@@ -33,15 +33,15 @@ def make_predict_step(model: nn.Module, mesh: Mesh | None = None) -> PredictStep
     compiled = jitted(model, mesh)
     if mesh is None:
         return compiled
-    parts = sharding.local_parts(mesh)
+    parts = local_parts(mesh)
 
     def predict_shared(variables, image, image_size):
         if image.shape[0] % parts:
             raise ValueError(
                 f"{parts} devices cannot share a batch of {image.shape[0]} images equally; make "
-                f"config.eval.batch_size a multiple of {sharding.batch_shards(mesh)}"
+                f"config.eval.batch_size a multiple of {batch_shards(mesh)}"
             )
-        batch = sharding.shard_batch({"image": image, "image_size": image_size}, mesh)
+        batch = shard_batch({"image": image, "image_size": image_size}, mesh)
         return jax.tree.map(_local_part, compiled(variables, batch["image"], batch["image_size"]))
 
     return predict_shared
@@ -59,7 +59,7 @@ def jitted(model: nn.Module, mesh: Mesh | None = None) -> Callable[..., Any]:
             detections, _ = model.apply(variables, image, image_size, method="predict")
         return detections
 
-    shardings = None if mesh is None else sharding.batch_sharding(mesh)
+    shardings = None if mesh is None else batch_sharding(mesh)
     return jax.jit(predict, out_shardings=shardings)
 
 

@@ -53,7 +53,7 @@ def initial_variables(model: nn.Module, rng: jax.Array) -> dict[str, dict]:
         kernels.update({path: flat.pop(path) for path in initializers if path in flat})
         return flat
 
-    # Of the model, nothing that only kernels depend on is compiled.
+    # No part of the model that only kernels depend on is compiled.
     flat = jax.jit(all_but_kernels)(rng)
     for path, kernel in kernels.items():
         key = jax.random.fold_in(rng, zlib.crc32("/".join(path).encode()))

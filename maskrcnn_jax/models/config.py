@@ -14,7 +14,7 @@ from maskrcnn_jax.config_fields import check_fields, setting
 PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
 NORMS = ("none", "frozen_bn", "bn", "gn")
 POSITIVE = "[1, inf)"
-SHARE = "[0, 1]"
+FRACTION = "[0, 1]"
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -29,7 +29,7 @@ class PixelConfig:
     )
     mean: tuple[float, ...] = setting(
         (123.675, 116.28, 103.53),
-        "mean of each channel in that order, 0 to 255, or to 65535 with data.depth = 16",
+        "mean of each channel in that order, 0 to 255, or to 65535 with config.data.depth=16",
         within="[0, inf)",
         weights=("backbone",),
     )
@@ -160,7 +160,7 @@ class RPNConfig:
     nms_threshold: float = setting(
         0.7,
         "IoU above which the proposal with the lower score is dropped",
-        within=SHARE,
+        within=FRACTION,
         weights=(),
     )
     clip: str = setting(
@@ -179,16 +179,16 @@ class RPNConfig:
         weights=("rpn",),
     )
     positive_iou: float = setting(
-        0.7, "IoU from which an anchor is positive", within=SHARE, weights=()
+        0.7, "IoU from which an anchor is positive", within=FRACTION, weights=()
     )
     negative_iou: float = setting(
-        0.3, "IoU below which an anchor is negative", within=SHARE, weights=()
+        0.3, "IoU below which an anchor is negative", within=FRACTION, weights=()
     )
     samples_per_image: int = setting(
         256, "anchors in the loss of an image", within=POSITIVE, weights=()
     )
     positive_fraction: float = setting(
-        0.5, "maximum fraction of positives among them", within=SHARE, weights=()
+        0.5, "maximum fraction of positives among them", within=FRACTION, weights=()
     )
     box_loss_beta: float = setting(
         1.0 / 9.0,
@@ -203,21 +203,21 @@ class RoIConfig:
     """The sampled regions and their features."""
 
     positive_iou: float = setting(
-        0.5, "IoU from which a proposal is positive", within=SHARE, weights=()
+        0.5, "IoU from which a proposal is positive", within=FRACTION, weights=()
     )
     negative_iou: float = setting(
-        0.5, "IoU below which a proposal is background", within=SHARE, weights=()
+        0.5, "IoU below which a proposal is background", within=FRACTION, weights=()
     )
     samples_per_image: int = setting(
         512, "proposals in the losses of an image", within=POSITIVE, weights=()
     )
     positive_fraction: float = setting(
-        0.25, "maximum fraction of positives among them", within=SHARE, weights=()
+        0.25, "maximum fraction of positives among them", within=FRACTION, weights=()
     )
     crowd_overlap: float = setting(
         0.5,
         "fraction of a background box inside a crowd region from which it is ignored",
-        within=SHARE,
+        within=FRACTION,
         weights=(),
     )
     pooling: str = setting(
@@ -320,12 +320,12 @@ class DetectionsConfig:
         weights=(),
     )
     score_threshold: float = setting(
-        0.05, "detections with a lower score are dropped", within=SHARE, weights=()
+        0.05, "detections with a lower score are dropped", within=FRACTION, weights=()
     )
     nms_threshold: float = setting(
         0.5,
         "IoU above which the detection of the same class with the lower score is dropped",
-        within=SHARE,
+        within=FRACTION,
         weights=(),
     )
     max_per_image: int = setting(100, "D, detections of an image", within=POSITIVE, weights=())
@@ -347,7 +347,7 @@ class ModelConfig:
 
     dtype: str = setting(
         "float32",
-        "of convolutions and dense layers",
+        "dtype of convolutions and dense layers",
         choices=("float32", "bfloat16"),
         weights=(),
     )

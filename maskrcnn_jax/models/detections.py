@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.rpn import Proposals
@@ -22,11 +23,11 @@ class Detections(NamedTuple):
         valid: [B, D] bool; the other slots hold zeros.
     """
 
-    boxes: jax.Array
-    scores: jax.Array
-    classes: jax.Array
-    masks: jax.Array
-    valid: jax.Array
+    boxes: jax.Array | np.ndarray
+    scores: jax.Array | np.ndarray
+    classes: jax.Array | np.ndarray
+    masks: jax.Array | np.ndarray
+    valid: jax.Array | np.ndarray
 
 
 def detect(

@@ -8,6 +8,7 @@ Both ways through it, `predict` and `losses`, also return every stage's result b
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -59,7 +60,7 @@ class MaskRCNN(nn.Module):
         part = rematerialised if self.remat == "all" else lambda kind: kind
         dtype = jnp.dtype(config.dtype)
         # What x2 and y2 lose on their way into the network, and get back on their way out.
-        self.corner = np.float32([0, 0, 1, 1]) * (config.corners == "inclusive")
+        self.corner = np.array([0, 0, 1, 1], np.float32) * (config.corners == "inclusive")
         self.backbone = ResNet(**asdict(config.backbone), dtype=dtype, remat=self.remat != "none")
         self.fpn = part(FPN)(**asdict(config.fpn), dtype=dtype)
         self.rpn = part(RPNHead)(
@@ -108,7 +109,7 @@ class MaskRCNN(nn.Module):
         proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features, _STORED)
-        boxes, scores, classes, valid = partition.per_image(lambda *args: detect(*args, config))(
+        boxes, scores, classes, valid = partition.per_image(partial(detect, config=config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
         mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
@@ -162,7 +163,7 @@ class MaskRCNN(nn.Module):
             rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, config.rpn.box_loss_beta
         )
 
-        rois = partition.per_image(lambda *args: sample_rois(*args, config))(rngs[1], proposals, gt)
+        rois = partition.per_image(partial(sample_rois, config=config))(rngs[1], proposals, gt)
         box_features = self._pool(pyramid, rois.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features, statistics_parts, rois.valid)
         losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
@@ -174,11 +175,11 @@ class MaskRCNN(nn.Module):
         mask_features = self._pool(pyramid, first.boxes, config.mask_head.pool_size)
         mask_logits = self.mask_head(mask_features, first.labels, statistics_parts, positive)
         mask_size = mask_logits.shape[-1]
-        mask_targets = partition.per_image(lambda *args: crop_targets(*args, mask_size))(
+        mask_targets = partition.per_image(partial(crop_targets, size=mask_size))(
             gt.masks, gt.boxes + self.corner, first.boxes + self.corner, first.matched
         )
         losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
-        losses["loss_total"] = sum(losses.values())
+        losses["loss_total"] = sum(losses.values(), jnp.float32(0))
         stages |= rpn_stages
         stages |= dict(
             rois=rois.boxes, roi_labels=rois.labels, roi_matched=rois.matched,
@@ -248,8 +249,8 @@ class MaskRCNN(nn.Module):
         boxes = partition.rois(boxes)
         level = assign_levels(boxes, len(levels), roi.canonical_level, roi.canonical_size)
         if roi.pooling == "crop_and_resize":
-            image_shape = [STRIDES["p2"] * side for side in levels[0].shape[1:3]]
-            return multilevel_crop_and_resize(levels, boxes, level, image_shape, size)
+            height, width = (STRIDES["p2"] * side for side in levels[0].shape[1:3])
+            return multilevel_crop_and_resize(levels, boxes, level, (height, width), size)
         scales = [1 / STRIDES[name] for name in POOLED_LEVELS]
         return multilevel_roi_align(
             levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned
@@ -274,7 +275,7 @@ def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> j
     height, width, channels = image.shape[1:]
     if channels != len(pixel.mean):
         raise ValueError(
-            f"the images have {channels} channels and model.pixel.mean {len(pixel.mean)} "
+            f"the images have {channels} channels and config.model.pixel.mean {len(pixel.mean)} "
             "values; give the model the images that it was made for (config.data.channels)"
         )
     if height % 32 or width % 32:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from maskrcnn_jax.models.initializers import small_normal
 from maskrcnn_jax.models.layers import Conv
@@ -74,7 +75,7 @@ class Proposals(NamedTuple):
 def propose(
     logits: Sequence[jax.Array],
     deltas: Sequence[jax.Array],
-    anchors: Sequence[jax.Array],
+    anchors: Sequence[np.ndarray | jax.Array],
     limits: jax.Array,
     *,
     pre_nms_top_n: int,

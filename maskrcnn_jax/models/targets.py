@@ -1,8 +1,9 @@
-"""What the heads should have said: anchors and proposals matched with the true objects.
+"""Training targets: anchors and proposals matched with the true objects.
 
 Everything here is of one image; `GroundTruth` and the results are batched by `jax.vmap`.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -36,7 +37,7 @@ class GroundTruth(NamedTuple):
     image_valid: jax.Array
 
 
-def ground_truth(batch: dict[str, jax.Array], corner: np.ndarray) -> GroundTruth:
+def ground_truth(batch: Mapping[str, jax.Array], corner: np.ndarray) -> GroundTruth:
     """Returns the ground truth of a whole training batch (leading axis B), padding cleared.
 
     Args:

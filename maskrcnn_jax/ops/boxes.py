@@ -53,7 +53,7 @@ def iou(a: Array, b: Array) -> Array:
 
 
 def overlap_share(a: Array, b: Array) -> Array:
-    """Share of each box of `a` that lies inside each box of `b`, as COCO compares with crowds.
+    """Fraction of each box of `a` that lies inside each box of `b`, as COCO compares with crowds.
 
     Args:
         a: `[N, 4]` float32, xyxy, pixels.

@@ -19,12 +19,13 @@ def _sampling_matrix(start: Array, end: Array, grid_size: int, size: int) -> Arr
         end: `[N]` float32, its high side.
 
     Returns:
-        `[N, size, grid_size]` float32; rows sum to the share of samples that lie in the grid's box.
+        `[N, size, grid_size]` float32; rows sum to the fraction of samples that lie in the grid's
+        box.
     """
     fraction = (jnp.arange(size * _SAMPLES, dtype=jnp.float32) + 0.5) / (size * _SAMPLES)
     position = start[:, None] + fraction * (end - start)[:, None]
     inside = (position >= 0) & (position <= 1)
-    # Cell i has its centre at i + 0.5. Beyond the outermost centres the mask goes on unchanged up
+    # Cell i has its centre at i + 0.5. Beyond the outermost centres the mask continues unchanged up
     # to the box's edge, where it ends: a mask that fills its box keeps sharp sides.
     centre = jnp.clip(position * grid_size - 0.5, 0, grid_size - 1)
     distance = jnp.abs(centre[..., None] - jnp.arange(grid_size, dtype=jnp.float32))

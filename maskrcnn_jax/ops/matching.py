@@ -61,7 +61,7 @@ def ignore_crowd(
         boxes: `[N, 4]` float32, xyxy, pixels.
         gt_boxes: `[G, 4]` float32, xyxy, pixels.
         gt_crowd: `[G]` bool: valid crowd regions.
-        max_share: a negative box is ignored when this share of it, or more, is inside one crowd
+        max_share: a negative box is ignored when this fraction of it, or more, is inside one crowd
             region.
 
     Returns:
@@ -75,7 +75,7 @@ def ignore_crowd(
 def sample_indices(
     rng: Array, label: Array, num: int, positive_fraction: float
 ) -> tuple[Array, Array]:
-    """Draws boxes to train on without replacement, with a limited share of positives.
+    """Draws boxes to train on without replacement, with a limited fraction of positives.
 
     Args:
         rng: random key.

@@ -27,7 +27,7 @@ from maskrcnn_jax.ops import boxes as box_ops
 
 # Corners beyond this many pixels stand for infinity: the arithmetic on them stays finite.
 _FAR = 1e7
-# Share of a feature map's side by which a sample of `crop_and_resize` may miss the map.
+# Fraction of a feature map's side by which a sample of `crop_and_resize` may miss the map.
 _ROUNDING = 1e-6
 # Bytes of the expanded cotangent of one image that the gradient holds at a time.
 _GRADIENT_CHUNK_BYTES = 64 * 2**20

@@ -1,8 +1,9 @@
-"""What a process says when it ends without being able to say anything.
+"""A notice on stderr when a process ends without being able to print one itself.
 
 Where several processes train together, one can end in ways that no Python code sees: killed, out
 of memory, or aborted by JAX's runtime because another one is gone. A small child process notices
-and says what stands and what to do. It is this file, run as a program, and imports nothing else.
+and prints which checkpoint stands and what to type. It is this file, run as a program, and imports
+nothing else.
 """
 
 import json
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import IO
 
 
-class LastWords:
-    """A child process that speaks on stderr if this process ends while there is something to say.
+class ExitNotice:
+    """A child process that prints a message on stderr if this process ends while one is set.
 
     Args:
-        process: who is speaking, to begin the words with.
+        process: the name of this process, which begins the message.
     """
 
     def __init__(self, process: str):
@@ -32,8 +33,8 @@ class LastWords:
         self._words = ""
         self._checkpoints: str | None = None
 
-    def say_at_end(self, words: str) -> None:
-        """Sets what would be said if the process ended from now on.
+    def set_message(self, words: str) -> None:
+        """Sets what is printed if the process ends from now on.
 
         Args:
             words: a few sentences.
@@ -42,16 +43,16 @@ class LastWords:
         self._tell()
 
     def name_checkpoint_in(self, folder: str | Path) -> None:
-        """Has the newest checkpoint named after the words.
+        """Has the newest checkpoint named after the message.
 
         Args:
-            folder: of the checkpoints; it is looked at when the words are said.
+            folder: of the checkpoints; it is read when the message is printed.
         """
         self._checkpoints = str(folder)
         self._tell()
 
-    def nothing_to_say(self) -> None:
-        """The process ends well: the child leaves without a word."""
+    def cancel(self) -> None:
+        """The process ends well: the child ends without a message."""
         self._words = ""
         self._tell()
         self._pipe.close()
@@ -64,7 +65,7 @@ class LastWords:
 
     def _tell(self) -> None:
         message = json.dumps([self._words, self._checkpoints])
-        with suppress(OSError):  # the child has been killed; the run goes on without it
+        with suppress(OSError):  # the child has been killed; the run continues without it
             self._pipe.write(message.encode() + b"\n")
             self._pipe.flush()
 

@@ -1,8 +1,8 @@
 """Which device holds what: the mesh, and the one place with the rules of sharding.
 
-Images of a batch are shared out over the mesh axes `data` and `fsdp`, the rows of each over
-`space`. The state is on every device, but for its large arrays, of which the devices along `fsdp`
-hold a part each. How the arrays between image and loss are shared out: `parallel/partition.py`.
+Images of a batch are sharded over the mesh axes `data` and `fsdp`, the rows of each over `space`.
+The state is replicated, but for its large arrays, which are sharded over `fsdp`. How the arrays
+between image and loss are sharded: `parallel/partition.py`.
 """
 
 import math
@@ -139,12 +139,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def image_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of the images themselves: their rows are shared out, too."""
+    """Returns the sharding of the images themselves: their rows are sharded, too."""
     return NamedSharding(mesh, P(BATCH_AXES, SPACE_AXIS))
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Returns the number of parts that the images of a batch are shared out in."""
+    """Returns the number of parts that the images of a batch are sharded into."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 

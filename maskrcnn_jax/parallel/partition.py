@@ -1,4 +1,4 @@
-"""Which part of an array each device works on, told to the compiler where it matters.
+"""Which part of an array each device works on, given to the compiler where it matters.
 
 A step for several devices is one program on whole arrays, which the compiler splits. The functions
 here say how. They read the mesh that is in force while they are traced, set by `with over(mesh):`

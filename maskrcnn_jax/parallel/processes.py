@@ -18,13 +18,13 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
-from maskrcnn_jax.parallel.exit_notice import LastWords
+from maskrcnn_jax.parallel.exit_notice import ExitNotice
 from maskrcnn_jax.parallel.interrupts import Interrupted
 
 # Process 0 waits so long before it leaves with an error, and the service that all need with it:
 # others that have met the same error can then say so themselves.
 _SECONDS_FOR_OTHERS = 3.0
-_last_words: LastWords | None = None
+_exit_notice: ExitNotice | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def join(cluster: Cluster) -> None:
     """
     if not _is_several(cluster):
         return
-    global _last_words
+    global _exit_notice
     number = "" if cluster.process_id is None else f" {cluster.process_id}"
-    _last_words = LastWords(f"process{number} ({socket.gethostname()})")
-    _last_words.say_at_end(_words_on_joining(cluster))
+    _exit_notice = ExitNotice(f"process{number} ({socket.gethostname()})")
+    _exit_notice.set_message(_words_on_joining(cluster))
     # JAX would catch SIGTERM from here on, and so keep it from ending the process.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -84,11 +84,11 @@ def join(cluster: Cluster) -> None:
     except Exception as error:
         forget()
         raise _explained(error, cluster) from error
-    _last_words.say_at_end(
+    _exit_notice.set_message(
         "ended early: by an error, by a signal, or because another process is gone; see above, and "
-        "what the others have printed. None goes on alone: all end within "
+        "what the others have printed. None continues alone: all end within "
         f"{cluster.heartbeat_timeout} s (--heartbeat_timeout). The same commands start all of them "
-        "again, and training goes on from its newest checkpoint."
+        "again, and training resumes from its newest checkpoint."
     )
 
 
@@ -98,8 +98,8 @@ def name_checkpoint_in(folder: str | Path) -> None:
     Args:
         folder: of the checkpoints.
     """
-    if _last_words is not None:
-        _last_words.name_checkpoint_in(folder)
+    if _exit_notice is not None:
+        _exit_notice.name_checkpoint_in(folder)
 
 
 def leave() -> None:
@@ -112,10 +112,10 @@ def leave() -> None:
 
 def forget() -> None:
     """From here on it is no accident if this process ends."""
-    global _last_words
-    if _last_words is not None:
-        _last_words.nothing_to_say()
-        _last_words = None
+    global _exit_notice
+    if _exit_notice is not None:
+        _exit_notice.cancel()
+        _exit_notice = None
 
 
 def let_others_speak() -> None:

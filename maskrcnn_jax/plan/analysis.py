@@ -17,7 +17,7 @@ LARGEST = 3
 
 @dataclass(frozen=True)
 class Bound:
-    """Seconds that a step needs at the least, if all goes on at the same time.
+    """Seconds that a step needs at minimum, if everything runs at the same time.
 
     Attributes:
         arithmetic: operations by the peak of the matrix units.
@@ -52,7 +52,7 @@ class StepPlan:
         largest: the largest of the temporary arrays at the fullest moment.
         flops: operations of convolutions and matrix products.
         traffic: bytes read from and written to the chip's memory.
-        exchanged: by axes of the mesh and kind: number, size and sent bytes.
+        exchanged: by axes of the mesh, kind and dtype: number, size and sent bytes.
         bound: by published figures, on a GPU with an assumed time for launches.
         estimate: seconds by the TPU compiler's estimates, None where it makes none.
         without_estimate: instructions that take long and are not in the estimate.
@@ -71,7 +71,7 @@ class StepPlan:
     largest: list[buffers.Buffer] = field(default_factory=list)
     flops: float = 0.0
     traffic: int = 0
-    exchanged: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    exchanged: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     bound: Bound = Bound()
     estimate: float | None = None
     without_estimate: int = 0
@@ -86,8 +86,8 @@ class StepPlan:
     def as_json(self) -> dict[str, Any]:
         """Returns everything as values of JSON."""
         exchanged = [
-            {"axes": axes, "kind": kind, **numbers}
-            for (axes, kind), numbers in self.exchanged.items()
+            {"axes": axes, "kind": kind, "dtype": dtype, **numbers}
+            for (axes, kind, dtype), numbers in self.exchanged.items()
         ]
         values = asdict(self) | {"exchanged": exchanged, "step_s": self.step_s}
         if self.memory:

@@ -21,6 +21,7 @@ class Exchange:
     Attributes:
         kind: of `KINDS`.
         axes: of the mesh along which devices exchange, such as `data+fsdp`.
+        dtype: of the results; several joined by +.
         size: bytes of the results on one device.
         sent: bytes that a device sends, at the least.
         group: numbers of the devices of one group.
@@ -29,6 +30,7 @@ class Exchange:
 
     kind: str
     axes: str
+    dtype: str
     size: int
     sent: int
     group: tuple[int, ...]
@@ -49,11 +51,13 @@ def exchanges(program: hlo.Program, mesh: dict[str, int]) -> list[Exchange]:
     ]
 
 
-def summed(found: list[Exchange]) -> dict[tuple[str, str], dict[str, int]]:
-    """Returns, by axes and kind, `number` of instructions, and `size` and `sent` of a call."""
-    sums: dict[tuple[str, str], dict[str, int]] = {}
+def summed(found: list[Exchange]) -> dict[tuple[str, str, str], dict[str, int]]:
+    """Returns, by axes, kind and dtype, `number` of instructions, `size` and `sent` of a call."""
+    sums: dict[tuple[str, str, str], dict[str, int]] = {}
     for one in found:
-        entry = sums.setdefault((one.axes, one.kind), {"number": 0, "size": 0, "sent": 0})
+        entry = sums.setdefault(
+            (one.axes, one.kind, one.dtype), {"number": 0, "size": 0, "sent": 0}
+        )
         entry["number"] += one.times
         entry["size"] += one.times * one.size
         entry["sent"] += one.times * one.sent
@@ -83,7 +87,8 @@ def _exchange(
         "reduce-scatter": (number - 1) * size,
         "collective-permute": size,
     }.get(kind, (number - 1) * size // number)
-    return Exchange(kind, axes_of(group, mesh), size, sent, group, times)
+    dtype = "+".join(sorted({array.dtype for array in instruction.results}))
+    return Exchange(kind, axes_of(group, mesh), dtype, size, sent, group, times)
 
 
 def axes_of(group: tuple[int, ...], mesh: dict[str, int]) -> str:

@@ -76,8 +76,8 @@ def advice(config: "Config", plan: StepPlan, mesh: dict[str, int]) -> list[str]:
     found = []
     if config.model.dtype == "float32":
         found.append("--config.model.dtype=bfloat16: half of every feature map")
-    if is_training and config.train.accumulate < a_chip:
-        found.append(f"--config.train.accumulate={a_chip}: one image at a time on each chip")
+    if is_training and (parts := _parts(plan, a_chip)) > config.train.accumulate:
+        found.append(f"--config.train.accumulate={parts}: {a_chip // parts} image(s) at a time")
     if not is_training and a_chip > 1:
         found.append(f"--config.{key}.batch_size={shards}: one image at a time on each chip")
     if is_training and config.train.remat != "all":
@@ -88,6 +88,15 @@ def advice(config: "Config", plan: StepPlan, mesh: dict[str, int]) -> list[str]:
         )
     found.append(f"more chips for the {plan.images} images, or --config.mesh.space=2")
     return ["what would help, what costs least first:", *(f"  {line}" for line in found)]
+
+
+def _parts(plan: StepPlan, images: int) -> int:
+    """Returns in how many parts a chip's images should come, one each where nothing is known."""
+    if plan.memory is None:
+        return images
+    free = _TIGHT * plan.available - (plan.memory.total - plan.memory.temporaries)
+    enough = (n for n in range(1, images + 1) if images % n == 0)
+    return next((n for n in enough if plan.memory.temporaries / n <= free), images)
 
 
 def _work(plan: StepPlan) -> str:
@@ -101,9 +110,9 @@ def _exchange(plan: StepPlan) -> list[str]:
     if not plan.exchanged:
         return ["nothing"]
     return [
-        f"along {axes}: {numbers['number']} {kind}, {_mib(numbers['size'])} "
+        f"along {axes}: {numbers['number']} {kind}, {_mib(numbers['size'])} of {dtype} "
         f"(a chip sends {_mib(numbers['sent'])})"
-        for (axes, kind), numbers in plan.exchanged.items()
+        for (axes, kind, dtype), numbers in plan.exchanged.items()
     ]
 
 

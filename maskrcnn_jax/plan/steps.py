@@ -13,7 +13,11 @@ from maskrcnn_jax.checkpoints import state
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.inference import predict_step
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import (
+    abstract,
+    batch_sharding,
+    image_sharding,
+)
 from maskrcnn_jax.training.stages import Stage, make_stages
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ def training(
         config: the whole configuration, checked.
         num_classes: K.
         image: height and width of the batch's images.
-        mesh: as `sharding.make_mesh` returns it.
+        mesh: as `make_mesh` returns it.
     """
     model = make_model(config.model, num_classes, config.train.remat)
     variables = abstract_variables(model)
@@ -51,7 +55,7 @@ def prediction(
         config, num_classes, image, mesh: as `training` takes them.
     """
     model = make_model(config.model, num_classes)
-    variables = sharding.abstract(abstract_variables(model), mesh)
+    variables = abstract(abstract_variables(model), mesh)
     batch = on_mesh(batch_shapes(config.eval.batch_size, *image, config.data), mesh)
     step = predict_step.jitted(model, mesh)
     return _lowered(step, mesh, variables, batch["image"], batch["image_size"])
@@ -69,10 +73,10 @@ def first_state(stage: Stage, variables: Any, mesh: Mesh) -> Any:
     Args:
         stage: of the run.
         variables: shapes of the model's.
-        mesh: as `sharding.make_mesh` returns it.
+        mesh: as `make_mesh` returns it.
     """
     shapes = jax.eval_shape(lambda v: state.create(v, stage.optimizer, stage.averaged), variables)
-    return sharding.abstract(shapes, mesh)
+    return abstract(shapes, mesh)
 
 
 def batch_shapes(images: int, height: int, width: int, config_data: DataConfig) -> Shapes:
@@ -103,11 +107,11 @@ def batch_shapes(images: int, height: int, width: int, config_data: DataConfig) 
 
 
 def on_mesh(batch: Shapes, mesh: Mesh) -> Shapes:
-    """Gives the shapes of a batch their sharding, as `sharding.shard_batch` does."""
-    shardings = {"image": sharding.image_sharding(mesh)}
+    """Gives the shapes of a batch their sharding, as `shard_batch` does."""
+    shardings = {"image": image_sharding(mesh)}
     return {
         name: jax.ShapeDtypeStruct(
-            array.shape, array.dtype, sharding=shardings.get(name, sharding.batch_sharding(mesh))
+            array.shape, array.dtype, sharding=shardings.get(name, batch_sharding(mesh))
         )
         for name, array in batch.items()
     }

@@ -185,7 +185,7 @@ def _widths(state: State, entries: Sequence[Entry], config: ModelConfig) -> dict
 
 def _last_axis(entry: Entry, state: State) -> Iterator[int]:
     """Yields the size of the last axis of an array of ours, if the state has what it needs."""
-    with suppress(KeyError, ValueError, IndexError):  # what does not fit is told when it is mapped
+    with suppress(KeyError, ValueError, IndexError):  # mapping reports what does not fit
         # A broadcast scalar has the shape and no memory.
         arrays = [np.broadcast_to(np.float32(0), state[name].shape) for name in entry.names]
         yield entry.layout.to_ours(*arrays).shape[-1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 STEM = ("params", "backbone", "stem", "conv", "kernel")
-# Of photographs, by channel: what pixels deviate by where weights take them unscaled.
+# Standard deviation of photographs' pixels by channel, for weights that take them unscaled.
 _DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
 

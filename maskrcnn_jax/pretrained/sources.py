@@ -61,7 +61,7 @@ def depth_by_blocks(state: State, pattern: str) -> int:
             second the block, counted from anything.
 
     Raises:
-        ValueError: where no ResNet has so many blocks.
+        ValueError: where no ResNet has these numbers of blocks.
     """
     blocks: dict[str, set[str]] = {}
     convs = 0

@@ -10,7 +10,7 @@
     coco:...         a PATH or NAME that must be a whole detector
     last             the newest checkpoint in the work directory, which must be there
 
-A work directory with a checkpoint is gone on from in any case, and `config.init` is then not read.
+A run resumes from a checkpoint in its work directory in any case; `config.init` is then not read.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class Start:
 
 
 def begin(config: "Config", workdir: str | Path) -> tuple["Config", Start]:
-    """Reads what `config.init` names, unless the run goes on from a checkpoint of its own.
+    """Reads what `config.init` names, unless the run resumes from a checkpoint of its own.
 
     Args:
         config: the whole configuration; it is not changed.
@@ -77,7 +77,7 @@ def begin(config: "Config", workdir: str | Path) -> tuple["Config", Start]:
         return config, _resumed(config, saved)
     if config.init == "last":
         raise FileNotFoundError(
-            f"config.init is last, but there is no checkpoint in {Path(workdir) / LAST} to go on "
+            f"config.init is last, but there is no checkpoint in {Path(workdir) / LAST} to resume "
             f"from; check --workdir, or start a new run with another config.init"
         )
     if config.init == "none":
@@ -123,11 +123,13 @@ def _for_images(weights: Weights, config: "Config") -> tuple[Weights, tuple]:
     theirs, their_bits, _ = weights.pixels
     if theirs not in (3, channels):
         raise ValueError(
-            f"config.init = {config.init!r} is for images of {theirs} channels, data.channels is "
+            f"config.init = {config.init!r} is for images of {theirs} channels, "
+            "config.data.channels is "
             f"{channels}; give weights for as many, or for RGB"
         )
     lines = [
-        f"model.pixel stays as configured: the weights are for images of {theirs} channels and "
+        f"config.model.pixel stays as configured: the weights are for images of {theirs} channels "
+        "and "
         f"{their_bits} bits, the data have {channels} of {bits}"
     ]
     variables = weights.variables
@@ -144,7 +146,7 @@ def _for_images(weights: Weights, config: "Config") -> tuple[Weights, tuple]:
 def _resumed(config: "Config", saved: dict[str, Any]) -> Start:
     """Puts back what the run began with; nothing is read from `config.init`.
 
-    What the weights needed was told then: it is in the checkpoint's configuration.
+    What the weights needed was printed then: it is in the checkpoint's configuration.
     """
     began = config_json.section(type(config), saved["config"])
     lines = [

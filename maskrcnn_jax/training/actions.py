@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.console import said_if_slow
 from maskrcnn_jax.parallel import agreement
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.interrupts import Interrupted, Interrupts
+from maskrcnn_jax.parallel.mesh import shard_batch
 from maskrcnn_jax.parallel.messages import say, say_of_all, warn
 from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.early_stopping import reason_to_stop
@@ -30,6 +30,8 @@ from maskrcnn_jax.training.run.progress import (
     is_sound,
 )
 from maskrcnn_jax.training.stages import Stage, entered
+
+Batches = Generator[tuple[dict, dict], None, None]  # each with its info
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class TrainingData:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     num_images: int
-    batches: Callable[[int], Iterator[tuple[dict, dict]]]
+    batches: Callable[[int], Batches]
     evaluate: Callable[[dict[str, Any], Callable[[], None]], dict[str, float]]
     report: Callable[[dict[str, float]], str]
 
@@ -78,7 +80,7 @@ class Run:
     log: MetricsLog
     progress: Progress
     interrupts: Interrupts
-    batches: Iterator[tuple[dict, dict]]
+    batches: Batches
     compiled: set[tuple[Stage, tuple[int, int]]]
 
 
@@ -154,7 +156,7 @@ def evaluate(run: Run, state: TrainState, step: int) -> dict[str, float]:
 
 
 def early_end(run: Run) -> str:
-    """Returns why the run ends before its last step, empty where it goes on; process 0 decides."""
+    """Returns why the run ends early, empty where it continues; process 0 decides."""
     reason = reason_to_stop(run.log.evaluations, run.settings)
     ends = agreement.of_first({"ends": bool(reason)})["ends"]
     return (reason or "stopped early") if ends else ""
@@ -196,7 +198,7 @@ def do_step(
     With the first bucket of a stage, what saving needs is compiled, too: no step waits for it then,
     nor does a state that has to be saved in a hurry.
     """
-    batch = sharding.shard_batch(batch, run.mesh)
+    batch = shard_batch(batch, run.mesh)
     height, width = batch["image"].shape[1:3]
     bucket = height, width
     if (stage, bucket) in run.compiled:
@@ -245,6 +247,6 @@ def stopped(run: Run, signal_number: int, state: TrainState, step: int) -> Inter
     name = signal.Signals(signal_number).name
     return Interrupted(
         signal_number,
-        f"stopped by {name} after step {step}; {saved.removesuffix('.')}. The same command goes on "
+        f"stopped by {name} after step {step}; {saved.removesuffix('.')}. The same command resumes "
         f"from there",
     )

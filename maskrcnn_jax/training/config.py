@@ -58,15 +58,17 @@ class TrainConfig:
     )
     optimizer: str = setting("sgd", "the optimiser", choices=("sgd", "adamw", "lamb"))
     learning_rate: float = setting(
-        0.02, "for the given batch size, unless a rule is given", within="(0, inf)"
+        0.02, "learning rate at the given batch size, unless a rule is given", within="(0, inf)"
     )
     learning_rate_rule: str = setting(
         "none",
         "linear, sqrt: learning_rate times batch_size / reference_batch_size, or its square root",
         choices=("none", "linear", "sqrt"),
     )
-    reference_batch_size: int = setting(16, "of that rule", within="[1, inf)")
-    momentum: float = setting(0.9, "of SGD; beta1 of AdamW and LAMB", within="[0, 1)")
+    reference_batch_size: int = setting(
+        16, "batch size that learning_rate is meant for", within="[1, inf)"
+    )
+    momentum: float = setting(0.9, "momentum of SGD; beta1 of AdamW and LAMB", within="[0, 1)")
     weight_decay: float = setting(1e-4, "factor of the weight decay", within="[0, inf)")
     decay_norm_and_bias: bool = setting(True, "weight decay of norms and biases, too")
     warmup_steps: int = setting(500, "steps of linear warm-up", within="[0, inf)")
@@ -112,5 +114,5 @@ class TrainConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"{key}.accumulate is {self.accumulate}, but {key}.batch_size = {self.batch_size} "
-                "images do not fall into so many equal parts; make it a divisor"
+                "images cannot be divided into that many equal parts; make it a divisor"
             )

@@ -1,4 +1,4 @@
-"""Which evaluation is the best one, and when so many others have followed that the run may end."""
+"""Which evaluation is the best one, and when the run ends because none was better for long."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from maskrcnn_jax.training.config import TrainConfig
 
 
 def reason_to_stop(rows: Sequence[Mapping], settings: TrainConfig) -> str:
-    """Returns why the run ends after its newest evaluation; empty where it goes on.
+    """Returns why the run ends after its newest evaluation; empty where it continues.
 
     It depends on nothing but the logged evaluations, so a resumed run decides as one in one go.
 
@@ -31,5 +31,5 @@ def reason_to_stop(rows: Sequence[Mapping], settings: TrainConfig) -> str:
     return (
         f"stopped early: {metric} was {found} in {waited} evaluations, the last of step "
         f"{rows[-1]['step']} (config.train.early_stop is {patience}; the same command with a "
-        f"larger one, or 0 for never, goes on)"
+        f"larger one, or 0 for never, resumes)"
     )

@@ -14,10 +14,11 @@ from maskrcnn_jax.checkpoints.state import TrainState, create
 from maskrcnn_jax.models.build import initial_variables
 from maskrcnn_jax.models.config import PARTS
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import abstract, make_state
 from maskrcnn_jax.parallel.messages import say
 from maskrcnn_jax.pretrained.merge import classes_line, merged
 from maskrcnn_jax.pretrained.start import Start
+from maskrcnn_jax.pretrained.weights import Weights
 from maskrcnn_jax.training.stages import Stage, stage_of_state
 
 if TYPE_CHECKING:
@@ -54,13 +55,12 @@ def new(
             class_names,
             start.weights.class_names,
         )
-        say(_words(start, seed, class_names))
-    return sharding.make_state(partial(_create, stage), mesh, variables)
+        say(_words(start, start.weights, seed, class_names))
+    return make_state(partial(_create, stage), mesh, variables)
 
 
-def _words(start: Start, seed: int, class_names: Sequence[str]) -> str:
+def _words(start: Start, weights: Weights, seed: int, class_names: Sequence[str]) -> str:
     """Returns what was taken from where, and what is new."""
-    weights = start.weights
     lines = [
         f"starting from {weights.file} ({weights.kind} {weights.part}, sha256 "
         f"{weights.sha256[:12]}); taken: {', '.join(start.parts)}"
@@ -98,6 +98,7 @@ def newest(
     """
     while True:
         step = checkpoints.latest_step()
+        assert step is not None
         stage = stage_of_state(stages, step)
         expected = jax.eval_shape(partial(_create, stage), variables)
         try:
@@ -131,6 +132,7 @@ def restored(
         DamagedCheckpoint: where it cannot be read.
     """
     step, saved = checkpoints.latest_step(), checkpoints.metadata()
+    assert step is not None
     where = checkpoints.workdir / LAST
     otherwise = f"start from its weights: --config.init={checkpoints.workdir} and another --workdir"
     for key in ("class_names", "category_ids"):
@@ -153,8 +155,8 @@ def restored(
     if bool(config.train.ema_decay) != bool(saved["config"].get("train", {}).get("ema_decay")):
         average = "starts from the weights" if config.train.ema_decay else "is dropped"
         changes.append(f"the moving average {average}")
-    state = checkpoints.restore(sharding.abstract(expected, mesh))
-    say(f"going on from step {step}, restored from {where / str(step)}")
+    state = checkpoints.restore(abstract(expected, mesh))
+    say(f"resuming from step {step}, restored from {where / str(step)}")
     best_step, _ = checkpoints.best()
     if best_step is not None and best_step > step:
         say(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from maskrcnn_jax import config_json
@@ -15,17 +14,17 @@ from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.files import set_aside, write_atomically
 from maskrcnn_jax.models.build import abstract_variables
-from maskrcnn_jax.parallel import agreement
-from maskrcnn_jax.parallel import mesh as sharding
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
+from maskrcnn_jax.parallel import agreement, processes
 from maskrcnn_jax.parallel.interrupts import Interrupts
+from maskrcnn_jax.parallel.mesh import batch_shards, local_parts
 from maskrcnn_jax.parallel.messages import say, warn
 from maskrcnn_jax.pretrained.merge import check_fit
 from maskrcnn_jax.pretrained.start import Start
 from maskrcnn_jax.training import actions, first_state
 from maskrcnn_jax.training.actions import Run, TrainingData
 from maskrcnn_jax.training.config import TrainConfig
-from maskrcnn_jax.training.run.closing_lines import farewell
+from maskrcnn_jax.training.run.closing_lines import closing_lines
 from maskrcnn_jax.training.run.cost import hopeless_on_cpu
 from maskrcnn_jax.training.run.emergency import leaves_compilation
 from maskrcnn_jax.training.run.lock import only_run_in
@@ -57,7 +56,7 @@ def train(
     config: "Config",
     workdir: str | Path,
     data: TrainingData,
-    model: nn.Module,
+    model: MaskRCNN,
     start: Start | None = None,
 ) -> dict[str, float]:
     """Trains, from the newest checkpoint in the work directory if there is one.
@@ -79,9 +78,7 @@ def train(
     """
     workdir, start = Path(workdir), start or Start()
     mesh = check_run(config)
-    local_batch = (
-        config.train.batch_size // sharding.batch_shards(mesh) * sharding.local_parts(mesh)
-    )
+    local_batch = config.train.batch_size // batch_shards(mesh) * local_parts(mesh)
     variables = abstract_variables(model)
     if start.weights is not None:
         check_fit(variables, start.weights.variables, start.parts, start.weights.file)
@@ -92,7 +89,7 @@ def train(
 
     check_writable(workdir, first_state.largest(stages, variables), config.train.keep_checkpoints)
     agreement.check_shared(workdir)
-    distributed.name_checkpoint_in(workdir / LAST)
+    processes.name_checkpoint_in(workdir / LAST)
     facts = {key: getattr(data, key) for key in ("class_names", "category_ids", "num_images")}
     metadata = {"config": config, "init": start.record, **facts}
     with (
@@ -117,7 +114,7 @@ def train(
                 metrics = _train(run, stages, state, step)
             except NonFiniteLoss as error:
                 raise actions.with_advice(run, error) from None
-    say(farewell(workdir, data.report(metrics)))
+    say(closing_lines(workdir, data.report(metrics)))
     return metrics
 
 
@@ -131,7 +128,7 @@ def _begun(
         MetricsLog(checkpoints.workdir, step, active=jax.process_index() == 0) as log,
         Interrupts() as interrupts,
         closing(data.batches(step)) as batches,
-        distributed.ends_in_time(_SECONDS_TO_CLEAN_UP),
+        processes.ends_in_time(_SECONDS_TO_CLEAN_UP),
         Watchdog(progress.activity, settings, checkpoints.workdir),
         leaves_compilation(
             settings.emergency_seconds, progress.activity, checkpoints.workdir / LAST

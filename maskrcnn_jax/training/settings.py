@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import check_buckets, local_batch_size, make_mesh
 from maskrcnn_jax.training.stages import check_accumulation
 
 if TYPE_CHECKING:
@@ -29,12 +29,10 @@ def check_run(config: "Config", devices: Sequence[jax.Device] | None = None) -> 
     """
     config.validate()
     _check_epsilons(config.model)
-    mesh = sharding.make_mesh(config.mesh, devices)
+    mesh = make_mesh(config.mesh, devices)
     for part in ("train", "eval"):
-        sharding.local_batch_size(
-            getattr(config, part).batch_size, mesh, f"config.{part}.batch_size"
-        )
-    sharding.check_buckets(config.data.buckets, mesh)
+        local_batch_size(getattr(config, part).batch_size, mesh, f"config.{part}.batch_size")
+    check_buckets(config.data.buckets, mesh)
     check_accumulation(config.train, mesh)
     return mesh
 

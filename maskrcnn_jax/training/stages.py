@@ -20,7 +20,7 @@ from maskrcnn_jax.checkpoints.ema import averaged_parameters
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.models.layer_groups import parse_layers
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import batch_shards, make_state
 from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import TrainStep, make_train_step
@@ -89,7 +89,7 @@ def make_stages(config: "Config", model: nn.Module, params: Any, mesh: Mesh) -> 
 def never_reached(stages: Sequence[Stage], steps: int) -> list[str]:
     """Returns a sentence for each stage that would begin only when the run has ended."""
     return [
-        f"train.layers: the run ends before step {stage.start}, where {stage.layers} begins"
+        f"config.train.layers: the run ends before step {stage.start}, where {stage.layers} begins"
         for stage in stages
         if stage.start >= steps
     ]
@@ -115,7 +115,7 @@ def _after(start: int, schedule: optax.Schedule) -> optax.Schedule:
 
 def entered(stage: Stage, state: TrainState, mesh: Mesh) -> TrainState:
     """Returns the state with which a later stage begins; the one given is donated."""
-    return sharding.make_state(
+    return make_state(
         lambda state: state.replace(opt_state=stage.optimizer.init(state.params)),
         mesh,
         state,
@@ -133,10 +133,11 @@ def check_accumulation(train: TrainConfig, mesh: Mesh) -> None:
     Raises:
         ValueError: naming the key.
     """
-    shards = sharding.batch_shards(mesh)
+    shards = batch_shards(mesh)
     if train.batch_size % (train.accumulate * shards):
         raise ValueError(
             f"config.train.accumulate is {train.accumulate}, but {train.batch_size} images "
-            f"(config.train.batch_size) on {shards} device(s) do not fall into so many equal "
+            f"(config.train.batch_size) on {shards} device(s) cannot be divided into that many "
+            "equal "
             f"parts; make it a divisor of {train.batch_size // shards}"
         )

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from maskrcnn_jax.checkpoints.ema import updated_average
 from maskrcnn_jax.checkpoints.state import TrainState
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel import partition
+from maskrcnn_jax.parallel.mesh import as_state, replicated
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -44,7 +44,7 @@ def make_train_step(
         schedule: the learning rate, for the metrics.
         trainable: pytree of bool like the parameters.
         seed: `config.seed`.
-        mesh: as `sharding.make_mesh` returns it.
+        mesh: as `make_mesh` returns it.
         accumulate: parts of the batch that are worked on one after the other (`accumulated`).
         ema_decay: of the moving average, where the state has one.
 
@@ -64,12 +64,12 @@ def make_train_step(
         }
         new_state = _updated(state, gradient, batch_stats, optimizer, ema_decay)
         metrics = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
-        return sharding.as_state(new_state, mesh), metrics
+        return as_state(new_state, mesh), metrics
 
     # State and batch come as `sharding` lays them out, and the state stays so.
     return jax.jit(
         train_step,
-        out_shardings=(None, sharding.replicated(mesh)),
+        out_shardings=(None, replicated(mesh)),
         donate_argnums=0,
         compiler_options=_compiler_options(model, mesh),
     )
@@ -102,7 +102,7 @@ def _gradient(model: nn.Module, trainable: Any, mesh: Mesh) -> Gradient:
     def gradient_of(*arguments):
         with partition.over(mesh):
             gradient, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(*arguments)
-        return sharding.as_state(gradient, mesh), batch_stats, metrics
+        return as_state(gradient, mesh), batch_stats, metrics
 
     return gradient_of
 

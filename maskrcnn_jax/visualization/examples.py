@@ -66,21 +66,21 @@ def draw_objects(
     """
     masks = [np.asarray(mask, np.uint8) for mask in masks]
     picture = image.copy()
-    for i in np.flatnonzero(crowd):
+    for i in np.flatnonzero(crowd).tolist():
         _hatch(picture, masks[i])
     picture = draw_boxes(picture, boxes[crowd], _WHITE, 1)
-    for i in np.flatnonzero(crowd):
+    for i in np.flatnonzero(crowd).tolist():
         corner = (max(round(float(boxes[i][0])), 0), max(round(float(boxes[i][1])), 0))
         draw_label(picture, f"crowd: {names[i]}", corner, _WHITE)
     single = np.flatnonzero(~crowd)
     return draw_detections(
-        picture, boxes[single], (masks[i] for i in single), [names[i] for i in single]
+        picture, boxes[single], (masks[i] for i in single), [names[i] for i in single.tolist()]
     )
 
 
 def _hatch(picture: np.ndarray, mask: np.ndarray) -> None:
     """Lays white stripes from the lower left to the upper right over a mask, and its outline."""
-    y, x = np.indices(mask.shape, sparse=True)
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     stripes = (x + y) % _HATCH < _STRIPE
     picture[(mask > 0) & stripes] = _WHITE
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

@@ -16,7 +16,8 @@ def draw_result(image: np.ndarray, result: Result, min_score: float = 0.0) -> np
         min_score: detections with a lower score are left out.
 
     Returns:
-        `[H, W, 3]` uint8, RGB; a small image is enlarged by a whole factor, lest the names bury it.
+        `[H, W, 3]` uint8, RGB; a small image is enlarged by an integer factor, so that the names do
+        not cover it.
     """
     picture, scale = enlarged(image)
     shown = np.flatnonzero(result.scores >= min_score)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 
 from maskrcnn_jax.models.config import ModelConfig
@@ -69,8 +70,13 @@ def training_pictures(
     image, scale = enlarged(batch["image"][index])
     gt_boxes, gt_valid = batch["gt_boxes"][index], batch["gt_valid"][index]
     anchors = _anchors(stages, config)
+    overlap = iou(gt_boxes, jnp.asarray(anchors))
     _, anchor_labels = match(
-        iou(gt_boxes, anchors), gt_valid, config.rpn.positive_iou, config.rpn.negative_iou, True
+        overlap,
+        gt_valid,
+        config.rpn.positive_iou,
+        config.rpn.negative_iou,
+        True,
     )
     matched = anchors[np.asarray(anchor_labels) == 1]
     valid, labels = stages["roi_valid"][index], stages["roi_labels"][index]

@@ -18,7 +18,7 @@ from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import Config, get_config
 from maskrcnn_jax.config_json import from_json, section, to_json
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import abstract, replicated
 from maskrcnn_jax.training.optimizer import make_optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,11 +62,9 @@ def test_the_whole_state_comes_back(checkpoints, state, one_device_mesh, tmp_pat
     assert checkpoints.save(saved, 3, {"loss_total": 1.5, "odd": float("nan")}) is True
     checkpoints.wait()
     reader = Checkpoints(tmp_path, 2, _metadata())
-    restored = reader.restore(sharding.abstract(state, one_device_mesh))
+    restored = reader.restore(abstract(state, one_device_mesh))
     _assert_equal(restored, saved)
-    assert all(
-        leaf.sharding == sharding.replicated(one_device_mesh) for leaf in jax.tree.leaves(restored)
-    )
+    assert all(leaf.sharding == replicated(one_device_mesh) for leaf in jax.tree.leaves(restored))
     metadata = reader.metadata()
     assert metadata["step"] == 3
     assert metadata["config"] == from_json(to_json(get_config()))
@@ -80,14 +78,14 @@ def test_the_whole_state_comes_back(checkpoints, state, one_device_mesh, tmp_pat
 def test_a_state_may_be_donated_while_it_is_being_written(checkpoints, one_device_mesh):
     """The saved numbers are those at the call, although their memory is used again at once."""
     state = create({"params": {"w": jnp.zeros((512, 1024))}}, optax.identity())
-    state = jax.device_put(state, sharding.replicated(one_device_mesh))
+    state = jax.device_put(state, replicated(one_device_mesh))
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     for step in range(1, 9):
         state = overwrite(state)
         if step in (3, 6):
             checkpoints.save(state, step, {})
     checkpoints.wait()
-    restored = checkpoints.restore(sharding.abstract(state, one_device_mesh))
+    restored = checkpoints.restore(abstract(state, one_device_mesh))
     np.testing.assert_array_equal(restored.params["w"], np.full((512, 1024), 6.0))
 
 
@@ -136,7 +134,7 @@ def test_an_unknown_metric_is_named(checkpoints, state):
 def test_another_structure_is_described(checkpoints, state, one_device_mesh):
     checkpoints.save(state, 1, {})
     checkpoints.wait()
-    target = sharding.abstract(state, one_device_mesh)
+    target = abstract(state, one_device_mesh)
     layer = dict(target.params["trained"])
     layer["kernel"] = jax.ShapeDtypeStruct((3, 9), jnp.float32)
     layer["scale"] = layer.pop("bias")
@@ -151,7 +149,7 @@ def test_another_structure_is_described(checkpoints, state, one_device_mesh):
 
 def test_nothing_to_restore(checkpoints, state, one_device_mesh):
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
-        checkpoints.restore(sharding.abstract(state, one_device_mesh))
+        checkpoints.restore(abstract(state, one_device_mesh))
 
 
 def test_a_best_without_anything_to_go_on_from_is_refused(checkpoints, state, tmp_path):
@@ -191,7 +189,7 @@ def test_a_kill_while_saving_leaves_the_one_before(tmp_path, one_device_mesh):
     checkpoints = Checkpoints(tmp_path, 2, _metadata())
     assert checkpoints.latest_step() == 1
     state = create({"params": {"w": jnp.zeros((2048, 4096))}}, optax.identity())
-    restored = checkpoints.restore(sharding.abstract(state, one_device_mesh))
+    restored = checkpoints.restore(abstract(state, one_device_mesh))
     assert float(restored.params["w"].min()) == float(restored.params["w"].max()) == 1.0
     assert checkpoints.save(restored, 2, {}) is True
     checkpoints.close()

@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 40, 60
 
 def settings(pixels: PixelFormat, **augment):
     data = get_config().data
-    data.channels, data.depth = pixels
+    data.channels, data.depth = pixels[:2]
     data.resize, data.buckets, data.mask_size = "square", ((64, 64),), 14
     data.augment.flip = 0.0
     data.augment.fill = (7,)

@@ -108,11 +108,11 @@ def test_images_of_8_bits_are_no_images_of_16(write_coco, capsys):
     arguments = [f"--{name}={value}" for name, value in write_coco([{}]).items()]
     arguments += ["--format=coco", "--config.data.depth=16"]
     assert main(["check", *arguments]) == 1
-    assert "has 8 bits a value, data.depth is 16" in capsys.readouterr().out
+    assert "has 8 bits per value, config.data.depth is 16" in capsys.readouterr().out
     # Generated images are no files; the first tells what they are.
     shapes = ["--format=shapes", "--count=3", "--seed=0", "--config.data.depth=16"]
     assert main(["check", *shapes, "--no-decode"]) == 1
-    assert "a generated image has 8 bits a value" in capsys.readouterr().out
+    assert "a generated image has 8 bits per value" in capsys.readouterr().out
 
 
 def test_statistics_are_of_each_channel(stored, tmp_path, capsys):

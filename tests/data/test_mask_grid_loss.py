@@ -40,7 +40,7 @@ def losses(records, mask_size: int, angle: float, scale: float) -> tuple[np.ndar
         size = round(record.height * scale), round(record.width * scale)
         geometry = Geometry((0, 0, record.width, record.height), size, size, angle=angle)
         objects = place_objects(record, geometry, data)
-        for i, box, grid in zip(objects.index, objects.boxes, objects.masks, strict=True):
+        for i, box, grid in zip(objects.indices, objects.boxes, objects.masks, strict=True):
             mask = pixel_mask(record.segmentations[i], record, geometry) > 0
             if not record.crowd[i] and mask.any():
                 back = paste_mask(grid.astype(np.float32) / 255, box, *size) > 0.5
@@ -49,7 +49,7 @@ def losses(records, mask_size: int, angle: float, scale: float) -> tuple[np.ndar
     return np.array(sides), np.array(ious)
 
 
-# Of objects above 32 pixels; measured on all images: 0.007, 0.007, 0.009 and 0.018.
+# Bounds for objects above 32 pixels; measured on all images: 0.007, 0.007, 0.009 and 0.018.
 @pytest.mark.parametrize(
     ("mask_size", "angle", "scale", "most"),
     [

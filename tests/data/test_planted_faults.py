@@ -413,5 +413,5 @@ def test_too_large_a_file_of_annotations_is_refused(planted, monkeypatch, capsys
     paths = (f"--images={planted.images}", f"--annotations={planted.annotations}")
     assert main(["check", "--format=coco", *paths]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: data.train: {planted.annotations} has")
+    assert line.startswith(f"error: config.data.train: {planted.annotations} has")
     assert "more than the 10,000 that are read" in line

@@ -45,7 +45,9 @@ def test_images_without_objects_are_dropped_and_so_are_those_of_crowd_regions_al
     ]
     chosen = select(records, replace(KEEP_ALL, empty_images="drop"))
     assert [record.image_id for record in chosen] == ["some", "both"]
-    with pytest.raises(ValueError, match=r"none of the 2 images .* data\.empty_images"):
+    with pytest.raises(
+        ValueError, match=r"none of the 2 images .* config\.data\.empty_images=keep"
+    ):
         select(records[1:3], replace(KEEP_ALL, empty_images="drop"))
     assert select([], replace(KEEP_ALL, empty_images="drop")) == []
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 HERE = Path(__file__).parent / "nuclei"
-# Of the first ten digits of an image: split, left and top corner, width and height.
+# By the first ten digits of an image: split, left and top corner, width and height.
 CROPS = {
     "136000dc18": ("train", (192, 128, 128, 128)),
     "13c8ff1f49": ("train", (96, 0, 160, 160)),

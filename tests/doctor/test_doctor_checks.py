@@ -13,8 +13,8 @@ from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.data.input import tfdata
 from maskrcnn_jax.doctor import devices, processes, settings, timing
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh, shard_batch
 from maskrcnn_jax.training.run.log import MetricsLog
 
 
@@ -119,11 +119,11 @@ def test_a_cluster_that_is_not_joined_is_mentioned(monkeypatch):
 
 def test_the_step_that_is_timed_can_be_traced():
     """What the model and the optimiser are given fits; to compile it takes longer."""
-    config, mesh = timing.small_config(), sharding.make_mesh(MeshConfig(**{"data": 1}))
+    config, mesh = timing.small_config(), make_mesh(MeshConfig(**{"data": 1}))
     model = make_model(config.model, timing._CLASSES)
     stage = timing._stage(config, model, mesh)
     state = jax.eval_shape(lambda tree: create(tree, stage.optimizer), abstract_variables(model))
-    images = sharding.shard_batch(timing.batch(config, 1), mesh)
+    images = shard_batch(timing.batch(config, 1), mesh)
     new_state, metrics = jax.eval_shape(stage.train_step, state, images)
     assert jax.tree.structure(new_state) == jax.tree.structure(state)
     assert metrics["loss_total"].shape == ()

@@ -1,4 +1,4 @@
-"""What is told of the machine, and what is kept back."""
+"""What is reported of the machine, and what is kept back."""
 
 import sys
 from importlib import metadata

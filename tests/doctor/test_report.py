@@ -1,4 +1,4 @@
-"""Checks that fail or hang harm no other one, and what is told of them."""
+"""Checks that fail or hang harm no other one, and what is reported of them."""
 
 import json
 import sys

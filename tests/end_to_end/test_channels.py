@@ -29,7 +29,7 @@ def pixel_of(channels: int) -> list[str]:
     return [f"--config.model.pixel.mean={mean}", f"--config.model.pixel.std={std}"]
 
 
-# The second number of channels compiles everything anew.
+# The second number of channels compiles everything again.
 @pytest.fixture(scope="module", params=[5, pytest.param(1, marks=pytest.mark.slow)])
 def trained(request, run_command, tmp_path_factory):
     """The number of channels, the folder of images and the work directory of a run."""
@@ -86,7 +86,7 @@ def test_eval_and_predict(trained, run_command, tmp_path):
     arguments += (str(tmp_path / "array.npy"),)
     status, out, err = run_command("predict.py", f"--workdir={workdir}", *arguments)
     assert status == 1
-    assert "photo.jpg has 8 bits a value, data.depth is 16" in err
+    assert "photo.jpg has 8 bits per value, config.data.depth is 16" in err
     assert "1 of 8 images could not be read" in err
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert pictures == {"array.png", *(f"{number}.png" for number in range(6))}

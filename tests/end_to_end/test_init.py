@@ -36,7 +36,7 @@ def discs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(run_command, discs, tmp_path_factory):
-    """A run, one that starts from it, and what the second goes on to after the first is gone."""
+    """A run, one that starts from it, and how the second resumes after the first is gone."""
     folder = tmp_path_factory.mktemp("runs")
     first, second = folder / "first", folder / "second"
     # Other layers than the recipe of the second run has.
@@ -90,7 +90,7 @@ def test_it_goes_on_when_the_first_is_gone(runs):
     first, weights, second, _, (status, out, err) = runs
     assert not first.exists()
     assert status == 0, err
-    assert "going on from step 2" in out
+    assert "resuming from step 2" in out
     assert "step 2: what is trained changes to all" in out
     assert "without effect" not in out
     metadata = metadata_to_resume(second)

@@ -112,8 +112,8 @@ def _await_moment(run, moment, rng):
 
 
 def _check_start(run, newest):
-    """A run goes on from the newest complete checkpoint, if it has come so far."""
-    found = re.search(r"going on from step (\d+)|no checkpoint in", run.text())
+    """A run resumes from the newest complete checkpoint, if it has come so far."""
+    found = re.search(r"resuming from step (\d+)|no checkpoint in", run.text())
     if found:
         assert (found[1] and int(found[1])) == newest, run.text()
     assert "Traceback" not in run.text("err") or len(run.processes) > 1, run.text("err")

@@ -118,7 +118,7 @@ def test_the_processes_say_who_they_are_and_then_the_first_one_speaks(two):
         assert re.match(rf"process {index} of 2 on \S+: 2 local devices .*, 4 in all", lines[0])
     said = [line for line in run.out[1] if "Gloo" not in line]
     assert len(said) == 1, said
-    assert "batch      4 images a step, 2 from this process" in "".join(run.out[0])
+    assert "batch      4 images per step, 2 from this process" in "".join(run.out[0])
 
 
 def test_a_signal_to_one_stops_all_after_the_same_step(two):
@@ -128,7 +128,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(two):
     assert all(stops), run.text()
     assert stops[0][1] == stops[1][1]
     assert "SIGTERM: stopping" not in "".join(run.err[0])  # it was sent to the other one
-    assert f"going on from step {stops[0][1]}" in "".join(two[1][1].out[0])
+    assert f"resuming from step {stops[0][1]}" in "".join(two[1][1].out[0])
 
 
 def test_when_one_is_killed_the_other_ends_in_time_and_says_what_stands(two):
@@ -141,7 +141,7 @@ def test_when_one_is_killed_the_other_ends_in_time_and_says_what_stands(two):
         assert re.match(rf"process {index} \(\S+\): ended early", lines[-1]), run.text()
         assert f"within {HEARTBEAT} s (--heartbeat_timeout)" in lines[-1]
     step = re.search(r"last complete checkpoint is of step (\d+)", run.err[0][-1])[1]
-    assert f"going on from step {step}" in "".join(finished.out[0])
+    assert f"resuming from step {step}" in "".join(finished.out[0])
 
 
 def test_two_processes_train_as_one(one, two):

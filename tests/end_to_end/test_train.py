@@ -92,18 +92,18 @@ def test_a_run_leaves_what_it_promises(whole):
 def test_a_terminated_run_saves_its_step_and_says_so(broken):
     status, out, err = broken[1]
     assert status == 128 + signal.SIGTERM, err
-    assert re.search(r"going on from step (4|8|12), restored from", out)
+    assert re.search(r"resuming from step (4|8|12), restored from", out)
     assert "data.engine: 'auto' -> 'threads'" in out
     assert "SIGTERM: stopping after this step" in err
     assert re.search(r"stopped by SIGTERM after step (1[3-9]|2\d); saved in", err)
-    assert "The same command goes on from there" in err
+    assert "The same command resumes from there" in err
     assert "Traceback" not in err
 
 
 def test_kill_and_terminate_end_with_the_same_bits(whole, broken):
     status, out, err = broken[2]
     assert status == 0, err
-    assert "going on from step 1" in out
+    assert "resuming from step 1" in out
     expected, found = _checkpoint(whole[0]), _checkpoint(broken[0])
     assert expected.keys() == found.keys()
     assert len(expected) > 100

@@ -49,7 +49,7 @@ def test_a_run_that_waits_for_data_for_ever_says_so_and_ends(
         process.kill()
     assert process.returncode == EXIT_STATUS, said
     assert "What it is at: waiting for data" in said
-    assert "the same command goes on from there" in said
+    assert "the same command resumes from there" in said
     stacks = (tmp_path / "run" / "stacks-0.txt").read_text()
     assert "thread MainThread" in stacks
     assert "next_batch" in stacks  # where the loop waits

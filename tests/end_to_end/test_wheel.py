@@ -71,7 +71,9 @@ def test_the_package_works_where_it_is_installed(programs, tmp_path):
     tiny = f"--config={ROOT / 'tests/end_to_end/tiny.py'}"
     cache = f"--compilation_cache={jax.config.jax_compilation_cache_dir}"
     train = ("--workdir=run", "--config.train.steps=1", cache)
-    _run(programs / "maskrcnn-train", tiny, *train, cwd=tmp_path)
+    said = _run(programs / "maskrcnn-train", tiny, *train, cwd=tmp_path)
+    assert "  maskrcnn-eval --workdir=run --checkpoint=best" in said
+    assert "python" not in said.split("next:")[1]
     assert "AP" in _run(programs / "maskrcnn-eval", "--workdir=run", cache, cwd=tmp_path)
 
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)

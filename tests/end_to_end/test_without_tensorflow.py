@@ -73,7 +73,7 @@ def test_a_run_resumes_is_evaluated_and_predicts(workdir, cache, tmp_path):
     shutil.rmtree(copy / "checkpoints" / "6")
     status, out, err = run("train.py", cache, TINY, *STEPS, f"--workdir={copy}")
     assert status == 0, err
-    assert "going on from step 3, restored from" in out
+    assert "resuming from step 3, restored from" in out
     assert losses(copy) == losses(workdir)
 
     status, out, err = run("eval.py", cache, f"--workdir={copy}")

@@ -93,7 +93,7 @@ def _truth(annotations, image_ids=(1,), categories=((1, "cat"), (2, "dog"))):
 
 
 def test_by_hand():
-    # Of two cats one is found, behind a false alarm of higher score: precision 1/2 up to recall
+    # One of two cats is found, behind a false alarm of higher score: precision 1/2 up to recall
     # 1/2 (51 of COCO's 101 points), then 0. Nothing is large, and no dog is there.
     truth = _truth([_square(1, 0), _square(1, 50, number=2)])
     metrics = coco_metrics(truth, [_square(1, 100, score=0.9), _square(1, 0, score=0.8)])

@@ -14,8 +14,8 @@ from maskrcnn_jax.evaluation.evaluate import evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_variables
 
@@ -46,7 +46,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     config = get_config()
     config.data.val.count = 5
     model = make_model(config.model, 3)
-    loss_step = make_loss_step(model, sharding.make_mesh(MeshConfig(**{"data": 1})))
+    loss_step = make_loss_step(model, make_mesh(MeshConfig(**{"data": 1})))
     dataset = datasets.load(config.data, "val")
     expected = evaluate(
         make_predict_step(model),

@@ -16,8 +16,8 @@ from maskrcnn_jax.evaluation.validation_loss import loss_names, make_loss_step, 
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_variables
 
@@ -45,7 +45,7 @@ def dataset(config):
 
 @pytest.fixture(scope="module")
 def mesh():
-    return sharding.make_mesh(MeshConfig(**{"data": 1}))
+    return make_mesh(MeshConfig(**{"data": 1}))
 
 
 @pytest.fixture(scope="module")

@@ -21,17 +21,17 @@ from maskrcnn_jax.evaluation.evaluate import evaluate  # noqa: E402
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step  # noqa: E402
 from maskrcnn_jax.inference.predict_step import make_predict_step  # noqa: E402
 from maskrcnn_jax.models.build import initial_variables, make_model  # noqa: E402
-from maskrcnn_jax.parallel import mesh as sharding  # noqa: E402
 from maskrcnn_jax.parallel.config import MeshConfig  # noqa: E402
+from maskrcnn_jax.parallel.mesh import make_mesh, replicated  # noqa: E402
 from tests.end_to_end.tiny import get_config  # noqa: E402
 
 config = get_config()
 config.data.val.count = 5
-mesh = sharding.make_mesh(MeshConfig(**{"data": 2}))
+mesh = make_mesh(MeshConfig(**{"data": 2}))
 model = make_model(config.model, 3)
 variables = jax.jit(
     lambda: initial_variables(model, jax.random.key(0)),
-    out_shardings=sharding.replicated(mesh),
+    out_shardings=replicated(mesh),
 )()
 metrics = evaluate(
     make_predict_step(model, mesh),

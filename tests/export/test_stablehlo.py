@@ -55,7 +55,7 @@ def test_runs_with_jax_alone(content, tmp_path):
 
 
 def test_batches():
-    """Of five images: filled up, or pairs and the odd one."""
+    """Batches of five images: padded, or pairs and the odd one."""
     given = [(np.full((2, 2, 1), i, np.uint8), np.float32([2, i])) for i in range(1, 6)]
     fixed = list(batched(given, 4))
     assert [(len(image), len(size), number) for image, size, number in fixed] == [

@@ -56,7 +56,7 @@ def test_every_layout_gives_the_same_channels(tmp_path, layout):
     np.testing.assert_array_equal(found, FIVE)
     assert image_size(path, wanted=WANTED) == (20, 30)
     np.testing.assert_array_equal(read_image(path, wanted=PixelFormat(5)), FIVE >> 8)
-    with pytest.raises(ValueError, match=r"a\.tif has 5 channels, data\.channels is 3"):
+    with pytest.raises(ValueError, match=r"a\.tif has 5 channels, config\.data\.channels is 3"):
         image_size(path, wanted=PixelFormat())
 
 
@@ -120,8 +120,8 @@ def test_arrays_of_numpy(tmp_path, array):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (FIVE.astype(np.float32), r"32 bits a value \(float32\), whose range is unknown; scale"),
-        (FIVE.astype(np.int16), r"16 bits a value \(int16\)"),
+        (FIVE.astype(np.float32), r"32 bits per value \(float32\), whose range is unknown; scale"),
+        (FIVE.astype(np.int16), r"16 bits per value \(int16\)"),
     ],
 )
 @pytest.mark.parametrize("write", [tiff, npy])
@@ -140,7 +140,7 @@ def test_pages_of_two_kinds_and_arrays_of_other_shapes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"b\.npy holds an array of shape \(4, 2, 8, 9\)"):
         read_image(npy(tmp_path / "b.npy", stack), wanted=WANTED)
     objects = np.array([[None]], object)
-    with pytest.raises(ValueError, match=r"c\.npy has 64 bits a value \(object\)"):
+    with pytest.raises(ValueError, match=r"c\.npy has 64 bits per value \(object\)"):
         read_image(npy(tmp_path / "c.npy", objects), wanted=WANTED)
 
 

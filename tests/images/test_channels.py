@@ -34,11 +34,19 @@ def test_what_can_be_had_of_a_file(kind, wanted):
 @pytest.mark.parametrize(
     ("kind", "wanted", "message"),
     [
-        (Kind(3, 3, 8), (3, 16), r"a\.tif has 8 bits a value, data\.depth is 16: set .* to 8"),
-        (Kind(3, 3, 8), (4, 8), r"a\.tif has 3 channels, data\.channels is 4: set .* to 3"),
-        (Kind(5, 0, 16), (3, 16), r"has 5 channels, data\.channels is 3"),
-        (Kind(3, 0, 16), (1, 16), r"has 3 channels, data\.channels is 1"),  # of another sense
-        (Kind(1, 1, 8), (2, 8), r"has 1 channels, data\.channels is 2"),
+        (
+            Kind(3, 3, 8),
+            (3, 16),
+            r"a\.tif has 8 bits per value, config\.data\.depth is 16: set .* to 8",
+        ),
+        (Kind(3, 3, 8), (4, 8), r"a\.tif has 3 channels, config\.data\.channels is 4: set .* to 3"),
+        (Kind(5, 0, 16), (3, 16), r"has 5 channels, config\.data\.channels is 3"),
+        (
+            Kind(3, 0, 16),
+            (1, 16),
+            r"has 3 channels, config\.data\.channels is 1",
+        ),  # of another sense
+        (Kind(1, 1, 8), (2, 8), r"has 1 channels, config\.data\.channels is 2"),
     ],
 )
 def test_what_cannot_be_had_is_refused(kind, wanted, message):

@@ -219,7 +219,7 @@ def test_png_of_16_bits_is_read_without_loss(tmp_path):
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(read_image(colours), pixels[..., :3] >> 8)
-    with pytest.raises(ValueError, match=r"a\.png has 3 channels, data\.channels is 2"):
+    with pytest.raises(ValueError, match=r"a\.png has 3 channels, config\.data\.channels is 2"):
         image_size(colours, wanted=PixelFormat(2, 16))
     colours.write_bytes(colours.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"a\.png is not a readable image, or is truncated"):
@@ -245,7 +245,7 @@ def test_as_many_channels_as_the_file_has(tmp_path, picture):
     four = np.dstack([picture, picture[..., 0]])
     found = read_image(save(tmp_path / "a.png", four), wanted=PixelFormat(4))
     np.testing.assert_array_equal(found, four)
-    with pytest.raises(ValueError, match=r"b\.png has 3 channels, data\.channels is 4"):
+    with pytest.raises(ValueError, match=r"b\.png has 3 channels, config\.data\.channels is 4"):
         read_image(save(tmp_path / "b.png", picture), wanted=PixelFormat(4))
-    with pytest.raises(ValueError, match=r"b\.png has 8 bits a value, data\.depth is 16"):
+    with pytest.raises(ValueError, match=r"b\.png has 8 bits per value, config\.data\.depth is 16"):
         read_image(tmp_path / "b.png", wanted=PixelFormat(3, 16))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.images import sizes as transforms
+from maskrcnn_jax.images import sizes
 
 COCO_BUCKETS = ((800, 1088), (1088, 800), (800, 1344), (1344, 800))
 
@@ -18,8 +18,8 @@ def test_sizes_agree_with_torchvision(parity_dir, data):
     with np.load(parity_dir / "ops.npz") as values:
         given, expected = values["resize.in_hw"], values["resize.out_hw"]
     for (height, width), size in zip(given.tolist(), expected.tolist(), strict=True):
-        assert transforms.short_side_size(height, width, 800, 1333) == tuple(size)
-        assert transforms.resized_size(height, width, data) == tuple(size)
+        assert sizes.short_side_size(height, width, 800, 1333) == tuple(size)
+        assert sizes.resized_size(height, width, data) == tuple(size)
 
 
 def test_transform_agrees_with_torchvision(parity_dir):
@@ -30,14 +30,14 @@ def test_transform_agrees_with_torchvision(parity_dir):
     for i, size in enumerate(values["transform.image_sizes"].tolist()):
         image, boxes = values[f"transform.image.{i}"], values[f"transform.boxes.{i}"]
         hw = image.shape[:2]
-        assert transforms.short_side_size(*hw, 64, 96) == tuple(size)
-        resized = transforms.resize_image(image, size)
+        assert sizes.short_side_size(*hw, 64, 96) == tuple(size)
+        resized = sizes.resize_image(image, size)
         expected = values["transform.batch"][i][:, : size[0], : size[1]].transpose(1, 2, 0)
         # Ours is rounded to whole numbers; OpenCV's fixed-point weights add a little to that.
         assert np.abs(resized - (expected * std + mean)).max() < 0.75
-        moved = transforms.resize_boxes(boxes, hw, size)
+        moved = sizes.resize_boxes(boxes, hw, size)
         np.testing.assert_allclose(moved, values[f"transform.out_boxes.{i}"], rtol=1e-6)
-        back = transforms.resize_boxes(moved, size, hw)
+        back = sizes.resize_boxes(moved, size, hw)
         np.testing.assert_allclose(back, values[f"transform.boxes_back.{i}"], rtol=1e-6)
 
 
@@ -54,49 +54,49 @@ def test_transform_agrees_with_torchvision(parity_dir):
     ],
 )
 def test_the_smallest_fitting_bucket_is_chosen(size, bucket):
-    assert transforms.choose_bucket(*size, COCO_BUCKETS) == bucket
+    assert sizes.choose_bucket(*size, COCO_BUCKETS) == bucket
 
 
 def test_every_common_shape_fits_a_default_bucket(data):
     for height in range(10, 3000, 97):
         for width in range(10, 3000, 89):
-            size = transforms.resized_size(height, width, data)
-            assert size == transforms.short_side_size(height, width, 800, 1333)
-            transforms.choose_bucket(*size, data.buckets)
+            size = sizes.resized_size(height, width, data)
+            assert size == sizes.short_side_size(height, width, 800, 1333)
+            sizes.choose_bucket(*size, data.buckets)
 
 
 def test_an_image_that_fits_no_bucket_is_made_smaller(data):
     data.buckets = ((800, 1088), (640, 1088))
-    assert transforms.resized_size(480, 640, data) == (800, 1066)
+    assert sizes.resized_size(480, 640, data) == (800, 1066)
     # By the rule alone 800 x 1333, too wide; 1088 / 1333 of that fits.
-    assert transforms.resized_size(600, 1000, data) == (652, 1088)
+    assert sizes.resized_size(600, 1000, data) == (652, 1088)
     # By the rule alone 1066 x 800, too high.
-    assert transforms.resized_size(640, 480, data) == (800, 600)
-    assert transforms.bucket_of_size(640, 480, data) == 0
-    assert transforms.bucket_of_size(400, 1000, data) == 1
+    assert sizes.resized_size(640, 480, data) == (800, 600)
+    assert sizes.bucket_of_size(640, 480, data) == 0
+    assert sizes.bucket_of_size(400, 1000, data) == 1
 
 
 def test_square_fills_the_longest_side(data):
     data.resize = "square"
     data.buckets = ((512, 512),)
-    assert transforms.resized_size(480, 640, data) == (384, 512)
-    assert transforms.resized_size(64, 48, data) == (512, 384)
-    assert transforms.resized_size(100, 100, data) == (512, 512)
-    assert transforms.resized_size(1, 5000, data) == (1, 512)
+    assert sizes.resized_size(480, 640, data) == (384, 512)
+    assert sizes.resized_size(64, 48, data) == (512, 384)
+    assert sizes.resized_size(100, 100, data) == (512, 512)
+    assert sizes.resized_size(1, 5000, data) == (1, 512)
 
 
 def test_what_cannot_be_placed_is_refused(data):
     with pytest.raises(ValueError, match="0 x 5"):
-        transforms.resized_size(0, 5, data)
+        sizes.resized_size(0, 5, data)
     with pytest.raises(ValueError, match="900 x 900"):
-        transforms.choose_bucket(900, 900, data.buckets)
+        sizes.choose_bucket(900, 900, data.buckets)
 
 
 def test_prepare_image_resizes_and_pads_at_right_and_bottom(data):
     data.short_side, data.long_side = 64, 96
     data.buckets = ((64, 96), (96, 64))
     image = np.full((40, 50, 3), 200, np.uint8)
-    padded, valid = transforms.prepare_image(image, data)
+    padded, valid = sizes.prepare_image(image, data)
     assert padded.shape == (64, 96, 3)
     assert padded.dtype == np.uint8
     np.testing.assert_array_equal(valid, np.array([64, 80], np.float32))
@@ -109,5 +109,5 @@ def test_resizing_upward_interpolates_between_pixel_centres():
     image[0, 1] = 100
     # Centres of four output pixels lie at -0.25, 0.25, 0.75, 1.25 of the input's centres.
     np.testing.assert_array_equal(
-        transforms.resize_image(image, (1, 4))[0, :, 0], np.array([0, 25, 75, 100], np.uint8)
+        sizes.resize_image(image, (1, 4))[0, :, 0], np.array([0, 25, 75, 100], np.uint8)
     )

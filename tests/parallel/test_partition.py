@@ -18,7 +18,7 @@ def _mesh(*sizes):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """The specs that the compiler would be told."""
+    """The specs that the compiler would be given."""
     specs = []
 
     def record(x, spec):

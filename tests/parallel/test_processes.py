@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn_jax.parallel import agreement
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel import agreement, processes
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.processes import Cluster
 
@@ -19,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_nothing_is_joined_without_flags():
-    distributed.join(Cluster())
-    assert not distributed.is_one_of_several()
-    assert distributed.name() == ""
+    processes.join(Cluster())
+    assert not processes.is_one_of_several()
+    assert processes.name() == ""
 
 
 @pytest.mark.parametrize(
@@ -42,8 +41,8 @@ def test_nothing_is_joined_without_flags():
 )
 def test_incomplete_or_impossible_flags_are_named(given, message):
     with pytest.raises(ValueError, match=message):
-        distributed.join(Cluster(**given))
-    assert not distributed.is_one_of_several()
+        processes.join(Cluster(**given))
+    assert not processes.is_one_of_several()
 
 
 def test_one_process_agrees_with_itself(tmp_path):
@@ -71,7 +70,7 @@ def test_processes_agree_or_find_out_that_they_do_not(tmp_path):
         for index, process in enumerate(processes):
             out, err = process.communicate(timeout=200)
             assert process.returncode == 0, err
-            assert err.replace("\n", "") == ""  # no last words
+            assert err.replace("\n", "") == ""  # no notice
             assert f"process {index} of 2 on {socket.gethostname()}: 2 local devices" in out
             assert f"4 in all; coordinator {address}" in out
             found.append(json.loads(out.splitlines()[-1]))
@@ -92,22 +91,22 @@ def test_processes_agree_or_find_out_that_they_do_not(tmp_path):
 
 SPEAKER = """
 import os, signal, sys
-from maskrcnn_jax.parallel.exit_notice import LastWords
-words = LastWords("process 3")
-words.say_at_end("never said")
-words.say_at_end("gone too early.")
+from maskrcnn_jax.parallel.exit_notice import ExitNotice
+words = ExitNotice("process 3")
+words.set_message("never said")
+words.set_message("gone too early.")
 words.name_checkpoint_in(sys.argv[1])
 os.makedirs(sys.argv[1] + "/12")
 if sys.argv[2] == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "exit":
     os._exit(3)
-words.nothing_to_say()
+words.cancel()
 """
 
 
 @pytest.mark.parametrize(("way", "status"), [("kill", -signal.SIGKILL), ("exit", 3), ("well", 0)])
-def test_last_words_are_said_however_the_process_ends(tmp_path, way, status):
+def test_exit_notice_is_printed_however_the_process_ends(tmp_path, way, status):
     folder = tmp_path / "checkpoints"
     ended = subprocess.run(
         [sys.executable, "-c", SPEAKER, str(folder), way],

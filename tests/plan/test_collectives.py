@@ -43,19 +43,21 @@ def test_a_group_lies_along_the_axes_in_which_it_differs(group, axes):
 def test_a_tpu_reduces_along_the_slices_axes_one_by_one():
     found = summed(exchanges(hlo.parse((FOLDER / "v5e_8.hlo").read_text()), MESH))
     assert found == {
-        ("data+fsdp", "all-reduce"): _entry(1, 4 * KERNEL, 2 * 3 / 4),
-        ("fsdp", "all-gather"): _entry(1, 2 * KERNEL, 1 / 2),  # in bfloat16
-        ("space", "all-reduce"): _entry(1, 4 * KERNEL, 2 / 2),
-        ("space", "collective-permute"): _entry(2, 2 * 2 * ROW, 1),
+        ("data+fsdp", "all-reduce", "f32"): _entry(1, 4 * KERNEL, 2 * 3 / 4),
+        ("fsdp", "all-gather", "bf16"): _entry(1, 2 * KERNEL, 1 / 2),
+        ("space", "all-reduce", "f32"): _entry(1, 4 * KERNEL, 2 / 2),
+        ("space", "collective-permute", "bf16"): _entry(2, 2 * 2 * ROW, 1),
     }
 
 
 def test_gpus_reduce_along_all_axes_at_once():
     found = summed(exchanges(hlo.parse((FOLDER / "h100_8.hlo").read_text()), MESH))
     assert found == {
-        ("data+fsdp+space", "all-reduce"): _entry(1, 4 * KERNEL, 2 * 7 / 8),
-        ("fsdp", "all-gather"): _entry(1, 4 * KERNEL, 1 / 2),
-        ("space", "collective-permute"): _entry(2, 2 * 2 * 4 * ROW, 1),  # each brings two rows
+        ("data+fsdp+space", "all-reduce", "f32"): _entry(1, 4 * KERNEL, 2 * 7 / 8),
+        ("fsdp", "all-gather", "f32"): _entry(1, 4 * KERNEL, 1 / 2),
+        ("space", "collective-permute", "f32"): _entry(
+            2, 2 * 2 * 4 * ROW, 1
+        ),  # each brings two rows
     }
 
 
@@ -85,4 +87,4 @@ ENTRY %main (x.1: f32[8]) -> f32[8] {
 """  # noqa: E501
     found = exchanges(hlo.parse(text), MESH)
     assert [one.times for one in found] == [5, 1]
-    assert summed(found)["data+fsdp+space", "all-reduce"]["number"] == 6
+    assert summed(found)["data+fsdp+space", "all-reduce", "f32"]["number"] == 6

@@ -23,7 +23,7 @@ PLAN = StepPlan(
     memory=Memory(GIB, 0, 2 * GIB, GIB // 4),
     largest=[Buffer(GIB, "bf16[2,200,336,256]", "jit(f)/jvp(loss)/rpn/conv", "fusion.1")],
     flops=12e12, traffic=int(4e9),
-    exchanged={("data", "all-reduce"): {"number": 2, "size": 2**20, "sent": 2**20}},
+    exchanged={("data", "all-reduce", "bf16"): {"number": 2, "size": 2**20, "sent": 2**20}},
     bound=Bound(0.08, 0.04, 0.001), estimate=0.16, without_estimate=7, kernels=99,
     suspects=[Suspect("sort", f"sort.{i}", "jit(f)/top_k", "f32[9]", 36, 1) for i in range(5)],
 )  # fmt: skip
@@ -40,7 +40,7 @@ def test_a_plan_is_told_in_words():
         "training step: 16 images, float32; compiled in 60 s with 3.0 GiB",
         "fits: 3.25 of 16.00 GiB of a chip",
         "1,024 MiB  bf16[2,200,336,256]  jvp(loss)/rpn/conv",
-        "along data: 2 all-reduce, 1.0 MiB (a chip sends 1.0 MiB)",
+        "along data: 2 all-reduce, 1.0 MiB of bf16 (a chip sends 1.0 MiB)",
         "at least 80 ms: arithmetic 80 ms, memory 40 ms, network 1 ms",
         "160 ms by the compiler's estimates at 1.5 GHz, without 7 instructions",
         "at most 100 images/s; 90,000 steps take at least 4.0 hours",
@@ -56,13 +56,10 @@ def test_a_step_that_does_not_fit_comes_with_advice():
     refused = _text(memory=None, fits=False, refused="it needs 20G of 16G")
     assert "does not fit: 17.00 of 16.00 GiB" in tight
     assert "does not fit: it needs 20G of 16G" in refused
+    assert "--config.train.accumulate=2: 2 image(s) at a time" in tight  # 8 GiB of temporaries
+    assert "--config.train.accumulate=4: 1 image(s) at a time" in refused
     for text in (tight, refused):
-        for flag in (
-            "model.dtype=bfloat16",
-            "train.accumulate=4",
-            "train.remat=all",
-            "mesh.fsdp=4",
-        ):
+        for flag in ("model.dtype=bfloat16", "train.remat=all", "mesh.fsdp=4"):
             assert f"--config.{flag}" in text
 
 
@@ -70,7 +67,8 @@ def test_a_plan_is_told_as_json():
     values = json.loads(json.dumps(PLAN.as_json()))
     assert values["memory"]["total"] == PLAN.memory.total
     assert values["exchanged"][0] == {
-        "axes": "data", "kind": "all-reduce", "number": 2, "size": 2**20, "sent": 2**20
+        "axes": "data", "kind": "all-reduce", "dtype": "bf16",
+        "number": 2, "size": 2**20, "sent": 2**20,
     }  # fmt: skip
     assert values["step_s"] == 0.16
 

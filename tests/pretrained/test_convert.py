@@ -107,7 +107,7 @@ def test_other_kinds_with_their_own_widths(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "shape", "wanted"),
     [
-        # Of the layers that widths are read from, and of another one.
+        # Arrays of the layers that widths are read from, and of another one.
         ("backbone.body.conv1.weight", (9, 3, 7, 7), "(4, 3, 7, 7)"),
         ("backbone.fpn.inner_blocks.0.0.weight", (9, 4, 1, 1), "(8, 4, 1, 1)"),
         ("backbone.body.layer2.0.conv1.weight", (9, 4, 3, 3), "(8, 4, 3, 3)"),

@@ -140,7 +140,9 @@ def test_a_run_of_our_own_with_five_channels(tmp_path):
     np.testing.assert_array_equal(stem_of(start.weights.variables), 1)
     other = get_config()
     other.init = same.init
-    with pytest.raises(ValueError, match=r"for images of 5 channels, data\.channels is 3; give"):
+    with pytest.raises(
+        ValueError, match=r"for images of 5 channels, config\.data\.channels is 3; give"
+    ):
         begin(other, tmp_path / "new")
 
 

@@ -12,8 +12,8 @@ import pytest
 from maskrcnn_jax.config import get_config as base_config
 from maskrcnn_jax.models.build import initial_variables
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh
 from tests.end_to_end.tiny import get_config as tiny_get_config
 
 
@@ -65,7 +65,7 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def one_device_mesh():
-    return sharding.make_mesh(MeshConfig(**{"data": 1}))
+    return make_mesh(MeshConfig(**{"data": 1}))
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,18 @@ from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel import mesh as mesh_module
 from maskrcnn_jax.parallel import partition
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import (
+    AXES,
+    batch_sharding,
+    image_sharding,
+    make_mesh,
+    make_state,
+    shard_batch,
+    state_sharding,
+)
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
 from tests.models.conftest import tiny_model_config
@@ -38,7 +47,7 @@ ONE = (1, 1, 1)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 # The tiny model's arrays would all be too small to be split.
-sharding._MIN_SPLIT = 2**10
+mesh_module._MIN_SPLIT = 2**10
 
 
 def gradients(height, meshes, sync_batch_norm=True):
@@ -63,7 +72,7 @@ def _one_step(height, sizes, sync_batch_norm=True):
     mesh, step, state = _training(sizes, sync_batch_norm)
     before, found = jax.tree.map(lambda x: x.sharding, state), []
     for seed in range(3):
-        batch = sharding.shard_batch(_batch(height, seed=seed), mesh)
+        batch = shard_batch(_batch(height, seed=seed), mesh)
         new, metrics = step(jax.tree.map(jnp.copy, state), batch)
         # With plain momentum and no weight decay, the optimiser's state is the gradient.
         found.append(jax.device_get((new.opt_state, new.batch_stats, metrics)))
@@ -102,7 +111,7 @@ def _run(steps, sizes, is_nudged=False):
         state = state.replace(params=jax.tree.map(lambda x: x * (1 + 2.0**-22), state.params))
     before, losses = jax.device_get(state.params), []
     for number in range(steps):
-        batch = sharding.shard_batch(_batch(64, seed=number), mesh)
+        batch = shard_batch(_batch(64, seed=number), mesh)
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss_total"]))
     return before, jax.device_get(state.params), losses
@@ -111,7 +120,7 @@ def _run(steps, sizes, is_nudged=False):
 def collectives(height, sizes):
     """The collectives of a step: how many of each kind, the numbers they carry, those in loops."""
     mesh, step, state = _training(sizes)
-    batch = sharding.shard_batch(_batch(height), mesh)
+    batch = shard_batch(_batch(height), mesh)
     text = step.lower(state, batch).compile().as_text()
     found = {
         kind: len(re.findall(rf"\b{kind}(?:-start)?\(", text)) for kind in COLLECTIVES.split("|")
@@ -156,8 +165,8 @@ def prediction(height, num_images, sizes):
     variables = jax.device_get(initial_variables(model, jax.random.key(0)))
     batch = _batch(height, num_images)
     found = []
-    for mesh in (sharding.make_mesh(_mesh(ONE)), sharding.make_mesh(_mesh(sizes))):
-        placed = jax.device_put(variables, sharding.state_sharding(variables, mesh))
+    for mesh in (make_mesh(_mesh(ONE)), make_mesh(_mesh(sizes))):
+        placed = jax.device_put(variables, state_sharding(variables, mesh))
         step = make_predict_step(model, mesh)
         found.append(jax.device_get(step(placed, batch["image"], batch["image_size"])))
     one, many = (detections._asdict() for detections in found)
@@ -167,7 +176,7 @@ def prediction(height, num_images, sizes):
 
 def flat_rois(batch, number, sizes):
     """Whether `flat_rois` and back is the identity, and whether anything is sent for that."""
-    mesh = sharding.make_mesh(_mesh(sizes))
+    mesh = make_mesh(_mesh(sizes))
     x = np.arange(batch * number * 3.0).reshape(batch, number, 3)
 
     def there_and_back(x):
@@ -176,7 +185,7 @@ def flat_rois(batch, number, sizes):
             return flat, partition.unflat_rois(flat, batch)
 
     is_split = number % mesh.shape["space"] == 0
-    split = sharding.image_sharding(mesh) if is_split else sharding.batch_sharding(mesh)
+    split = image_sharding(mesh) if is_split else batch_sharding(mesh)
     x = jax.device_put(x, split)
     compiled = jax.jit(there_and_back).lower(x).compile()
     flat, back = compiled(x)
@@ -189,9 +198,9 @@ def flat_rois(batch, number, sizes):
 
 def process_order(sizes):
     """The images of a batch that each device has, by the device's number."""
-    mesh = sharding.make_mesh(_mesh(sizes))
+    mesh = make_mesh(_mesh(sizes))
     batch = {"image": np.arange(8 * 8).reshape(8, 8), "image_valid": np.arange(8)}
-    arrays = sharding.shard_batch(batch, mesh)
+    arrays = shard_batch(batch, mesh)
     return {
         key: [np.asarray(shard.data).tolist() for shard in _by_device(arrays[key])] for key in batch
     }
@@ -202,7 +211,7 @@ def _by_device(array):
 
 
 def _mesh(sizes):
-    return MeshConfig(**dict(zip(sharding.AXES, sizes, strict=True)))
+    return MeshConfig(**dict(zip(AXES, sizes, strict=True)))
 
 
 def _config(sync_batch_norm=True):
@@ -222,13 +231,13 @@ def _config(sync_batch_norm=True):
 
 def _training(sizes, sync_batch_norm=True):
     """The mesh, the step and the first state."""
-    config, mesh = _config(sync_batch_norm), sharding.make_mesh(_mesh(sizes))
+    config, mesh = _config(sync_batch_norm), make_mesh(_mesh(sizes))
     model = make_model(config.model, 3)
     variables = jax.device_get(initial_variables(model, jax.random.key(0)))
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
-    state = sharding.make_state(lambda tree: create(tree, optimizer), mesh, variables)
+    state = make_state(lambda tree: create(tree, optimizer), mesh, variables)
     return mesh, make_train_step(model, optimizer, schedule, trainable, 0, mesh), state
 
 

@@ -19,8 +19,8 @@ from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import abstract, make_mesh, replicated, shard_batch
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
 from tests.end_to_end.tiny import get_config
@@ -48,15 +48,15 @@ def _batch(config):
 
 def _one_step(config, devices):
     """Returns the state after one step on so many devices, its metrics and the batch's shards."""
-    mesh = sharding.make_mesh(MeshConfig(**{"data": devices}))
+    mesh = make_mesh(MeshConfig(**{"data": devices}))
     model = make_model(config.model, 3)
     variables = initial_variables(model, jax.random.key(0))
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
     optimizer = make_optimizer(config.train, schedule, trainable)
-    state = jax.device_put(create(variables, optimizer), sharding.replicated(mesh))
+    state = jax.device_put(create(variables, optimizer), replicated(mesh))
     step = make_train_step(model, optimizer, schedule, trainable, 0, mesh)
-    batch = sharding.shard_batch(_batch(config), mesh)
+    batch = shard_batch(_batch(config), mesh)
     shards = [list(shard.data.shape) for shard in batch["image"].addressable_shards]
     state, metrics = step(state, batch)
     return state, {key: float(value) for key, value in metrics.items()}, shards, mesh
@@ -90,7 +90,7 @@ def main(folder):
     checkpoints = Checkpoints(folder, 1, metadata)
     checkpoints.save(four, 1, {})
     checkpoints.wait()
-    moved = checkpoints.restore(sharding.abstract(one, one_mesh))
+    moved = checkpoints.restore(abstract(one, one_mesh))
     loaded, _ = load_for_inference(folder)
     same = jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), four, moved)
     print(

@@ -9,7 +9,7 @@ import pytest
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import make_state
 from maskrcnn_jax.training.optimizer import make_optimizer
 from maskrcnn_jax.training.stages import make_stages
 from maskrcnn_jax.training.train_step import accumulated, make_train_step
@@ -74,9 +74,7 @@ def test_a_step_in_two_parts_by_hand(toy, base_train, one_device_mesh):
     expected = jax.tree.map(lambda p, g: p - g * base_train.clip_norm / norm, trained, mean)
 
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh, accumulate=2)
-    state = sharding.make_state(
-        lambda variables: create(variables, optimizer), one_device_mesh, variables
-    )
+    state = make_state(lambda variables: create(variables, optimizer), one_device_mesh, variables)
     state, metrics = step(state, {"image": image, "image_valid": np.ones(4, bool)})
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),

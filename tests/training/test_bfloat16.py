@@ -10,7 +10,7 @@ import pytest
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import make_state, shard_batch
 from maskrcnn_jax.training.stages import make_stages
 
 
@@ -25,12 +25,12 @@ def begun(tiny_config, one_device_mesh, random_batch):
     model = make_model(tiny_config.model, 3)
     variables = initial_variables(model, jax.random.key(0))
     (stage,) = make_stages(tiny_config, model, variables["params"], one_device_mesh)
-    state = sharding.make_state(
+    state = make_state(
         lambda variables: create(variables, stage.optimizer, stage.averaged),
         one_device_mesh,
         variables,
     )
-    batch = sharding.shard_batch(random_batch(4, (64, 64), tiny_config), one_device_mesh)
+    batch = shard_batch(random_batch(4, (64, 64), tiny_config), one_device_mesh)
     return stage.train_step, state, batch
 
 

@@ -23,8 +23,8 @@ from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
-from maskrcnn_jax.training.run import preflight as probe
+from maskrcnn_jax.parallel.mesh import abstract
+from maskrcnn_jax.training.run import preflight
 
 
 def _metadata():
@@ -63,7 +63,7 @@ def saved(tmp_path, opened):
 
 
 def _target(mesh):
-    return sharding.abstract(_state(0), mesh)
+    return abstract(_state(0), mesh)
 
 
 def _steps(workdir, folder="checkpoints"):
@@ -124,8 +124,8 @@ def test_a_damaged_checkpoint_is_set_aside(saved, opened, one_device_mesh, capfd
     assert _steps(saved, "damaged") == ["3"]
     said = capfd.readouterr().err
     assert "checkpoints/3 is damaged" in said
-    assert "the run goes on from step 2" in said
-    # The step is saved anew when the run comes to it.
+    assert "the run resumes from step 2" in said
+    # The step is saved again when the run comes to it.
     assert checkpoints.save(_state(3), 3, {}) is True
     checkpoints.wait()
     assert _steps(saved) == ["1", "2", "3"]
@@ -236,7 +236,7 @@ def test_training_survives_a_checkpoint_that_fails(saved, opened, capfd, monkeyp
     said = capfd.readouterr().err
     assert "WARNING: the checkpoint of step 4 could not be written to" in said
     assert "no space left on device" in said
-    assert "The one of step 3 stands; training goes on" in said
+    assert "The one of step 3 stands; training continues" in said
     assert checkpoints.failures() == 1
     assert checkpoints.latest_step() == 3
     assert _steps(saved) == ["1", "2", "3"]  # no older one went, and nothing half written stays
@@ -292,7 +292,7 @@ def test_a_full_disk(small_disk, opened, capfd, one_device_mesh):
     checkpoints.save(_state(5, 10_000), 5, {})
     checkpoints.wait()
     assert _steps(small_disk) == ["2", "5"]
-    state = checkpoints.restore(sharding.abstract(_state(0, 10_000), one_device_mesh))
+    state = checkpoints.restore(abstract(_state(0, 10_000), one_device_mesh))
     np.testing.assert_array_equal(state.params["w"], _state(5, 10_000).params["w"])
 
 
@@ -301,23 +301,23 @@ def test_the_probe_says_what_is_in_the_way(tmp_path, small_disk):
     file.touch()
     for folder in (file, file / "run"):
         with pytest.raises(OSError, match=r"cannot be written.*A file of that name is in the way"):
-            probe.check_writable(folder, _state(0), 3)
+            preflight.check_writable(folder, _state(0), 3)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best").touch()
     with pytest.raises(OSError, match=r"run/best\)\. A file of that name"):
-        probe.check_writable(tmp_path / "run", _state(0), 3)
+        preflight.check_writable(tmp_path / "run", _state(0), 3)
     with pytest.raises(OSError, match=r"takes 3\.8 MiB, but .* only 1\.0 MiB are free"):
-        probe.check_writable(small_disk, _state(0, 500_000), 3)
+        preflight.check_writable(small_disk, _state(0, 500_000), 3)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(OSError, match=r"Read-only file system .*give another --workdir"):
-        probe.check_writable(small_disk, _state(0), 3)
+        preflight.check_writable(small_disk, _state(0), 3)
 
 
 def test_the_probe_warns_of_too_little_room(small_disk, capfd):
-    probe.check_writable(small_disk, _state(0, 40_000), 3)
+    preflight.check_writable(small_disk, _state(0, 40_000), 3)
     assert "up to 6 more checkpoints of 0.3 MiB" in capfd.readouterr().err
     assert _steps(small_disk, "checkpoints") == _steps(small_disk, "best") == []
-    probe.check_writable(small_disk, _state(0, 4_000), 3)
+    preflight.check_writable(small_disk, _state(0, 4_000), 3)
     assert capfd.readouterr().err == ""
 
 

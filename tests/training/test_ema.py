@@ -16,7 +16,7 @@ from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import abstract, make_state
 from maskrcnn_jax.training.train_step import make_train_step
 
 VARIABLES = {
@@ -73,7 +73,7 @@ def averaging(toy, one_device_mesh):
     step = make_train_step(
         model, optimizer, schedule, trainable, 0, one_device_mesh, ema_decay=0.15
     )
-    state = sharding.make_state(
+    state = make_state(
         lambda variables: create(variables, optimizer, averaged_parameters([trainable])),
         one_device_mesh,
         variables,
@@ -114,7 +114,7 @@ def test_an_average_can_begin_and_end_when_a_run_goes_on(
     checkpoints = Checkpoints(tmp_path, 3, _metadata(tiny_config))
     checkpoints.save(state, 1, {})
     checkpoints.wait()
-    target = sharding.abstract(state, one_device_mesh)
+    target = abstract(state, one_device_mesh)
     restored = checkpoints.restore(target)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert checkpoints.restore(target.replace(ema=None)).ema is None

@@ -445,6 +445,6 @@ def test_a_file_that_was_there_before_the_run_is_kept(config, data, tmp_path, ca
     assert json.loads((tmp_path / "config-1.json").read_text()) == {"mine": 1}
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 6
     assert f"config.json was there before this run: it is now {tmp_path}" in capsys.readouterr().err
-    config.train.steps = 7  # a run that goes on replaces its own
+    config.train.steps = 7  # a run that resumes replaces its own
     train(config, tmp_path, data.training_data())
     assert not (tmp_path / "config-2.json").exists()

@@ -45,7 +45,7 @@ def test_a_failed_save_ends_nothing(config, data, whole, tmp_path, capsys, monke
     train(config, workdir, data.training_data())
     said = capsys.readouterr().err
     assert "checkpoint of step 2 could not be written" in said
-    assert "There is none before it; training goes on" in said
+    assert "There is none before it; training continues" in said
     assert _steps(workdir) == ["4", "6"]
     rows = {row["step"]: row["checkpoint_failures"] for row in read(workdir) if "loss_total" in row}
     assert rows == {2: 0.0, 4: 1.0, 6: 1.0}
@@ -75,7 +75,7 @@ def test_a_last_state_that_cannot_be_saved_is_an_error(
         with pytest.raises(OSError, match=r"after step 6 could not be saved .* is of step 4, in"):
             train(config, workdir, data.training_data())
     assert _steps(workdir) == ["2", "4"]
-    # The same command goes on, and comes to the same end.
+    # The same command resumes, and comes to the same end.
     train(config, workdir, data.training_data())
     _assert_same(whole, _final(workdir))
 
@@ -97,7 +97,7 @@ def test_a_signal_without_room_says_what_stands(config, data, tmp_path, monkeypa
     message = str(interrupted.value)
     assert "stopped by SIGTERM after step 5; NOT saved" in message
     assert "The last complete checkpoint is of step 4" in message
-    assert "The same command goes on from there" in message
+    assert "The same command resumes from there" in message
 
 
 @pytest.mark.parametrize("kind", ["deleted", "cut", "metadata"])
@@ -119,7 +119,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(config, data, whole, tmp_path,
     capsys.readouterr()
     train(config, workdir, data.training_data())
     out, err = capsys.readouterr()
-    assert "going on from step 2" in out
+    assert "resuming from step 2" in out
     assert "the best checkpoint is of step 4, ahead of this one" in out
     assert ("checkpoints/4 is damaged" in err) is (kind != "deleted")
     _assert_same(whole, _final(workdir))
@@ -129,7 +129,7 @@ def test_a_run_does_not_start_over_where_none_can_be_read(config, data, tmp_path
     train(config, tmp_path, data.training_data())
     for folder in (tmp_path / "checkpoints").iterdir():
         shutil.rmtree(folder / "metadata")
-    with pytest.raises(ValueError, match=r"is damaged: .* no older one to go on from"):
+    with pytest.raises(ValueError, match=r"is damaged: .* no older one to resume from"):
         train(config, tmp_path, data.training_data())
     assert len(_steps(tmp_path)) == 1
     assert len(_steps(tmp_path, "damaged")) == 2

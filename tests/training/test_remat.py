@@ -1,4 +1,4 @@
-"""What is computed again on the way back: the same values from the same parameters, less memory."""
+"""Recomputing in the backward pass: the same values from the same parameters, less memory."""
 
 import flax.linen as nn
 import jax
@@ -10,12 +10,12 @@ import pytest
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
 from maskrcnn_jax.models.layers import rematerialised
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import make_state, shard_batch
 from maskrcnn_jax.training.train_step import make_train_step
 
 
 class Block(nn.Module):
-    """Four layers of which each keeps its output for the way back."""
+    """Four layers of which each keeps its output for the backward pass."""
 
     @nn.compact
     def __call__(self, x, statistics_parts=0):
@@ -72,7 +72,7 @@ def _one_step(model, variables, batch, mesh):
     optimizer = optax.trace(0.9)
     trainable = jax.tree.map(lambda _: True, variables["params"])
     step = make_train_step(model, optimizer, optax.constant_schedule(1.0), trainable, 0, mesh)
-    state = sharding.make_state(lambda variables: create(variables, optimizer), mesh, variables)
+    state = make_state(lambda variables: create(variables, optimizer), mesh, variables)
     program = step.lower(state, batch).compile()
     state, _ = jax.device_get(program(state, batch))
     return program, {"gradient": state.opt_state.trace, "batch_stats": state.batch_stats}
@@ -88,7 +88,7 @@ def _assert_close(found, expected):
 def test_gradients_are_the_same_and_memory_is_less(one_device_mesh):
     """Compiled for real, as a compiler could merge again what is computed twice."""
     image = np.random.default_rng(0).normal(size=(2, 4096, 32)).astype(np.float32)
-    batch = sharding.shard_batch({"image": image}, one_device_mesh)
+    batch = shard_batch({"image": image}, one_device_mesh)
     variables = Deep("none").init(jax.random.key(0), image)
     plain, expected = _one_step(Deep("none"), variables, batch, one_device_mesh)
     twice, found = _one_step(Deep("all"), variables, batch, one_device_mesh)
@@ -104,7 +104,7 @@ def test_gradients_are_the_same_and_memory_is_less(one_device_mesh):
 def test_the_whole_detectors_gradients_are_the_same(tiny_config, one_device_mesh, random_batch):
     tiny_config.model.backbone.norm = tiny_config.model.fpn.norm = "bn"
     tiny_config.model.box_head.dense_norm = tiny_config.model.mask_head.norm = "bn"
-    batch = sharding.shard_batch(random_batch(4, (64, 64), tiny_config), one_device_mesh)
+    batch = shard_batch(random_batch(4, (64, 64), tiny_config), one_device_mesh)
     variables = initial_variables(make_model(tiny_config.model, 3), jax.random.key(0))
     results = [
         _one_step(make_model(tiny_config.model, 3, remat), variables, batch, one_device_mesh)[1]

@@ -9,7 +9,7 @@ from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.layer_groups import parse_layers
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import replicated
 from maskrcnn_jax.training.optimizer import make_schedule
 from maskrcnn_jax.training.stages import entered, make_stages, stage_at, stage_of_state
 
@@ -90,7 +90,7 @@ def test_a_stage_begins_with_a_new_state_of_its_own_optimiser(staged, one_device
     state = state.replace(
         step=jnp.int32(3), opt_state=jax.tree.map(lambda x: x + 1, state.opt_state)
     )
-    state = jax.device_put(state, sharding.replicated(one_device_mesh))
+    state = jax.device_put(state, replicated(one_device_mesh))
     after = entered(second, state, one_device_mesh)
     assert int(after.step) == 3
     expected = second.optimizer.init(ones["params"])
@@ -102,7 +102,7 @@ def test_a_stage_begins_with_a_new_state_of_its_own_optimiser(staged, one_device
 def test_the_way_back_through_what_is_frozen_is_not_computed(
     tiny_config, one_device_mesh, random_batch
 ):
-    """The way back through a layer costs about twice the way there."""
+    """The backward pass through a layer costs about twice the forward pass."""
     model = make_model(tiny_config.model, 3)
     variables = abstract_variables(model)
     batch = random_batch(2, (64, 64), tiny_config)

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from maskrcnn_jax.checkpoints.manager import Checkpoints
-from maskrcnn_jax.parallel import mesh as sharding
-from tests.training.topologies import METADATA, digest, make_state
+from maskrcnn_jax.parallel.mesh import abstract
+from tests.training.topologies import METADATA, digest, example_state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ def test_saved_by_four_processes_and_restored_by_one(tmp_path, one_device_mesh):
     assert saved == [saved[0]] * 4
     assert saved[0][1:] == ["7", "0", "0.25"]
     checkpoints = Checkpoints(tmp_path, 3, METADATA)
-    target = sharding.abstract(make_state(one_device_mesh, seed=2), one_device_mesh)
+    target = abstract(example_state(one_device_mesh, seed=2), one_device_mesh)
     restored = checkpoints.restore(target)
     assert digest(restored) == saved[0][0]
     assert int(restored.step) == 7
@@ -56,7 +56,7 @@ def test_saved_by_four_processes_and_restored_by_one(tmp_path, one_device_mesh):
 
 def test_saved_by_one_process_and_restored_by_two_with_four_devices_each(tmp_path, one_device_mesh):
     checkpoints = Checkpoints(tmp_path, 3, METADATA)
-    state = make_state(one_device_mesh, seed=1)
+    state = example_state(one_device_mesh, seed=1)
     checkpoints.save(state, 7, {})
     checkpoints.close()
     restored = _run("restore", tmp_path, processes=2, devices=4, data=2, fsdp=4)

@@ -9,7 +9,7 @@ from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.parallel import mesh as sharding
+from maskrcnn_jax.parallel.mesh import replicated, shard_batch
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
 
@@ -30,7 +30,7 @@ def toy_step(toy, base_train, one_device_mesh):
     def make(seed=0):
         step = make_train_step(model, optimizer, schedule, trainable, seed, one_device_mesh)
         state = create(jax.tree.map(jnp.copy, variables), optimizer)  # it will be donated
-        return step, jax.device_put(state, sharding.replicated(one_device_mesh))
+        return step, jax.device_put(state, replicated(one_device_mesh))
 
     return make
 
@@ -105,10 +105,10 @@ def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh
     schedule = make_schedule(tiny_config.train)
     optimizer = make_optimizer(tiny_config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
-    state = jax.device_put(create(variables, optimizer), sharding.replicated(one_device_mesh))
+    state = jax.device_put(create(variables, optimizer), replicated(one_device_mesh))
     for _ in range(2):
         for bucket in ((64, 64), (64, 96)):
-            batch = sharding.shard_batch(random_batch(2, bucket, tiny_config), one_device_mesh)
+            batch = shard_batch(random_batch(2, bucket, tiny_config), one_device_mesh)
             state, _ = step(state, batch)
     assert step._cache_size() == 2
 
@@ -123,7 +123,7 @@ def test_the_detector_trains_and_keeps_its_frozen_stem(tiny_config, one_device_m
     optimizer = make_optimizer(tiny_config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
     before = jax.tree.map(np.asarray, variables["params"])
-    state = jax.device_put(create(variables, optimizer), sharding.replicated(one_device_mesh))
+    state = jax.device_put(create(variables, optimizer), replicated(one_device_mesh))
     batch = random_batch(2, (64, 64), tiny_config)
     totals = []
     for _ in range(12):

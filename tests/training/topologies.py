@@ -17,13 +17,13 @@ from jax.experimental import multihost_utils
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import abstract, make_mesh, make_state
 
 METADATA = {"config": get_config(), "class_names": ("a",), "category_ids": (1,), "num_images": 1}
 
 
-def make_state(mesh, seed):
+def example_state(mesh, seed):
     """Arrays of several shapes, of which the largest are split along `fsdp`."""
 
     def make(key):
@@ -38,7 +38,7 @@ def make_state(mesh, seed):
         opt_state = state.opt_state._replace(trace=momenta)
         return state.replace(step=state.step + 7, opt_state=opt_state)
 
-    return sharding.make_state(make, mesh, jax.random.key(seed))
+    return make_state(make, mesh, jax.random.key(seed))
 
 
 def digest(state):
@@ -50,14 +50,14 @@ def digest(state):
 
 def main(task, folder, port, processes, index, data, fsdp):
     jax.distributed.initialize(f"localhost:{port}", int(processes), int(index))
-    mesh = sharding.make_mesh(MeshConfig(**{"data": int(data), "fsdp": int(fsdp), "space": 1}))
+    mesh = make_mesh(MeshConfig(**{"data": int(data), "fsdp": int(fsdp), "space": 1}))
     checkpoints = Checkpoints(folder, 3, METADATA)
-    state = make_state(mesh, seed=1)
+    state = example_state(mesh, seed=1)
     if task == "save":
         checkpoints.save(state, 7, {})
         checkpoints.wait()
     else:
-        state = checkpoints.restore(sharding.abstract(make_state(mesh, seed=2), mesh))
+        state = checkpoints.restore(abstract(example_state(mesh, seed=2), mesh))
     kernel = state.params["kernel"]
     share = kernel.addressable_shards[0].data.size / kernel.size
     print("digest", digest(state), checkpoints.latest_step(), checkpoints.failures(), share)

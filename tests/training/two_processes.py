@@ -10,12 +10,11 @@ from pathlib import Path
 
 import jax
 
-from maskrcnn_jax.parallel import agreement
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel import agreement, processes
 
 address, index, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)
-distributed.join(distributed.Cluster(address, 2, index))
+processes.join(processes.Cluster(address, 2, index))
 
 
 def message_of(check) -> str:
@@ -42,5 +41,5 @@ assert not found["same"]
 assert not found["shared"]
 if math.isnan(found["of_first"]["b"]):
     found["of_first"]["b"] = None
-distributed.leave()
+processes.leave()
 print(json.dumps(found))

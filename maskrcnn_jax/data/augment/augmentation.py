@@ -59,7 +59,8 @@ def draw_geometry(streams: Streams, window: Window, bucket: Size, data: DataConf
     augment = data.augment
     geometry = _turned_over(streams, _crop(streams, window, augment), bucket, augment)
     if len(augment.scale_range):
-        geometry = _jittered(streams.of("scale"), geometry, bucket, augment.scale_range)
+        low, high = augment.scale_range
+        geometry = _jittered(streams.of("scale"), geometry, bucket, (low, high))
     else:
         geometry = _resized(geometry, bucket, data, _short_side(streams, augment))
     if augment.rotate:
@@ -75,7 +76,8 @@ def _crop(streams: Streams, window: Window, augment: AugmentConfig) -> Window:
         return window
     low = np.array(window[:2])
     size = np.array(window[2:]) - low
-    part = np.maximum(1, np.rint(size * rng.uniform(*augment.crop_range, 2))).astype(int)
+    smallest, largest = augment.crop_range
+    part = np.maximum(1, np.rint(size * rng.uniform(smallest, largest, 2))).astype(int)
     low += (rng.random(2) * (size - part + 1)).astype(int)
     return (*low.tolist(), *(low + part).tolist())
 

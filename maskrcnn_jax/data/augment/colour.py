@@ -62,7 +62,7 @@ def map_colours(
         brightness: factor of all values.
         contrast: factor of their distance from the image's mean grey, or the channel's mean.
         saturation: factor of their distance from the grey of the same brightness; 0: grey.
-        turn: of the hues, from red over yellow to green, as a share of the circle; brightness
+        turn: of the hues, from red over yellow to green, as a fraction of the circle; brightness
             stays.
 
     Returns:

@@ -28,7 +28,7 @@ def paste(
         target_mask: gives which pixels one of its objects covers, [h, w] uint8, 0 or 1.
         source: an image of the same size, with the objects to paste.
         source_mask: likewise; an object that covers no pixel is not pasted.
-        min_visible: an object of which a smaller share of the pixels stays in sight is dropped,
+        min_visible: an object of which a smaller fraction of the pixels stays visible is dropped,
             or of which none does; the first does not hold for crowd regions.
 
     Returns:
@@ -69,7 +69,7 @@ def _uncovered(
     target: Example, target_mask: Callable[[int], np.ndarray], cover: np.ndarray, min_visible: float
 ) -> list[tuple[np.ndarray, np.ndarray] | None]:
     """Returns box and grid of each object as far as it is not covered; None: it is to go."""
-    found = []
+    found: list[tuple[np.ndarray, np.ndarray] | None] = []
     for i, box in enumerate(target.boxes):
         here = _pixels_of(box)
         if not cover[here].any():

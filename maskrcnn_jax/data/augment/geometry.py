@@ -1,4 +1,4 @@
-"""Where the pixels of an image go on their way into the network input: one mapping for all.
+"""The geometry of an augmentation: one mapping from image to network input, for all that moves.
 
 The image, the boxes and the masks follow the same steps, in this order; each may do nothing. A
 window of the image is cut out, turned over (mirrored, or turned by quarters of a circle), resized,
@@ -98,7 +98,9 @@ def map_points(points: np.ndarray, geometry: Geometry) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def map_pixels(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...] = (0,)) -> np.ndarray:
+def map_pixels(
+    pixels: np.ndarray, geometry: Geometry, fill: tuple[float, ...] = (0,)
+) -> np.ndarray:
     """Returns what the frame shows of an image, or of a mask.
 
     Args:
@@ -119,7 +121,7 @@ def map_pixels(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...] = (
     return _frame(resize_image(pixels, geometry.size), geometry, fill)
 
 
-def _rotate(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...]) -> np.ndarray:
+def _rotate(pixels: np.ndarray, geometry: Geometry, fill: tuple[float, ...]) -> np.ndarray:
     """Applies the whole matrix to a window's pixels; the centre of the first is at (0.5, 0.5)."""
     matrix = geometry.matrix
     centre = np.add(geometry.window[:2], 0.5)
@@ -132,10 +134,10 @@ def _rotate(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...]) -> np
         )
 
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    return in_fours(rotated, pixels, np.broadcast_to(np.float64(fill), channels))
+    return in_fours(rotated, pixels, np.broadcast_to(np.array(fill, np.float64), channels))
 
 
-def _frame(pixels: np.ndarray, geometry: Geometry, fill: tuple[int, ...]) -> np.ndarray:
+def _frame(pixels: np.ndarray, geometry: Geometry, fill: tuple[float, ...]) -> np.ndarray:
     """Returns the frame's part of resized pixels; `fill` where it reaches beyond them."""
     (x, y), (height, width) = geometry.offset, geometry.frame
     if (x, y) == (0, 0) and pixels.shape[:2] == (height, width):
@@ -152,7 +154,7 @@ def map_boxes(boxes: np.ndarray, geometry: Geometry) -> np.ndarray:
     boxes = boxes - np.array(geometry.window[:2] * 2, np.float32)
     if geometry.transpose:
         boxes = boxes[:, [1, 0, 3, 2]]
-    height, width = np.float32(geometry.turned_size)
+    height, width = np.array(geometry.turned_size, np.float32)
     x1, y1, x2, y2 = boxes.T
     if geometry.flip_x:
         x1, x2 = width - x2, width - x1

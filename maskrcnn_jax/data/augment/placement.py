@@ -2,8 +2,8 @@
 
 An object that the frame shows whole keeps its annotated box, moved, and its mask is rasterised from
 the annotation inside that box. Where the frame cuts an object, or a rotation turns its box out of
-the upright, the box is made anew, tight around what is visible of the mask. In either case the mask
-goes from the annotation to its grid in one step.
+the upright, the box is computed again, tight around what is visible of the mask. In either case the
+mask goes from the annotation to its grid in one step.
 """
 
 from typing import NamedTuple
@@ -48,13 +48,13 @@ _LEAST = 1.0  # square pixel of the frame: of an object with less, nothing is th
 class Objects(NamedTuple):
     """The n objects that a frame shows.
 
-    index: [n] int64, which of the record's they are, ascending.
+    indices: [n] int64, which of the record's they are, ascending.
     boxes: [n, 4] float32, xyxy, pixels of the frame.
     masks: [n, M, M] uint8, coverage 0..255 of each cell of a grid inside the box.
     num_cut: how many more there are than were asked for.
     """
 
-    index: np.ndarray
+    indices: np.ndarray
     boxes: np.ndarray
     masks: np.ndarray
     num_cut: int
@@ -76,7 +76,7 @@ def place_objects(record: Record, geometry: Geometry, data: DataConfig) -> Objec
     whole = _shown_whole(record, geometry)
     boxes, grids = record.boxes.copy(), {}
     kept = whole.copy()
-    for i in np.flatnonzero(~whole):
+    for i in np.flatnonzero(~whole).tolist():
         seen = _visible_part(record, i, geometry, data)
         if seen is not None:
             boxes[i], grids[i], kept[i] = *seen, True
@@ -179,7 +179,7 @@ def _outline(segmentation: Segmentation, record: Record, geometry: Geometry) -> 
     return outline_of_pixels(_window_mask(segmentation, record, geometry), x, y)
 
 
-def _window_mask(segmentation: Segmentation, record: Record, geometry: Geometry) -> np.ndarray:
+def _window_mask(segmentation: RLE | MaskFile, record: Record, geometry: Geometry) -> np.ndarray:
     """Returns the window's part of a mask of pixels, uint8, 0 or 1."""
     x1, y1, x2, y2 = geometry.window
     return mask_columns(segmentation, record.height, record.width, x1, x2)[y1:y2]

@@ -40,8 +40,13 @@ def size_of(height: Any, width: Any) -> tuple[Any, Any] | None:
 
     Programs that could not open an image write nothing, or 0 for both.
     """
-    size = tuple(side if whole(side) is None else whole(side) for side in (height, width))
+    size = _whole_or_as_given(height), _whole_or_as_given(width)
     return None if size in ((None, None), (0, 0), ("", "")) else size
+
+
+def _whole_or_as_given(value: Any) -> Any:
+    number = whole(value)
+    return value if number is None else number
 
 
 def as_id(value: Any) -> int | str | None:

@@ -221,7 +221,7 @@ def _images(
     content: dict[str, list], folder: str, source: str, max_pixels: int, faults: list[Fault]
 ) -> tuple[dict[int | str, _Image], list[int | str]]:
     """Returns each usable image by its id, and the ids of those that are not usable."""
-    entries_of = defaultdict(list)
+    entries_of: defaultdict[int | str, list[dict]] = defaultdict(list)
     for number, entry in enumerate(content["images"]):
         image_id = as_id(entry.get("id")) if isinstance(entry, dict) else None
         if image_id is None:
@@ -263,8 +263,9 @@ def _image(image_id: int | str, entry: dict, folder: str, max_pixels: int) -> _I
     size = size_of(entry.get("height"), entry.get("width"))
     if size is None:
         size = image_size(path, max_pixels)
-    check_stated_size(*size, max_pixels)
-    return image_id, path, *size
+    height, width = size
+    check_stated_size(height, width, max_pixels)
+    return image_id, path, height, width
 
 
 def _file_name(entry: dict, folder: str) -> str:

@@ -136,9 +136,9 @@ def _instance(
     mask = _tried(problems, _segmentation, entry.get("segmentation"), *size, warnings)
     box_problems: list[FaultError] = []
     box = _tried(box_problems, _box, entry.get("bbox"), *size, warnings)
-    if mask is None and box is None:
-        raise [*box_problems, *problems][0]
     if mask is None:
+        if box is None:
+            raise [*box_problems, *problems][0]
         mask = Polygons([rectangle(*map(float, box))])
         if meaning.boxes_as_masks:
             problems.pop()  # of the mask, the last

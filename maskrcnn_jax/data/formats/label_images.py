@@ -155,7 +155,7 @@ def _read_one(
             reason = "it has no label image; make one that is all 0 if there is no object in it"
             raise FaultError(FaultKind.NOT_ANNOTATED, reason)
         ids = read_ids(os.path.join(folder, mask), max_pixels)
-        # Of the upright photograph, or as the camera stored it.
+        # The size of the upright photograph, or as the camera stored it.
         height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
     except (ValueError, OSError) as error:

@@ -94,13 +94,12 @@ def read(
     results = [_record(*item, numbers, crowd_flag) for item in used.items()]
     faults += [fault for _, found in results for fault in found]
     records = [record for record, _ in results]
-    name = folder, options.split
-    dataset = make_dataset(name, list(numbers), records, faults, options)
+    dataset = make_dataset((folder, options.split), list(numbers), records, faults, options)
     contained = {name: entry.source for name, entry in used.items() if not entry.image}
     read_file = dataset.read_image
 
     def read_either(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
-        source = contained.get(record.image_id)
+        source = contained.get(str(record.image_id))
         if source is None:
             return read_file(record, wanted=wanted)
         content = _contained_image(read_json(source, "an image's labels"))
@@ -171,7 +170,8 @@ def _load(
         for number, shape in enumerate(shapes, 1)
         if _label(shape) not in ignore and not _flags(shape) & set(ignore)
     }
-    return _Annotated(source, image, *size, used)
+    height, width = size
+    return _Annotated(source, image, height, width, used)
 
 
 def _image_path(folder: str, file: str, images: str, given: Any) -> str:
@@ -195,7 +195,7 @@ def _image_path(folder: str, file: str, images: str, given: Any) -> str:
 
 def _contained_image(content: dict) -> bytes:
     """Returns the image file that a JSON file contains."""
-    data = content.get("imageData") if isinstance(content, dict) else None
+    data: Any = content.get("imageData") if isinstance(content, dict) else None
     try:
         return base64.b64decode(data, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
@@ -241,8 +241,8 @@ def _record(
         wheres, crowds, masks = zip(*parts, strict=True)
         warnings: list[FaultError] = []
         try:
-            mask = union(list(masks), *size)
-            instances.append(instance(mask, class_, *size, any(crowds), warnings))
+            joined = union(list(masks), *size)
+            instances.append(instance(joined, class_, *size, any(crowds), warnings))
         except ValueError as error:
             faults.append(fault_of(error, wheres[0], objects=1))
         faults += [fault_of(warning, wheres[0], "warning") for warning in warnings]

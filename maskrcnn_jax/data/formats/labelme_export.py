@@ -111,7 +111,7 @@ def _read_one(
     image, mask_file = (os.path.join(base, there.get(n, f"{n}.png")) for n in ("img", "label"))
     try:
         ids = read_ids(mask_file, max_pixels)
-        # Of the upright photograph, or as the camera stored it.
+        # The size of the upright photograph, or as the camera stored it.
         height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
     except (ValueError, OSError) as error:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def part(shape: dict, height: int, width: int) -> np.ndarray | RLE:
     if kind == "circle":
         centre, edge = points(given, 2)
         radius = float(np.hypot(*(edge - centre)))
-        return ellipse(*centre.tolist(), radius, radius)
+        x, y = centre.tolist()
+        return ellipse(x, y, radius, radius)
     if kind == "rectangle" and isinstance(given, list) and len(given) == 2:
         return rectangle(*points(given, 2).ravel().tolist())
     if kind == "mask":
@@ -49,7 +51,7 @@ def part(shape: dict, height: int, width: int) -> np.ndarray | RLE:
     )
 
 
-def _bitmap(text: object, corners: np.ndarray, height: int, width: int) -> RLE:
+def _bitmap(text: Any, corners: np.ndarray, height: int, width: int) -> RLE:
     """Returns a bitmap, a PNG file in base64, in its place in the image."""
     try:
         content = base64.b64decode(text, validate=True)

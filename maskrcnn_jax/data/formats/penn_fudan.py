@@ -62,7 +62,7 @@ def _read_one(
     mask_file = os.path.join(folder, "PedMasks", mask)
     try:
         ids = read_ids(mask_file, max_pixels)
-        # Of the upright photograph, or as the camera stored it.
+        # The size of the upright photograph, or as the camera stored it.
         height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
         instances = [mask_instance(ids == i, 1, height, width) for i in np.unique(ids) if i]

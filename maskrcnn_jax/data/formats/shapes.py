@@ -52,7 +52,7 @@ def read(count: int, seed: int, size: int = 128, max_objects: int = 6) -> Datase
 
     def draw(record: Record, wanted: PixelFormat = RGB8) -> np.ndarray:
         check_kind(Kind(channels=3, colours=3, depth=8), wanted, "a generated image")
-        rng = _rng(seed, record.image_id)
+        rng = _rng(seed, int(record.image_id))
         painted = _paint(_place_shapes(rng, size, max_objects), rng)
         return as_wanted(lambda form: fitted(painted, 3, form), 8, wanted)
 
@@ -78,9 +78,9 @@ def _record(index: int, scene: _Scene, max_objects: int) -> Record:
     numbers = np.arange(1, len(scene.classes) + 1)
     masks = np.asfortranarray((scene.owner[..., None] == numbers).astype(np.uint8))
     instances = []
-    for number, rle in zip(numbers, coco_mask.encode(masks), strict=True):
+    for number, rle in zip(numbers.tolist(), coco_mask.encode(masks), strict=True):
         mask = RLE((size, size), rle["counts"])
-        annotation_id, area = index * max_objects + number, coco_mask.area(rle)
+        annotation_id, area = index * max_objects + number, float(coco_mask.area(rle))
         instances.append(
             Instance(box_of(mask), scene.classes[number - 1], False, mask, annotation_id, area)
         )

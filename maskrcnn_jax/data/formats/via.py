@@ -75,9 +75,9 @@ def read(
         except (ValueError, OSError) as error:
             faults.append(fault_of(error, where, image_id=name))
             continue
-        instances, found = _instances(images[name], size, class_attribute, numbers, where)
+        instances, problems = _instances(images[name], size, class_attribute, numbers, where)
         records.append(make_record(name, path, *size, instances))
-        faults += found
+        faults += problems
     return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
 

@@ -114,7 +114,7 @@ def _read_one(
             read_ids(_mask_file(folder, part, name), max_pixels)
             for part in ("SegmentationObject", "SegmentationClass")
         )
-        # Of the upright photograph, or as the camera stored it.
+        # The size of the upright photograph, or as the camera stored it.
         height, width = image_size(image, max_pixels, ids.shape)
         check_mask_size(ids, height, width)
         check_mask_size(classes, height, width)
@@ -137,8 +137,8 @@ def _read_one(
             instances.append(found._replace(crowd=problem is not None))
         except ValueError as error:
             faults.append(fault_of(error, where_object, objects=1))
-    instances, found = add_objects(instances, objects, numbers, height, width, xml)
-    return make_record(name, image, height, width, instances), faults + found
+    instances, added = add_objects(instances, objects, numbers, height, width, xml)
+    return make_record(name, image, height, width, instances), faults + added
 
 
 def _mask_file(folder: str, part: str, name: str) -> str:
@@ -165,7 +165,7 @@ def _is_void(number: int, depth: np.dtype, classes: np.ndarray) -> bool:
 def _class_of(indices: np.ndarray, count: int) -> int:
     """Returns the class of an object, given the class indices of its pixels."""
     present = dict(zip(*(a.tolist() for a in np.unique(indices, return_counts=True)), strict=True))
-    most = max(present, key=present.get)
+    most = max(present, key=present.__getitem__)
     if not 1 <= most <= count or present[most] < _MIN_SHARE * len(indices):
         raise FaultError(
             FaultKind.CLASS,

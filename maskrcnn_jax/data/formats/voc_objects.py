@@ -1,5 +1,6 @@
 """The objects of Pascal VOC's XML files: a class, a box, and whether it is difficult."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -134,7 +135,7 @@ def _number(element: Element, key: str) -> float | None:
     return number((element.findtext(key) or "").strip())
 
 
-def _iou(a: tuple, b: tuple) -> float:
+def _iou(a: Sequence[float] | np.ndarray, b: Sequence[float]) -> float:
     """Returns the IoU of two boxes, xyxy."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = max(w, 0) * max(h, 0)

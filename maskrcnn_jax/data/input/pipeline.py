@@ -25,13 +25,13 @@ from maskrcnn_jax.data.input.sample import empty_example, example_spec, make_exa
 from maskrcnn_jax.data.input.sampler import PADDING, EvalSampler, TrainSampler
 from maskrcnn_jax.data.input.tiles import Sample, objects_shown, training_samples, whole_images
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.images import sizes as transforms
 from maskrcnn_jax.images.pixels import pixel_format
+from maskrcnn_jax.images.sizes import bucket_of_size
 
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
 
-# Training on nothing but skipped images would go on, and wear the checkpoints out.
+# Without a limit, training on skipped images alone would continue and replace the checkpoints.
 _MOST_LOST = 100
 
 # Threads of tf.data that wait for Python's lock while the interpreter ends would wait for ever.
@@ -46,6 +46,7 @@ def _stop_all() -> None:
 
 
 Batch = dict[str, np.ndarray]
+Batches = Generator[tuple[Batch, dict], None, None]
 Slot = tuple[
     int, int, int | None
 ]  # bucket, sample index or PADDING, epoch or None: no augmentation
@@ -57,7 +58,7 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[tuple[Batch, dict]]:
+) -> Batches:
     """Yields the batches of training from a step on, without end.
 
     Step s is the same to the bit however the iteration came to it. Close the iterator to stop its
@@ -106,7 +107,7 @@ def train_batches(
 
 def eval_batches(
     dataset: Dataset, config: "Config", process_index: int = 0, process_count: int = 1
-) -> Iterator[tuple[Batch, dict]]:
+) -> Batches:
     """Yields every record once, in order within its bucket, unaugmented.
 
     The last batch of a bucket is filled up with slots whose `image_valid` is false, `indices` -1
@@ -178,7 +179,7 @@ def _repeat_factors(samples: Sequence[Sample], data: DataConfig) -> np.ndarray:
 def buckets_of_samples(samples: Sequence[Sample], data: DataConfig) -> np.ndarray:
     """Returns the index in `data.buckets` of every sample, [N] int64."""
     sizes = [sample.size for sample in samples]
-    bucket = {size: transforms.bucket_of_size(*size, data) for size in set(sizes)}
+    bucket = {size: bucket_of_size(*size, data) for size in set(sizes)}
     return np.array([bucket[size] for size in sizes], np.int64)
 
 
@@ -210,7 +211,7 @@ def _batches(
     slot_at: Callable[[int], Slot],
     batch_size: int,
     steps: Iterator[dict],
-) -> Iterator[tuple[Batch, dict]]:
+) -> Batches:
     """Prepares the slots at the positions in parallel and joins each batch with its step's info."""
     data = config.data
     spec = example_spec((None, None), data.max_instances, data.mask_size, pixel_format(data))
@@ -272,7 +273,7 @@ def _joined(
     samples: Sequence[Sample],
     config: "Config",
     steps: Iterator[dict],
-) -> Generator[tuple[Batch, dict]]:
+) -> Batches:
     """Yields (batch, info) pairs; raises at the first fault when so configured, or at many."""
     lost = 0  # images one after the other that could not be read
     with contextlib.closing(batches):  # which stops their threads
@@ -282,7 +283,8 @@ def _joined(
             skipped = [fault.decode() for fault in faults if fault]
             if skipped and config.data.on_error == "raise":
                 raise ValueError(
-                    f"{skipped[0]}\nMend or remove the image, or set data.on_error to 'skip'."
+                    f"{skipped[0]}\nRepair or remove the image, or set config.data.on_error to "
+                    "'skip'."
                 )
             lost = lost + len(skipped) if len(skipped) == (info["indices"] != PADDING).sum() else 0
             if lost >= _MOST_LOST:

@@ -51,7 +51,7 @@ def draw_counts(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     The whole part of a factor is certain, the fraction is the probability of one more. To give all
     epochs the same length, the fractions are laid end to end, in a random order, and read at equal
     distances from a random start (systematic sampling). The number of readings is the sum of the
-    fractions, rounded, so probabilities are off by at most the rounding's share of that sum.
+    fractions, rounded, so probabilities are off by at most the rounding's fraction of that sum.
 
     Args:
         factors: [n] float64, at least 1.

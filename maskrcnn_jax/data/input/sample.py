@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.input.example import Example
 from maskrcnn_jax.data.input.tiles import Sample
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.images import sizes as transforms
+from maskrcnn_jax.images import sizes
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 _PASTED = 0.5  # probability of each object of the image that is pasted from
@@ -49,7 +49,7 @@ def make_example(
             have the size that its record says.
     """
     sample = Sample(record, window or (0, 0, record.width, record.height))
-    bucket = data.buckets[transforms.bucket_of_size(*sample.size, data)]
+    bucket = data.buckets[sizes.bucket_of_size(*sample.size, data)]
     if streams is None:
         view = _view(record, dataset, data, plain_geometry(sample.window, bucket, data))
         return pad_example(view.example, bucket, data.max_instances), view.num_cut
@@ -64,19 +64,19 @@ class _View(NamedTuple):
 
     record, geometry: what it was made from.
     example: image and objects in the frame.
-    index: [n] int64, which of the record's objects these are.
+    indices: [n] int64, which of the record's objects these are.
     num_cut: how many more the frame shows.
     """
 
     record: Record
     geometry: Geometry
     example: Example
-    index: np.ndarray
+    indices: np.ndarray
     num_cut: int
 
     def mask(self, i: int) -> np.ndarray:
         """Returns which pixels of the frame object i covers, [h, w] uint8, 0 or 1."""
-        return pixel_mask(self.record.segmentations[self.index[i]], self.record, self.geometry)
+        return pixel_mask(self.record.segmentations[self.indices[i]], self.record, self.geometry)
 
 
 def _view(record: Record, dataset: Dataset, data: DataConfig, geometry: Geometry) -> _View:
@@ -92,11 +92,11 @@ def _view(record: Record, dataset: Dataset, data: DataConfig, geometry: Geometry
     example = Example(
         image=map_pixels(image[y1:y2, x1:x2], geometry, fill_values(data)),
         boxes=objects.boxes,
-        classes=record.classes[objects.index],
-        crowd=record.crowd[objects.index],
+        classes=record.classes[objects.indices],
+        crowd=record.crowd[objects.indices],
         masks=objects.masks,
     )
-    return _View(record, geometry, example, objects.index, objects.num_cut)
+    return _View(record, geometry, example, objects.indices, objects.num_cut)
 
 
 def _with_pasted(
@@ -118,7 +118,7 @@ def _with_pasted(
 
 
 def _source(
-    other: Sample, frame: transforms.Size, dataset: Dataset, data: DataConfig, streams: Streams
+    other: Sample, frame: sizes.Size, dataset: Dataset, data: DataConfig, streams: Streams
 ) -> _View:
     """Returns an image somewhere in a frame, with those of its objects that are to be pasted."""
     geometry = draw_geometry(streams, other.window, frame, data)
@@ -128,13 +128,11 @@ def _source(
     offset = (x - int(shift[0]), y - int(shift[1]))
     view = _view(other.record, dataset, data, replace(geometry, frame=frame, offset=offset))
     drawn = rng.random(len(other.record.boxes)) < _PASTED
-    which = drawn[view.index] & ~view.example.crowd
-    return view._replace(example=chosen(view.example, which), index=view.index[which])
+    which = drawn[view.indices] & ~view.example.crowd
+    return view._replace(example=chosen(view.example, which), indices=view.indices[which])
 
 
-def pad_example(
-    example: Example, bucket: transforms.Size, max_instances: int
-) -> dict[str, np.ndarray]:
+def pad_example(example: Example, bucket: sizes.Size, max_instances: int) -> dict[str, np.ndarray]:
     """Pads image and objects to the static shapes of a batch."""
     count = len(example.boxes)
     pixels = PixelFormat(example.image.shape[2], 8 * example.image.itemsize)
@@ -152,7 +150,7 @@ def pad_example(
 
 
 def empty_example(
-    bucket: transforms.Size, max_instances: int, mask_size: int, pixels: PixelFormat = RGB8
+    bucket: sizes.Size, max_instances: int, mask_size: int, pixels: PixelFormat = RGB8
 ) -> dict[str, np.ndarray]:
     """Returns a slot that holds no image: black, without objects, `image_valid` false.
 
@@ -171,7 +169,7 @@ def example_spec(
     max_instances: int,
     mask_size: int,
     pixels: PixelFormat = RGB8,
-) -> dict[str, tuple[tuple[int | None, ...], type]]:
+) -> dict[str, tuple[tuple[Any, ...], type]]:
     """Returns shape and dtype of every array of an example; a batch has one axis more in front.
 
     Args:

@@ -7,7 +7,7 @@ over. Epoch e consists of the batches that the streams complete while they pass 
 e-th permutation, in a random order.
 
 Where images are repeated, each permutation is one of a list that has some of them several times.
-Which ones is drawn for each permutation anew, but all lists of a stream have the same length
+Which ones is drawn again for each permutation, but all lists of a stream have the same length
 (`repeat_factor.draw_counts`), so the formulas stay closed.
 """
 
@@ -79,7 +79,7 @@ class TrainSampler:
         self._streams = _group(bucket_of_record)
         factors = np.ones(len(bucket_of_record)) if factors is None else factors
         self._factors = {bucket: factors[records] for bucket, records in self._streams.items()}
-        # Of each stream's permutations, in images; the same for all of them.
+        # Length of each stream's permutations, in images; the same for all of them.
         self._lengths = {bucket: counts_length(of) for bucket, of in self._factors.items()}
         self._most = most_of_one(factors)
         self._batch_size = batch_size

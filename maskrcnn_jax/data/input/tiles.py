@@ -53,7 +53,7 @@ def training_samples(records: Sequence[Record], augment: AugmentConfig) -> list[
     if records and not samples:
         raise ValueError(
             f"none of the tiles of {len(records)} images shows an object; check the annotations, "
-            "or set data.augment.empty_tiles to True"
+            "or set config.data.augment.empty_tiles=True"
         )
     return samples
 
@@ -89,7 +89,7 @@ def objects_shown(record: Record, window: Window, min_visible: float) -> np.ndar
     Args:
         record: an image with n instances; crowd regions are no objects.
         window: a part of the image.
-        min_visible: the share of a box's area that is enough; some of it must be there.
+        min_visible: the fraction of a box's area that is enough; some of it must be there.
     """
     boxes = record.boxes.astype(np.float64)
     low, high = np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])

@@ -90,8 +90,9 @@ def instance(
         ValueError: the mask is empty, of another size, or far outside the image.
     """
     size = np.array([width, height] * 2)
-    measured = segmentation
-    if not isinstance(segmentation, Polygons):  # of a file, say, which is read here
+    if isinstance(segmentation, Polygons):
+        measured: Polygons | RLE = segmentation
+    else:  # a mask file, say, which is read here
         measured = RLE((height, width), to_rle(segmentation, height, width)["counts"])
     extent = box_of(measured)
     # Filling takes time and memory by the length of the outline.
@@ -158,8 +159,9 @@ def union(parts: list[np.ndarray | RLE], height: int, width: int) -> Segmentatio
         height: of the image, in pixels.
         width: of the image, in pixels.
     """
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return Polygons(parts)
+    polygons = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(polygons) == len(parts):
+        return Polygons(polygons)
     masks = [part if isinstance(part, RLE) else Polygons([part]) for part in parts]
     merged = coco_mask.merge([to_rle(mask, height, width) for mask in masks])
     return RLE((height, width), merged["counts"])

@@ -27,7 +27,7 @@ def check_one_object(values: np.ndarray) -> None:
     if top == 0 or min(pixels.shape[:2]) < 3:
         return
     apart = _APART * top if top > _FEW else 0.5
-    if all(np.isin(pixels, (0, top)).all(axis=(0, 1))) and pixels.shape[2] == 1:
+    if pixels.shape[2] == 1 and np.isin(pixels, (0, top)).all():
         return  # black and white, as most are
     flat = np.ones(pixels.shape[:2], bool)
     for channel in np.moveaxis(pixels, -1, 0):
@@ -42,5 +42,5 @@ def check_one_object(values: np.ndarray) -> None:
             FaultKind.MASK,
             f"it has large areas of {len(colours)} values, as if several objects were numbered in "
             "one file, where one file is one object: keep such files as masks/<image>, and give "
-            "data.format 'label_images'",
+            "config.data.format=label_images",
         )

@@ -6,6 +6,7 @@ Coordinates are continuous: pixel (row i, column j) covers [j, j + 1] x [i, i + 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ Segmentation = Polygons | RLE | MaskFile
 def rasterize_in_box(
     segmentation: Segmentation, box: np.ndarray, height: int, width: int, side: int
 ) -> np.ndarray:
-    """Returns the share of each cell that the instance covers, on a grid over its own box.
+    """Returns the fraction of each cell that the instance covers, on a grid over its own box.
 
     Args:
         segmentation: the instance's mask.
@@ -79,6 +80,14 @@ def rasterize_in_box(
         return np.zeros((side, side), np.uint8)
     mask = mask_columns(segmentation, height, width, left, right)
     return mask_in_box(mask, (x1 - left, y1, x2 - left, y2), side)
+
+
+@overload
+def box_of(segmentation: Polygons | RLE) -> np.ndarray: ...
+
+
+@overload
+def box_of(segmentation: Segmentation) -> np.ndarray | None: ...
 
 
 def box_of(segmentation: Segmentation) -> np.ndarray | None:
@@ -204,8 +213,8 @@ def _polygons_in_box(parts: list[np.ndarray], box: tuple, side: int) -> np.ndarr
     origin = np.array(box[:2])
     scale = fine / (np.array(box[2:]) - origin)
     low, high = (-fine, -fine), (2 * fine, 2 * fine)
-    scaled = (clip_polygon((part - origin) * scale, low, high) for part in parts)
-    scaled = [part.ravel() for part in scaled if len(part) >= 3]
+    clipped = (clip_polygon((part - origin) * scale, low, high) for part in parts)
+    scaled = [part.ravel() for part in clipped if len(part) >= 3]
     if not scaled:
         return np.zeros((side, side), np.uint8)
     filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(scaled, fine, fine))) * 255

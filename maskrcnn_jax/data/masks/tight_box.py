@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_NUDGE = 1e-9  # share of the way to the region's middle: a corner on an outline is just inside
+_NUDGE = 1e-9  # fraction of the way to the region's middle: a corner on an outline is just inside
 
 
 @dataclass(frozen=True, slots=True)

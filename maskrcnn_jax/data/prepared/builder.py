@@ -16,8 +16,8 @@ from maskrcnn_jax.images.arrays import to_file
 _KEYS = 2**128  # of tensorflow-datasets, which has keys of 128 bits
 
 
-class Instances(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The builder of tensorflow-datasets, whose way to be told what to write are these methods."""
+class Instances(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """The builder of tensorflow-datasets, which asks these methods what to write."""
 
     name = NAME
     VERSION = tfds.core.Version(VERSION)
@@ -55,7 +55,8 @@ class Instances(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self, dataset: Dataset, with_images: bool
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         # More than a gigabyte of examples is sorted by keys in the end, in 1,000 parts, each of the
-        # same share of all keys. The keys 0, 1, 2, ... would all be in one, which memory must hold.
+        # same fraction of all keys. The keys 0, 1, 2, ... would all be in one, which memory must
+        # hold.
         step = _KEYS // len(dataset.records)
         for number, record in enumerate(dataset.records):
             content = _content(record, dataset) if with_images else b""
@@ -95,8 +96,9 @@ def _example(record: Record, content: bytes) -> dict[str, Any]:
     objects = []
     for i, segmentation in enumerate(record.segmentations):
         # Polygons are kept beside their mask: inside a small box they say more than whole pixels.
-        is_polygons = isinstance(segmentation, Polygons)
-        parts = [part.ravel().tolist() for part in segmentation.parts] if is_polygons else None
+        parts = None
+        if isinstance(segmentation, Polygons):
+            parts = [part.ravel().tolist() for part in segmentation.parts]
         objects.append(
             {
                 "box": record.boxes[i],
@@ -105,7 +107,7 @@ def _example(record: Record, content: bytes) -> dict[str, Any]:
                 "area": record.areas[i],
                 "annotation_id": record.annotation_ids[i],
                 "mask": to_rle(segmentation, record.height, record.width)["counts"],
-                "polygons": json.dumps(parts, separators=(",", ":")) if is_polygons else "",
+                "polygons": json.dumps(parts, separators=(",", ":")) if parts is not None else "",
             }
         )
     return {

@@ -6,6 +6,7 @@ lead anywhere, and as many of them as it says.
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from maskrcnn_jax.data.files.annotation_files import read_json
@@ -29,7 +30,7 @@ def check_folder(prepared: str | os.PathLike) -> None:
             tensorflow-datasets writes them.
         OSError: a file may not be read.
     """
-    check_regular(prepared)
+    check_regular(Path(prepared))
     names = os.listdir(prepared)
     for name in names:
         path = os.path.join(prepared, name)

@@ -4,8 +4,8 @@ A TFRecord file has no index: it is a row of lengths and contents, to be read fr
 the row is walked once, over the lengths alone, and inside each example past the image, so that few
 of the file's bytes are touched.
 
-The framing is told in TensorFlow's `lib/io/record_writer.h` (length, its checksum, content, its
-checksum), the content in `core/example/feature.proto` and Protocol Buffers' page on encoding.
+The framing is described in TensorFlow's `lib/io/record_writer.h` (length, its checksum, content,
+its checksum), the content in `core/example/feature.proto` and Protocol Buffers' page on encoding.
 """
 
 import mmap
@@ -143,8 +143,8 @@ def _other_features(content: mmap.mmap, start: int, end: int, without: bytes) ->
             _, _, name, name_end = next(_fields(content, entry, entry_end))
             if content[name:name_end] != without:
                 entries.append(content[field:entry_end])
-    features = b"".join(entries)
-    return b"\x0a" + _as_varint(len(features)) + features  # field 1, length-delimited
+    joined = b"".join(entries)
+    return b"\x0a" + _as_varint(len(joined)) + joined  # field 1, length-delimited
 
 
 def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:

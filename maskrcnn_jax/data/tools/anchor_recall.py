@@ -1,12 +1,15 @@
 """How well anchors fit objects: the best IoU that any anchor has with each box."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maskrcnn_jax.images.sizes import Size
 from maskrcnn_jax.ops.anchors import pyramid_anchors
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.models.config import AnchorsConfig
 
 
 def level_shapes(bucket: Size) -> list[Size]:
@@ -17,7 +20,7 @@ def level_shapes(bucket: Size) -> list[Size]:
     return [*shapes, (-(-coarsest[0] // 2), -(-coarsest[1] // 2))]
 
 
-def best_iou(boxes: np.ndarray, bucket: Size, anchors: Mapping[str, object]) -> np.ndarray:
+def best_iou(boxes: np.ndarray, bucket: Size, anchors: "AnchorsConfig") -> np.ndarray:
     """Returns the largest IoU of each box with all anchors of a padded input.
 
     Anchors of one level and aspect ratio differ in their place alone, and the overlap of two

@@ -86,15 +86,15 @@ def as_json(dataset: Dataset, faults: list[Fault]) -> dict[str, object]:
 
 
 def _entry(fault: Fault) -> dict[str, object]:
-    """Returns a fault as JSON has it; `part` is the annotation or image in the file, if told."""
+    """Returns a fault as JSON has it; `part` is the annotation or image in the file, if known."""
     file, separator, part = fault.where.rpartition(": ")
     if not separator or os.path.exists(fault.where):
-        file, part = fault.where, None
+        file, part = fault.where, ""
     return {
         "severity": fault.severity,
         "kind": fault.kind.value,
         "file": file,
-        "part": part,
+        "part": part or None,
         "image_id": fault.image_id,
         "reason": fault.reason,
         "count": fault.count,
@@ -159,7 +159,7 @@ def crossing(corners: np.ndarray) -> np.ndarray | None:
     rows = max(1, _MOST_PAIRS // max(1, len(corners)))
     for first in range(0, len(corners) if len(corners) <= _MOST_CORNERS else 0, rows):
         a, step = starts[first : first + rows, None], steps[first : first + rows, None]
-        # Of each edge's ends, on which side of the other edge's line they lie.
+        # On which side of the other edge's line the ends of each edge lie.
         side_start = _cross(step, starts - a)
         side_end = np.roll(side_start, -1, 1)
         other_start = _cross(steps, a - starts)

@@ -17,7 +17,7 @@ from maskrcnn_jax.images.sizes import (
 
 _STRIDE = 32  # sides of buckets are multiples, the coarsest stride of the backbone
 _MOST = 6  # buckets; each is one compilation of the training step
-_WORTH = 0.02  # share of all pixels that one bucket more must save
+_WORTH = 0.02  # fraction of all pixels that one bucket more must save
 
 
 def padding(sizes: Mapping[Size, int], data: DataConfig) -> dict[str, object]:
@@ -28,7 +28,7 @@ def padding(sizes: Mapping[Size, int], data: DataConfig) -> dict[str, object]:
         data: the configuration's `data` section.
 
     Returns:
-        buckets; images: how many go to each; padding: the share of all pixels that is none of an
+        buckets; images: how many go to each; padding: the fraction of all pixels that is none of an
         image; shrunk: images that would be larger by `data.short_side`, but fit no bucket so.
     """
     resized: Counter[tuple[int, int]] = Counter()

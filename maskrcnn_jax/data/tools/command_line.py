@@ -62,7 +62,8 @@ def target(
         raise ValueError(f"unknown arguments: {' '.join(rest)}; readers' arguments need --format")
     if not config.data.format:
         raise ValueError(
-            "no data are named: give --config=FILE, a recipe with data.format, or --format=NAME "
+            "no data are named: give --config=FILE, a recipe with config.data.format, or "
+            "--format=NAME "
             f"and the arguments of its reader; formats: {', '.join(sorted(datasets.READERS))}"
         )
     split = options.split or default_split

@@ -1,6 +1,6 @@
 """Prepares any dataset for tensorflow-datasets: a few large files in place of many small ones.
 
-The result is read with data.format = "tfds".
+The result is read with config.data.format=tfds.
 """
 
 import os

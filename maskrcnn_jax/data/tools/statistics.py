@@ -63,7 +63,7 @@ def statistics(
         dataset, images, samples, classes (name, objects and images of each), objects (counts),
         levels (by the pyramid level that a box is pooled from: objects, percentiles of the box's
         side, the root of its area, and of its height / width), anchor_recall (by level and by
-        COCO's three sizes: mean best IoU, share of objects at or above thresholds), pixels (mean
+        COCO's three sizes: mean best IoU, fraction of objects at or above thresholds), pixels (mean
         and std of each channel, on the scale of `model.pixel`), buckets (configured, suggested,
         choices) and histograms.
 
@@ -79,7 +79,7 @@ def statistics(
     best = np.zeros(len(level), np.float32)
     for index, bucket in enumerate(data.buckets):
         inside = objects.buckets == index
-        best[inside] = best_iou(objects.boxes[inside], tuple(bucket), config.model.anchors)
+        best[inside] = best_iou(objects.boxes[inside], bucket, config.model.anchors)
     counts = [int((~record.crowd).sum()) for record in records]
     sizes = Counter(sample.size for sample in samples)
     found = choices(sizes, data)
@@ -127,7 +127,8 @@ def shown_objects(samples: Sequence[Sample], data: DataConfig) -> Objects:
         share = (seen[:, 2:] - seen[:, :2]).prod(1) / (single[:, 2:] - single[:, :2]).prod(1)
         kept = (share > 0) & (share >= data.augment.min_visible)
         size, bucket = places[sample.size]
-        boxes.append(resize_boxes(seen[kept] - np.float32([x1, y1] * 2), sample.size, size))
+        seen = seen[kept] - np.array([x1, y1] * 2, np.float32)
+        boxes.append(resize_boxes(seen, sample.size, size))
         areas.append(record.areas[~record.crowd][kept])
         buckets.append(np.full(kept.sum(), bucket))
     return Objects(
@@ -147,7 +148,8 @@ def levels(boxes: np.ndarray, canonical_level: float, canonical_size: float) -> 
 
 def class_counts(dataset: Dataset) -> list[dict[str, object]]:
     """Returns name, objects (crowd regions aside) and images of each class, in their order."""
-    objects, images = Counter(), Counter()
+    objects: Counter[int] = Counter()
+    images: Counter[int] = Counter()
     for record in dataset.records:
         classes = record.classes[~record.crowd].tolist()
         objects.update(classes)
@@ -167,7 +169,11 @@ def _object_counts(
         "all": sum(counts),
         "crowd": sum(int(record.crowd.sum()) for record in records),
         "images_without": counts.count(0),
-        "per_image": {"mean": float(np.mean(counts)), "max": max(counts)} | _percentiles(counts),
+        "per_image": {
+            "mean": float(np.mean(counts)),
+            "max": max(counts),
+            **(_percentiles(counts) or {}),
+        },
         "cut_by_max_instances": {"images": len(above), "objects": sum(above)},
     }
 
@@ -181,7 +187,7 @@ def _level(side: np.ndarray, ratio: np.ndarray, total: int) -> dict[str, object]
     }
 
 
-def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
+def _percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float] | None:
     """Returns the 5th, 50th and 95th percentile; None of nothing."""
     if not len(values):
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -49,14 +50,14 @@ def _objects(stats: Mapping) -> list[str]:
     lines = [
         f"{stats['dataset']}: {stats['images']:,} images{tiles}, {objects['all']:,} objects and "
         f"{objects['crowd']:,} crowd regions of {len(stats['classes'])} classes",
-        f"objects per image: {each['mean']:.1f} on average, {each['p50']:g} in the middle, "
+        f"objects per image: {each['mean']:.1f} on average, median {each['p50']:g}, "
         f"{each['p95']:g} or fewer in 95 %, {each['max']} at most; "
         f"{objects['images_without']:,} images without",
     ]
     cut = objects["cut_by_max_instances"]
     if cut["images"]:
         lines.append(
-            f"data.max_instances cuts {cut['objects']:,} objects of {cut['images']:,} images"
+            f"config.data.max_instances cuts {cut['objects']:,} objects of {cut['images']:,} images"
         )
     return lines
 
@@ -102,7 +103,7 @@ def _pixels(pixels: Mapping) -> list[str]:
 def _buckets(buckets: Mapping) -> list[str]:
     configured = buckets["configured"]
     lines = [
-        f"data.buckets as configured: {_shown(configured['buckets'])}: "
+        f"config.data.buckets as configured: {_shown(configured['buckets'])}: "
         f"{configured['padding']:.1%} padding"
     ]
     if configured["shrunk"]:
@@ -112,7 +113,7 @@ def _buckets(buckets: Mapping) -> list[str]:
             f"  {len(choice['buckets'])}: {choice['padding']:6.1%} padding with "
             f"{_shown(choice['buckets'])}"
         )
-    lines.append(f"suggested: data.buckets = {_shown(buckets['suggested']['buckets'])}")
+    lines.append(f"suggested: config.data.buckets = {_shown(buckets['suggested']['buckets'])}")
     return lines
 
 
@@ -145,8 +146,8 @@ def as_picture(stats: Mapping) -> np.ndarray:
     return page(charts)
 
 
-def _bin_labels(edges: Sequence[float | None], whole: bool) -> list[str]:
-    """Returns the names of bins: from a number to below the next, of whole ones to the last."""
+def _bin_labels(edges: Sequence[Any], whole: bool) -> list[str]:
+    """Returns the names of bins, from a number to below the next; the last may be None: no end."""
     labels = []
     for low, high in pairwise(edges):
         if high is None:

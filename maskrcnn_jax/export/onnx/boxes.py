@@ -12,7 +12,7 @@ from maskrcnn_jax.ops.boxes import MAX_LOG_SCALE
 NO_SCORE = np.float32(-1)
 
 
-def corners(graph: Graph, boxes: str) -> Sequence[str]:
+def corners(graph: Graph, boxes: Input) -> Sequence[str]:
     """Returns x1, y1, x2 and y2, `[..., 1]` each."""
     return graph.several("Split", 4, boxes, ints(1, 1, 1, 1), axis=-1)
 
@@ -122,8 +122,8 @@ def best_of_groups(
 
 def top_k(graph: Graph, x: str, number: int) -> Sequence[str]:
     """Returns the largest values of a vector and their indices; of equal ones, the first first."""
-    number = graph("Min", graph("Shape", x), ints(number))
-    return graph.several("TopK", 2, x, number, axis=0)
+    count = graph("Min", graph("Shape", x), ints(number))
+    return graph.several("TopK", 2, x, count, axis=0)
 
 
 def ascending(graph: Graph, x: str) -> str:

@@ -3,7 +3,7 @@
     image [1, H, W, C] uint8 (or uint16), image_size [1, 2]
         -> boxes [n, 4], scores [n], classes [n], masks [n, 2S, 2S]
 
-Every stage is written by the module of its name; what each computes is said where `models` has it.
+Every stage is written by the module of its name; what each computes is documented in `models`.
 """
 
 import json
@@ -105,8 +105,11 @@ def check_writable(config: Any) -> None:
 def _detector(graph: Graph, model: MaskRCNN, part: Part, shape) -> tuple[str, str, str, str]:
     """Writes `MaskRCNN.predict` for one image; returns boxes, scores, classes and masks."""
     config = model.config
-    corner = np.float32([0, 0, 1, 1]) * np.float32(config.corners == "inclusive")
-    size = [graph("Slice", "image_size", ints(i), ints(LAST if i else 1), ints(1)) for i in (0, 1)]
+    corner = np.array([0, 0, 1, 1], np.float32) * (config.corners == "inclusive")
+    size = (
+        graph("Slice", "image_size", ints(0), ints(1), ints(1)),
+        graph("Slice", "image_size", ints(1), ints(LAST), ints(1)),
+    )
     image = features.normalized(graph, "image", size, shape, config.pixel)
     pyramid = features.fpn(
         graph,
@@ -114,8 +117,8 @@ def _detector(graph: Graph, model: MaskRCNN, part: Part, shape) -> tuple[str, st
         part["fpn"],
         config.fpn,
     )
-    limits = [graph("Sub", side, corner[2:3]) for side in size]
-    whole = [np.float32(side) - corner[2] for side in shape]
+    limits = graph("Sub", size[0], corner[2:3]), graph("Sub", size[1], corner[2:3])
+    whole = np.float32(shape[0]) - corner[2], np.float32(shape[1]) - corner[2]
     rpn_limits = limits if config.rpn.clip == "image" else whole
     proposals = rpn(graph, pyramid, part["rpn"], config, rpn_limits, corner)
 

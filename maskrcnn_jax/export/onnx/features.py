@@ -71,7 +71,8 @@ def _block(graph: Graph, x: FeatureMap, part: Part, config: Any, stride: int) ->
 def fpn(graph: Graph, features: list[FeatureMap], part: Part, config: Any) -> list[FeatureMap]:
     """Writes `models.fpn.FPN`; returns P2 to P6."""
     kind = config.norm, config.norm_eps
-    merged, pyramid = None, []
+    merged: FeatureMap | None = None
+    pyramid: list[FeatureMap] = []
     for level, feature in zip((5, 4, 3, 2), reversed(features), strict=True):
         lateral = conv_norm(graph, feature, part[f"lateral_c{level}"], *kind)
         if merged is not None:

@@ -9,7 +9,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 OPSET = 17
-# Of the file format. Newer ones say nothing that opset 17 needs, and older runtimes refuse them.
+# Version of the file format. Newer ones add nothing that opset 17 needs; older runtimes refuse
+# them.
 IR_VERSION = 8
 
 Input = str | np.ndarray | np.generic | None
@@ -49,7 +50,7 @@ class Graph:
     def several(
         self, operator: str, outputs: int, *inputs: Input, **attributes: Any
     ) -> Sequence[str]:
-        """Appends a node with several outputs; arguments otherwise as of a call."""
+        """Appends a node with several outputs; other arguments as in a call."""
         number = len(self.nodes)
         names = [
             f"{operator}_{number}_{i}" if i else f"{operator}_{number}" for i in range(outputs)

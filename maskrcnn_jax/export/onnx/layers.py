@@ -119,7 +119,7 @@ def _conv(graph, x, kernel, bias, stride, relu) -> FeatureMap:
 def _group_norm(graph, x: FeatureMap, norm: Part, epsilon, relu) -> FeatureMap:
     """Group norm is instance norm of groups laid out as channels; opset 17 has no other."""
     groups = math.gcd(32, x.channels)
-    # Sizes are given, not left to -1: that could not be told where there are no RoIs.
+    # Sizes are given, not left to -1: that cannot be inferred where there are no RoIs.
     length = x.channels // groups * x.height * x.width
     y = graph("Reshape", x.name, ints(0, groups, length))
     ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)

@@ -100,7 +100,7 @@ NAMES = {
         _sha256("394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"),
     ),
     # Detectron2's zoo: the file names end in the first six digits of the MD5 (its MODEL_ZOO.md).
-    # Of the 3x model the SHA-256 is known from others who use it.
+    # The SHA-256 of the 3x model is known from others who use it.
     "coco_detectron2_r50_1x": Published(
         "detectron2",
         f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x/137260431/"
@@ -181,22 +181,23 @@ def fetch(name: str, log: Callable[[str], None] | None = None) -> Path:
     if name not in NAMES:
         raise ValueError(f"{name!r} is no name of published weights; {_suggestion(name)}")
     published, path = NAMES[name], cache_folder() / NAMES[name].file_name
-    if published.digest is None:
+    digest = published.digest
+    if digest is None:
         raise ValueError(
             f"{name} is not downloaded by its name, since its publisher gives no digest to check "
             f"it against. Download {published.url} yourself and give the file's path"
         )
     check_reader(published.file_name)
     if path.is_file():
-        _check_cached(path, published)
+        _check_cached(path, published.url, digest)
         return path
     try:
-        _download(name, published, path, log)
+        _download(name, published, digest, path, log)
     except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise OSError(
             f"{name} could not be downloaded from {published.url} ({error}). Without a "
             f"connection: get that file elsewhere and put it at {path}; its "
-            f"{_words(published.digest)}"
+            f"{_words(digest)}"
         ) from error
     return path
 
@@ -221,18 +222,24 @@ def _suggestion(name: str) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(NAMES)}"
 
 
-def _check_cached(path: Path, published: Published) -> None:
-    algorithm, digits = published.digest
+def _check_cached(path: Path, url: str, digest: tuple[str, str]) -> None:
+    algorithm, digits = digest
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()
     if not found.startswith(digits):
         raise ValueError(
-            f"{path} is not the file that {published.url} should give: its {algorithm.upper()} is "
-            f"{found}, but the {_words(published.digest)}. Delete it, and it is downloaded anew"
+            f"{path} is not the file that {url} should give: its {algorithm.upper()} is "
+            f"{found}, but the {_words(digest)}. Delete it, and it is downloaded again"
         )
 
 
-def _download(name: str, published: Published, path: Path, log: Callable[[str], None]) -> None:
+def _download(
+    name: str,
+    published: Published,
+    digest: tuple[str, str],
+    path: Path,
+    log: Callable[[str], None],
+) -> None:
     """Writes the file beside its place, checks it and moves it there; else leaves nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -240,11 +247,11 @@ def _download(name: str, published: Published, path: Path, log: Callable[[str], 
         with os.fdopen(handle, "wb") as file:
             log(f"{name}: downloading {published.url}")
             found = _receive(name, published, file)
-        algorithm, digits = published.digest
+        algorithm, digits = digest
         if not found[algorithm].startswith(digits):
             raise ValueError(
                 f"{published.url} gave a file whose {algorithm.upper()} is {found[algorithm]}, but "
-                f"the {_words(published.digest)}. It was not kept: the file was changed on its "
+                f"the {_words(digest)}. It was not kept: the file was changed on its "
                 f"way or at its source"
             )
         os.chmod(temporary, 0o644)  # mkstemp gives 0600

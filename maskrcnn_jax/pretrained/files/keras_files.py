@@ -67,14 +67,15 @@ def _datasets(file: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yields the path and the dataset of each array of numbers; single ones are counters."""
     import h5py
 
-    groups, seen = [((), file)], set()
+    groups: list[tuple[tuple[str, ...], Any]] = [((), file)]
+    seen = set()
     while groups:
         path, group = groups.pop()
         address = h5py.h5o.get_info(group.id).addr
         if address in seen:  # hard links may form circles
             continue
         seen.add(address)
-        inner = []
+        inner: list[tuple[tuple[str, ...], Any]] = []
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue  # it may lead to another file

@@ -100,18 +100,21 @@ class Bag:
         pass
 
 
-class _Unpickler(pickle._Unpickler):
+_PythonUnpickler: Any = pickle._Unpickler  # typeshed knows nothing of its stack and dispatch
+
+
+class _Unpickler(_PythonUnpickler):
     """Python's own unpickler in Python, which lets keys be looked at before they are hashed.
 
     The hash of a tuple is that of its parts: of a tuple that holds another one twice, which holds
     another one twice, and so on, it takes for ever, and a hundred bytes can describe it.
     """
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
     def __init__(
         self,
-        stream: IO[bytes],
+        stream: IO[bytes] | mmap.mmap,
         names: Mapping[tuple[str, str], Any],
         persistent_load: Callable[[Any], Any] | None,
     ):
@@ -180,7 +183,7 @@ def load(path: Path) -> Any:
 
 
 def load_stream(
-    stream: IO[bytes],
+    stream: IO[bytes] | mmap.mmap,
     names: Mapping[tuple[str, str], Any] | None = None,
     persistent_load: Callable[[Any], Any] | None = None,
 ) -> Any:
@@ -195,14 +198,14 @@ def load_stream(
         RefusedError: the pickle asks for more than it may have.
         Exception: it is damaged.
     """
-    names = _NAMES | (names or {})
+    names = {**_NAMES, **(names or {})}
     start = stream.tell()
     _scan(stream, names, persistent_load is not None)
     stream.seek(start)
     return _Unpickler(stream, names, persistent_load).load()
 
 
-def _scan(stream: IO[bytes], names: Mapping[tuple[str, str], Any], allows_persistent: bool) -> None:
+def _scan(stream: Any, names: Mapping[tuple[str, str], Any], allows_persistent: bool) -> None:
     """Reads all instructions and builds nothing: finds truncation and refuses early.
 
     The table of remembered objects is allocated up to the highest number in use, which a pickler
@@ -213,15 +216,16 @@ def _scan(stream: IO[bytes], names: Mapping[tuple[str, str], Any], allows_persis
     end = stream.tell()
     stream.seek(start)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if opcode.name == "FRAME" and argument > end - stream.tell():
+        if opcode.name == "FRAME" and (argument or 0) > end - stream.tell():
             raise EOFError(f"a frame of {argument} bytes is truncated")
         if opcode.name in _OUTSIDE and not (allows_persistent and opcode.name == "BINPERSID"):
             raise RefusedError(f"refers to an object outside of it ({opcode.name})")
         if opcode.name in _SETS:
             raise RefusedError("has a set, expected arrays, dicts, lists and tuples")
         if opcode.name in ("GLOBAL", "INST"):
-            _named(*argument.split(" ", 1), names)
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+            module, _, name = str(argument).partition(" ")
+            _named(module, name, names)
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
             raise RefusedError(f"remembers its object {argument} after {count} instructions")
 
 
@@ -231,7 +235,7 @@ def _named(module: str, name: str, names: Mapping[tuple[str, str], Any]) -> Any:
     return names[module, name]
 
 
-def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """Returns a view of an array's bytes, of which there must be as many as it has elements for."""
     if isinstance(data, list):
         raise RefusedError("has an array of Python objects, expected numbers")

@@ -78,7 +78,8 @@ def check_reader(name: str | Path) -> None:
     Raises:
         ValueError: the package that reads such files is not installed.
     """
-    package, _ = _READERS.get(ENDINGS.get(Path(name).suffix), (None, None))
+    kind = ENDINGS.get(Path(name).suffix)
+    package = _READERS[kind][0] if kind else None
     if package:
         _require(package, name)
 

@@ -83,7 +83,7 @@ def chain(first: Layout, second: Layout) -> Layout:
     """Returns the layout that applies `first`, then `second`, on the way to ours."""
     return Layout(
         lambda *arrays: second.to_ours(first.to_ours(*arrays)),
-        lambda array: first.to_source(second.to_source(array)),
+        lambda array: first.to_source(second.to_source(array)),  # type: ignore[arg-type]  # one array
     )
 
 
@@ -139,8 +139,8 @@ def import_arrays(
         ValueError: where names are missing or unknown, or shapes differ; it lists them, of very
             many the first. Or where the model has layers for which the project has no names.
     """
-    expected = flat(expected)
-    _check_table(entries, expected, what)
+    shapes = flat(expected)
+    _check_table(entries, shapes, what)
     missing, wrong, ours, mapped = [], [], {}, []
     for entry in entries:
         absent = [name for name in entry.names if name not in state]
@@ -148,7 +148,7 @@ def import_arrays(
         if absent:
             continue
         arrays = [np.asarray(state[name]) for name in entry.names]
-        wanted = _source_shapes(expected[entry.path].shape, entry)
+        wanted = _source_shapes(shapes[entry.path].shape, entry)
         faults = [
             f"{name}: {array.shape} given, {shape} expected"
             for name, array, shape in zip(entry.names, arrays, wanted, strict=True)
@@ -203,9 +203,9 @@ def _check_table(
     """Checks that a table has every array of the parts it is of, and no other."""
     parts = {entry.path[1] for entry in entries}
     ours = {path for path in expected if path[1] in parts}
-    strange = ours ^ {entry.path for entry in entries}
-    if strange:
-        layers = sorted({".".join(path[1:-1]) for path in strange})
+    unknown = ours ^ {entry.path for entry in entries}
+    if unknown:
+        layers = sorted({".".join(path[1:-1]) for path in unknown})
         raise ValueError(
             f"{what}: they cannot be of the model that config.model describes, which has other "
             f"arrays in {', '.join(layers)}. Leave the keys of these layers as this kind of "

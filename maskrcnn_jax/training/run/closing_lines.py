@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.console import program
 
 
-def farewell(workdir: Path, report: str) -> str:
+def closing_lines(workdir: Path, report: str) -> str:
     """Returns the last evaluation, where the checkpoints are, and what to type next.
 
     Args:
@@ -18,8 +19,8 @@ def farewell(workdir: Path, report: str) -> str:
         f"last checkpoint: {workdir / LAST}",
         f"best checkpoint: {workdir / BEST}",
         "next:",
-        f"  python eval.py --workdir={workdir} --checkpoint=best",
-        f"  python predict.py --workdir={workdir} IMAGE...",
+        f"  {program('eval')} --workdir={workdir} --checkpoint=best",
+        f"  {program('predict')} --workdir={workdir} IMAGE...",
         f"  tensorboard --logdir={workdir / 'tensorboard'}",
     ]
     return "\n".join(lines)

@@ -26,8 +26,8 @@ _WRITTEN = (FILE, "checkpoints", "best", "damaged", "earlier", "eval", "tensorbo
 def only_run_in(workdir: str | Path) -> Iterator[None]:
     """Holds a work directory for this run, as long as it lives.
 
-    Process 0 holds it, and the kernel gives it free however that process ends. Where there are no
-    locks (some network disks, Windows), that is said on stderr, and the run goes on without.
+    Process 0 holds it, and the kernel releases it however that process ends. Where there are no
+    locks (some network disks, Windows), that is reported on stderr, and the run continues without.
 
     Args:
         workdir: an existing folder; `.lock` is written there.

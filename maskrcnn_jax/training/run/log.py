@@ -19,9 +19,9 @@ FILE = "metrics.jsonl"
 class MetricsLog:
     """Writes the metrics of one run; used as a context manager.
 
-    A run that goes on from a checkpoint replaces what an earlier one has logged beyond it. One that
-    begins anew, as there is no checkpoint, moves that log to `metrics-1.jsonl` or the next such
-    name that is free.
+    A run that resumes from a checkpoint replaces what an earlier one has logged beyond it. One that
+    starts at step 0, as there is no checkpoint, moves that log to `metrics-1.jsonl` or the next
+    such name that is free.
 
     Args:
         workdir: the run's folder.
@@ -63,7 +63,7 @@ class MetricsLog:
     def write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         """Writes numbers to the two files.
 
-        Where the disk is full, that is said on stderr, and the run goes on: the rows of
+        Where the disk is full, that is reported on stderr, and the run continues: the rows of
         `metrics.jsonl` are written when there is room again, those for TensorBoard are lost.
 
         Args:

@@ -52,7 +52,7 @@ def _probe(workdir: Path, num_bytes: int, keep: int) -> None:
     for folder in (workdir, workdir / LAST, workdir / BEST):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Of a name that nobody could foresee: a link of that name would lead elsewhere.
+            # The name cannot be foreseen: a link of a known name would lead elsewhere.
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(os.urandom(4096))
         except OSError as error:

@@ -30,7 +30,8 @@ def describe(config: "Config", mesh: Mesh, local_batch: int, num_images: int) ->
     lines = {
         "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
         f"{jax.process_count()} process(es); mesh {axes}",
-        "batch": f"{config.train.batch_size} images a step, {local_batch} from this process{parts}",
+        "batch": f"{config.train.batch_size} images per step, {local_batch} from this process"
+        f"{parts}",
         "buckets": f"{buckets} (height x width; each is compiled when it first comes)",
         "length": f"{config.train.steps} steps = {epochs:.1f} epochs of {num_images} images",
         "layers": f"{config.train.layers} (what is trained)",
@@ -38,7 +39,7 @@ def describe(config: "Config", mesh: Mesh, local_batch: int, num_images: int) ->
         f"schedule {config.train.schedule}, {config.model.dtype}",
     }
     if config.train.remat != "none":
-        lines["remat"] = f"{config.train.remat} (computed again on the way back)"
+        lines["remat"] = f"{config.train.remat} (recomputed in the backward pass)"
     if config.train.ema_decay:
         lines["average"] = f"of the weights, decay {config.train.ema_decay:g}; it is evaluated"
     return "\n".join(f"{name:<10} {text}" for name, text in lines.items())

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from maskrcnn_jax.files import own
-from maskrcnn_jax.parallel import processes as distributed
+from maskrcnn_jax.parallel import processes
 from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.run.activity import Activity, Now
 
@@ -76,7 +76,7 @@ class Watchdog:
             self._say(
                 f"step {now.step} has taken {now.seconds:.0f} s, and "
                 f"config.train.watchdog_abort_seconds is {self._abort:g}: this process ends. The "
-                f"last checkpoint stands, and the same command goes on from there"
+                f"last checkpoint stands, and the same command resumes from there"
             )
             sys.stdout.flush()
             self._leave(EXIT_STATUS)
@@ -109,7 +109,7 @@ class Watchdog:
 
     def _say(self, text: str) -> None:
         with suppress(OSError, ValueError):  # where stderr is closed
-            print(f"watchdog: {distributed.name()}{text}", file=sys.stderr, flush=True)
+            print(f"watchdog: {processes.name()}{text}", file=sys.stderr, flush=True)
 
 
 def stacks_of_threads() -> str:

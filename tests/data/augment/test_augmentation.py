@@ -10,7 +10,7 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data.augment.augmentation import draw_geometry, plain_geometry
 from maskrcnn_jax.data.augment.random_streams import Streams
-from maskrcnn_jax.images import sizes as transforms
+from maskrcnn_jax.images.sizes import bucket_of_size
 
 WINDOW = (0, 0, 640, 480)
 
@@ -22,7 +22,7 @@ def data():
 
 def drawn(data, window=WINDOW, count: int = 300) -> list:
     x1, y1, x2, y2 = window
-    bucket = data.buckets[transforms.bucket_of_size(y2 - y1, x2 - x1, data)]
+    bucket = data.buckets[bucket_of_size(y2 - y1, x2 - x1, data)]
     return [draw_geometry(Streams(0, 0, i), window, bucket, data) for i in range(count)]
 
 
@@ -58,7 +58,7 @@ def test_every_result_fits_the_bucket_of_the_image(data, resize):
     for scale_range, rotate in itertools.product([(), (0.1, 2.0)], [0.0, 30.0]):
         augment.scale_range, augment.rotate = scale_range, rotate
         for size in ((48, 64), (64, 48), (100, 17), (17, 100), (1, 1), (300, 300)):
-            bucket = data.buckets[transforms.bucket_of_size(*size, data)]
+            bucket = data.buckets[bucket_of_size(*size, data)]
             for geometry in drawn(data, (0, 0, size[1], size[0]), 40):
                 assert 1 <= geometry.frame[0] <= bucket[0]
                 assert 1 <= geometry.frame[1] <= bucket[1]
@@ -98,7 +98,7 @@ def test_large_scale_jitter(data):
         height, width = geometry.size
         assert geometry.frame == (min(height, 800), min(width, 1088))
         assert abs(width / height - 4 / 3) < 0.02
-    # Of those that are cut, each place is as likely as another.
+    # Where some are cut, each place is as likely as another.
     places = [g.offset[1] / (g.size[0] - 800) for g in geometries if g.size[0] > 900]
     assert abs(np.mean(places) - 0.5) < 0.05
     assert min(places) < 0.02

@@ -15,7 +15,7 @@ from maskrcnn_jax.data.augment.geometry import (
     visible_box,
     visible_region,
 )
-from maskrcnn_jax.images import sizes as transforms
+from maskrcnn_jax.images import sizes
 
 HEIGHT, WIDTH = 20, 30
 WHOLE = Geometry((0, 0, WIDTH, HEIGHT), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
@@ -106,13 +106,11 @@ def test_plain_resizing_is_that_of_predictions_to_the_bit():
     image, size = picture(), (51, 77)
     geometry = replace(WHOLE, size=size, frame=size, flip_x=True)
     flipped = np.ascontiguousarray(image[:, ::-1])
-    np.testing.assert_array_equal(
-        map_pixels(image, geometry), transforms.resize_image(flipped, size)
-    )
+    np.testing.assert_array_equal(map_pixels(image, geometry), sizes.resize_image(flipped, size))
     x1, y1, x2, y2 = BOXES.T
     mirrored = np.stack([np.float32(WIDTH) - x2, y1, np.float32(WIDTH) - x1, y2], 1)
     np.testing.assert_array_equal(
-        map_boxes(BOXES, geometry), transforms.resize_boxes(mirrored, (HEIGHT, WIDTH), size)
+        map_boxes(BOXES, geometry), sizes.resize_boxes(mirrored, (HEIGHT, WIDTH), size)
     )
 
 

@@ -142,13 +142,13 @@ def test_boxes_and_masks_are_those_of_the_warped_image(name, kind, data, tmp_pat
     sure = np.abs(seen / area - data.augment.min_visible) > 0.02  # that it is dropped or kept
     assert sure.all()
     np.testing.assert_array_equal(
-        objects.index, np.flatnonzero(seen >= data.augment.min_visible * area)
+        objects.indices, np.flatnonzero(seen >= data.augment.min_visible * area)
     )
     assert objects.masks.dtype == np.uint8
     assert objects.boxes.dtype == np.float32
     height, width = geometry.frame
     assert np.all((objects.boxes >= 0) & (objects.boxes <= [width, height, width, height]))
-    for i, box, grid in zip(objects.index, objects.boxes, objects.masks, strict=True):
+    for i, box, grid in zip(objects.indices, objects.boxes, objects.masks, strict=True):
         # Measured: 0.26 pixels, where a corner is sharper than the samples are dense.
         np.testing.assert_allclose(box, box_of(references[i]), atol=0.3)
         mask = pasted(box, grid, geometry)
@@ -181,7 +181,7 @@ def test_all_kinds_of_masks_give_the_same_objects(data, tmp_path):
     record = record_of([(kind, (20, 10, 70, 60)) for kind in kinds])
     for geometry in GEOMETRIES.values():
         objects = place_objects(record, geometry, data)
-        assert len(objects.index) == 3
+        assert len(objects.indices) == 3
         for box, grid in zip(objects.boxes[1:], objects.masks[1:], strict=True):
             np.testing.assert_allclose(box, objects.boxes[0], atol=1e-4)
             assert np.abs(grid.astype(int) - objects.masks[0]).mean() < 2.5  # of 255
@@ -194,7 +194,8 @@ def test_a_cut_worked_by_hand(data):
     record = record_of([(triangle, (10, 10, 50, 50))])
     geometry = replace(WHOLE, window=(20, 0, 60, 40), size=(80, 80), frame=(80, 80))
     objects = place_objects(record, geometry, data)
-    # Of the image: from x = 20, where the slope is at y = 40, to (50, 10); all twice as large.
+    # A part of the image: from x = 20, where the slope is at y = 40, to (50, 10); all twice as
+    # large.
     np.testing.assert_allclose(objects.boxes, [[0, 20, 60, 80]], atol=1e-4)
     upper_left = np.tri(4)[::-1]  # the slope halves the cells of its diagonal
     expected = 255 * (upper_left - np.fliplr(np.eye(4)) / 2)
@@ -206,13 +207,13 @@ def test_too_little_of_an_object_is_not_kept(data):
     record = record_of([(square, (0, 0, 20, 20))])
     for left, kept in ((17, True), (19, False)):  # 15 and 5 percent of it are to be seen
         geometry = replace(WHOLE, window=(left, 0, 100, 90), size=(90, 100), frame=(90, 100))
-        assert len(place_objects(record, geometry, data).index) == kept
+        assert len(place_objects(record, geometry, data).indices) == kept
         data.augment.min_visible = 0.0
-        assert len(place_objects(record, geometry, data).index) == 1
+        assert len(place_objects(record, geometry, data).indices) == 1
         data.augment.min_visible = 0.1
     gone = replace(WHOLE, window=(20, 0, 100, 90), size=(90, 100), frame=(90, 100))
     data.augment.min_visible = 0.0
-    assert len(place_objects(record, gone, data).index) == 0
+    assert len(place_objects(record, gone, data).indices) == 0
 
 
 def test_crowd_regions_stay_while_a_pixel_of_them_does(data):
@@ -221,7 +222,7 @@ def test_crowd_regions_stay_while_a_pixel_of_them_does(data):
     record = record_of([(square, (0, 0, 20, 20))], crowd=True)
     for left, kept in ((19, 1), (20, 0)):
         geometry = replace(WHOLE, window=(left, 0, 100, 90), size=(90, 100), frame=(90, 100))
-        assert len(place_objects(record, geometry, data).index) == kept
+        assert len(place_objects(record, geometry, data).indices) == kept
 
 
 def test_objects_smaller_than_a_pixel_go_unless_predictions_see_them_so_too(data):
@@ -229,9 +230,9 @@ def test_objects_smaller_than_a_pixel_go_unless_predictions_see_them_so_too(data
     corners = np.array([(40, 40), (43, 40), (43, 43), (40, 43)], float)
     record = record_of([(Polygons([corners]), (40, 40, 43, 43))])
     smaller = replace(WHOLE, size=(24, 32), frame=(24, 32))  # 0.8 x 0.8 pixels
-    assert len(place_objects(record, smaller, data).index) == 0
+    assert len(place_objects(record, smaller, data).indices) == 0
     data.short_side, data.long_side, data.buckets = 24, 32, ((32, 32),)
-    assert len(place_objects(record, smaller, data).index) == 1
+    assert len(place_objects(record, smaller, data).indices) == 1
 
 
 def test_an_object_outside_the_window_is_gone_whatever_the_angle(data):
@@ -263,7 +264,7 @@ def test_more_objects_than_slots_are_counted_after_the_cut(data):
     ]
     window = replace(WHOLE, window=(25, 25, 120, 90), size=(65, 95), frame=(65, 95))
     objects = place_objects(record_of(squares), window, data)
-    np.testing.assert_array_equal(objects.index, [1, 3])
+    np.testing.assert_array_equal(objects.indices, [1, 3])
     assert objects.num_cut == 1  # the first is not to be seen
 
 

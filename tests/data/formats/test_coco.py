@@ -58,7 +58,7 @@ def test_boxes_are_clipped_and_far_ones_reported(write_coco):
 
 RUN_SIZE = dict(size=[60, 40], counts=TEXT)
 
-# Of the annotation nothing can be used.
+# Nothing of the annotation can be used.
 LEFT_OUT = [
     (dict(image_id=8), "image_id 8 is not that of a usable image"),
     (dict(image_id=[7]), r"image_id \[7\] is not"),
@@ -307,7 +307,10 @@ def test_image_without_objects_and_image_with_400(write_coco):
         (dict(file_name="b.png", height=4, width=6), "no 'id'"),
         (dict(id=8, file_name="b.png", height=0, width=6), r"are \(0, 6\)"),
         (dict(id=8, file_name="b.png", height=4.5, width=6), r"are \(4.5, 6\)"),
-        (dict(id=8, file_name="b.png", height=2**63, width=6), "more than the 100000000 of data"),
+        (
+            dict(id=8, file_name="b.png", height=2**63, width=6),
+            "more than the 100000000 of config.data",
+        ),
         (dict(id=8, file_name="missing.png"), "No such file"),
         ("b.png", "no 'id'"),
         (dict(id=True, file_name="b.png", height=4, width=6), "no 'id'"),

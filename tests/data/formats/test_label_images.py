@@ -94,13 +94,13 @@ def test_a_map_has_the_class_of_each_number(write, by_image):
     dataset = label_images.read(folder, class_map="classes.json")
     assert dataset.class_names == ("cell", "debris")
     (record,) = dataset.records
-    assert record.classes.tolist() == [1, 1, 2]
+    assert record.classes.tolist() == [1, 0, 2]
     assert record.crowd.tolist() == [False, True, False]  # number 7 has no class: ignored
     (fault,) = dataset.faults
     assert (fault.severity, fault.objects) == ("warning", 1)
     assert fault.where.endswith("a.tif: number 7")
     dataset = label_images.read(folder, class_map="classes.json", class_names=("debris", "cell"))
-    assert dataset.records[0].classes.tolist() == [2, 1, 1]
+    assert dataset.records[0].classes.tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_faulty_shape_is_left_out_or_ignored_and_named(write, changes, reason):
     (fault,) = dataset.faults
     assert fault.where == f"{folder}/a.json: shape 2"
     assert re.search(reason, fault.reason)
-    # Of an unknown class, its place is known and must not become background.
+    # The class is unknown; its place is known and must not become background.
     assert record.crowd.sum() == (fault.severity == "warning") == ("class" in fault.reason)
 
 
@@ -189,7 +189,7 @@ def test_image_is_found_from_the_json_file(write, write_picture):
         (dict(imageHeight=0), r"are \(0, 60\)"),
         (dict(imageHeight="4 0"), r"are \('4 0', 60\)"),
         (dict(imageHeight=None), r"are \(None, 60\)"),
-        (dict(imageHeight=2**40), "pixels, more than the 100000000 of data.max_pixels"),
+        (dict(imageHeight=2**40), "pixels, more than the 100000000 of config.data.max_pixels"),
         (dict(shapes=None), "has no list 'shapes'"),
         (dict(imagePath="../b.png", imageData="no base64"), "imageData is not an image file in"),
         (dict(imagePath="../b.png", imageData="AAAA"), "not a readable image"),

@@ -95,4 +95,4 @@ def test_a_label_map_is_not_one_mask(write_mask_folder):
     assert [record.image_id for record in dataset.records] == ["a"]
     (fault,) = dataset.faults
     assert (fault.severity, fault.image_id) == ("error", "b")
-    assert "give data.format 'label_images'" in fault.reason
+    assert "give config.data.format=label_images" in fault.reason

@@ -356,7 +356,7 @@ def test_a_data_set_that_has_vanished_stops_the_run(config):
     batches = pipeline.train_batches(noise_dataset(120, broken=tuple(range(120))), config)
     with pytest.raises(ValueError, match=r"none of the last 100 .*truncated"):
         take(batches, 30)
-    # As long as some images can be read, it goes on.
+    # While some images can be read, it continues.
     broken = tuple(i for i in range(120) if i % 10)
     batches = pipeline.train_batches(noise_dataset(120, broken=broken), config)
     assert len(take(batches, 40)) == 40

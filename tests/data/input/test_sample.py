@@ -9,7 +9,7 @@ import pytest
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data.augment.random_streams import Streams
-from maskrcnn_jax.data.input import sample as example_lib
+from maskrcnn_jax.data.input import sample
 from maskrcnn_jax.data.input.tiles import whole_images
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Dataset, Instance, Record, make_record
@@ -44,9 +44,9 @@ def dataset_of(*records: Record) -> Dataset:
 
 def test_a_slot_holds_the_resized_image_and_its_objects(data):
     record = make_record(7, "x.png", 32, 40, [square(4, 8, 10, 2), square(20, 0, 12, 1, True)])
-    slot, num_cut = example_lib.make_example(record, dataset_of(record), data, None)
+    slot, num_cut = sample.make_example(record, dataset_of(record), data, None)
     assert num_cut == 0
-    spec = example_lib.example_spec((64, 96), 5, 16)
+    spec = sample.example_spec((64, 96), 5, 16)
     assert {k: (v.shape, v.dtype.type) for k, v in slot.items()} == spec
     np.testing.assert_array_equal(slot["image_size"], [64, 80])  # twice the size
     np.testing.assert_allclose(slot["gt_boxes"][:2], [[8, 16, 28, 36], [40, 0, 64, 24]])
@@ -67,7 +67,7 @@ def test_a_flip_moves_objects_with_the_pixels_beneath_them(data):
     instance = Instance(np.array([4, 8, 14, 18]), 1, False, Polygons([triangle]), 1, 50)
     record = make_record(7, "x.png", 32, 40, [instance])
     data.augment.flip = 1.0
-    slot, _ = example_lib.make_example(record, dataset_of(record), data, Streams(0, 0, 0))
+    slot, _ = sample.make_example(record, dataset_of(record), data, Streams(0, 0, 0))
     np.testing.assert_allclose(slot["gt_boxes"][0], [52, 16, 72, 36])  # 80 - 28, 80 - 8
     mask = slot["gt_masks"][0]
     assert mask[1, -2] == 255  # the right angle is at the top right now
@@ -81,8 +81,7 @@ def test_augmentation_is_a_function_of_its_random_numbers_alone(data):
     boxes = []
     for seed in range(12):
         one, two = (
-            example_lib.make_example(record, dataset, data, Streams(seed, 0, 0))[0]
-            for _ in range(2)
+            sample.make_example(record, dataset, data, Streams(seed, 0, 0))[0] for _ in range(2)
         )
         for name in one:
             np.testing.assert_array_equal(one[name], two[name])
@@ -116,7 +115,7 @@ def test_objects_lie_on_their_pixels_whatever_happens(data, seed):
         for i, some in enumerate(squares)
     ]
     others = whole_images(records[1:])
-    slot, _ = example_lib.make_example(
+    slot, _ = sample.make_example(
         records[0], dataset_of(*records), data, Streams(seed, 0, 0), others=others
     )
     count = int(slot["gt_valid"].sum())
@@ -145,9 +144,9 @@ def test_pasted_objects_are_there_and_nothing_else_is_changed(data):
     record = make_record(7, "x.png", 32, 40, [])
     other = make_record(8, "y.png", 32, 40, [square(4, 8, 10, 1), square(20, 2, 12, 2)])
     dataset, numbers = dataset_of(record, other), []
-    plain, _ = example_lib.make_example(record, dataset, data, None)
+    plain, _ = sample.make_example(record, dataset, data, None)
     for seed in range(40):
-        slot, num_cut = example_lib.make_example(
+        slot, num_cut = sample.make_example(
             record, dataset, data, Streams(seed, 0, 0), others=whole_images([other])
         )
         assert num_cut == 0
@@ -172,7 +171,7 @@ def test_both_images_of_a_paste_are_mirrored_each_for_itself(data):
     others = whole_images([make_record(8, "y.png", 32, 40, [square(2, 8, 10)])])
     seen = set()
     for seed in range(60):
-        slot, _ = example_lib.make_example(
+        slot, _ = sample.make_example(
             record, dataset_of(record), data, Streams(seed, 0, 0), others=others
         )
         if slot["gt_valid"].any():
@@ -187,7 +186,7 @@ def test_pasted_objects_count_among_the_slots(data):
     others = whole_images([make_record(8, "y.png", 32, 40, [square(20, 8, 11, 2)] * 3)])
     cut = []
     for seed in range(12):
-        slot, num_cut = example_lib.make_example(
+        slot, num_cut = sample.make_example(
             record, dataset_of(record), data, Streams(seed, 0, 0), others=others
         )
         assert slot["gt_valid"].sum() == 3
@@ -209,15 +208,13 @@ def test_an_image_that_cannot_be_pasted_from_is_named(data):
 
     dataset.read_image = read_one
     with pytest.raises(ValueError, match=r"image 8 \(8\.png\) cannot be pasted: 8\.png is trunc"):
-        example_lib.make_example(
-            record, dataset, data, Streams(0, 0, 0), others=whole_images([other])
-        )
+        sample.make_example(record, dataset, data, Streams(0, 0, 0), others=whole_images([other]))
 
 
 def test_colours_change_nothing_but_colours(data):
     record = make_record(7, "x.png", 32, 40, [square(4, 8, 10, 2), square(20, 0, 12)])
     dataset = dataset_of(record)
-    plain, _ = example_lib.make_example(record, dataset, data, Streams(0, 0, 0))
+    plain, _ = sample.make_example(record, dataset, data, Streams(0, 0, 0))
     set_values(
         data.augment,
         dict(
@@ -232,7 +229,7 @@ def test_colours_change_nothing_but_colours(data):
             )
         ),
     )
-    changed, _ = example_lib.make_example(record, dataset, data, Streams(0, 0, 0))
+    changed, _ = sample.make_example(record, dataset, data, Streams(0, 0, 0))
     image, plain_image = changed.pop("image"), plain.pop("image")
     assert not np.array_equal(image, plain_image)
     assert not image[:, 80:].any()  # padding stays black
@@ -243,9 +240,7 @@ def test_colours_change_nothing_but_colours(data):
 def test_a_tile_is_what_its_window_shows(data):
     data.short_side, data.long_side, data.buckets = 64, 64, ((64, 64),)
     record = make_record(7, "x.png", 80, 100, [square(10, 10, 20, 2), square(60, 60, 10)])
-    slot, _ = example_lib.make_example(
-        record, dataset_of(record), data, None, window=(20, 4, 52, 36)
-    )
+    slot, _ = sample.make_example(record, dataset_of(record), data, None, window=(20, 4, 52, 36))
     np.testing.assert_array_equal(slot["image_size"], [64, 64])
     np.testing.assert_allclose(slot["gt_boxes"][0], [0, 12, 20, 52])  # [20, 10, 30, 30], doubled
     np.testing.assert_array_equal(slot["gt_classes"], [2, 0, 0, 0, 0])
@@ -257,7 +252,7 @@ def test_nothing_visible_leaves_an_image_without_objects(data):
     record = make_record(7, "x.png", 80, 100, [square(60, 60, 10)])
     switch_all_on(data)
     for seed in range(10):
-        slot, _ = example_lib.make_example(
+        slot, _ = sample.make_example(
             record, dataset_of(record), data, Streams(seed, 0, 0), window=(0, 0, 50, 50)
         )
         assert slot["image_valid"]
@@ -268,7 +263,7 @@ def test_nothing_visible_leaves_an_image_without_objects(data):
 def test_the_largest_objects_are_kept_and_the_others_counted(data):
     sides = [3, 9, 5, 7, 1, 8, 6]
     record = make_record(7, "x.png", 32, 40, [square(0, 0, s, i) for i, s in enumerate(sides, 1)])
-    slot, num_cut = example_lib.make_example(record, dataset_of(record), data, None)
+    slot, num_cut = sample.make_example(record, dataset_of(record), data, None)
     assert num_cut == 2
     np.testing.assert_array_equal(slot["gt_classes"], [2, 3, 4, 6, 7])  # in their own order
     assert slot["gt_valid"].all()
@@ -277,7 +272,7 @@ def test_the_largest_objects_are_kept_and_the_others_counted(data):
 def test_an_image_without_objects_is_ordinary(data):
     record = make_record(7, "x.png", 40, 32, [])
     for streams in (None, Streams(0, 0, 0)):
-        slot, num_cut = example_lib.make_example(record, dataset_of(record), data, streams)
+        slot, num_cut = sample.make_example(record, dataset_of(record), data, streams)
         assert num_cut == 0
         assert slot["image"].shape == (96, 64, 3)
         assert slot["image_valid"]
@@ -285,8 +280,8 @@ def test_an_image_without_objects_is_ordinary(data):
 
 
 def test_an_empty_slot_has_no_image_but_a_size():
-    slot = example_lib.empty_example((64, 96), 5, 16)
-    assert {k: (v.shape, v.dtype.type) for k, v in slot.items()} == example_lib.example_spec(
+    slot = sample.empty_example((64, 96), 5, 16)
+    assert {k: (v.shape, v.dtype.type) for k, v in slot.items()} == sample.example_spec(
         (64, 96), 5, 16
     )
     np.testing.assert_array_equal(slot.pop("image_size"), [64, 96])
@@ -300,4 +295,4 @@ def test_an_image_of_another_size_than_its_record_is_refused(data):
     read = dataset.read_image
     dataset.read_image = lambda _: read(record)
     with pytest.raises(ValueError, match=r"x\.png has 32 x 40 .* says 40 x 32"):
-        example_lib.make_example(turned, dataset, data, None)
+        sample.make_example(turned, dataset, data, None)

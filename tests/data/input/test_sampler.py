@@ -149,7 +149,7 @@ def test_every_epoch_has_the_same_number_of_repeated_images():
         assert np.all(counts >= np.floor(FACTORS))
         assert counts[5] == 3
         extra |= set(np.flatnonzero(counts > np.floor(FACTORS)).tolist())
-    assert extra == {2, 4, 8}  # drawn for each epoch anew
+    assert extra == {2, 4, 8}  # drawn again for each epoch
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7])

@@ -83,7 +83,7 @@ def test_tiles_come_image_after_image_row_after_row(augment):
 def test_tiles_without_objects_may_be_dropped(augment):
     augment.tile, augment.empty_tiles = 10, False
     record = record_of(10, 40, (2, 2, 8, 8), (19.5, 0, 25, 5))
-    # Of the second object 9 percent lie in the second tile, 91 in the third.
+    # The second object lies by 9 percent in the second tile, 91 in the third.
     windows = [sample.window for sample in training_samples([record], augment)]
     assert windows == [(0, 0, 10, 10), (20, 0, 30, 10)]
     augment.min_visible = 0.05

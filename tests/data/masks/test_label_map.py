@@ -26,7 +26,7 @@ def test_two_numbers_are_two_objects(first, second):
     if first == second:
         check_one_object(drawn(first, second))
     else:
-        with pytest.raises(LabelMap, match=r"several objects .*data\.format 'label_images'"):
+        with pytest.raises(LabelMap, match=r"several objects .*config\.data\.format=label_images"):
             check_one_object(drawn(first, second))
 
 

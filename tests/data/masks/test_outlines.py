@@ -8,7 +8,7 @@ from maskrcnn_jax.data.masks.segmentation import Polygons, to_mask
 
 
 def area(corners: np.ndarray) -> float:
-    """Of a polygon, by the shoelace formula."""
+    """Area of a polygon, by the shoelace formula."""
     x, y = corners.T
     return abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 

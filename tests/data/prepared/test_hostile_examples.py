@@ -89,7 +89,7 @@ def test_an_object_without_a_usable_mask_becomes_a_crowd_region(changes, reason)
     ("changes", "reason"),
     [
         (dict(height=[0]), "height and width are"),
-        (dict(height=[2**40]), r"more than the 100 of data\.max_pixels"),
+        (dict(height=[2**40]), r"more than the 100 of config\.data\.max_pixels"),
         (dict(height=[]), "0 values height"),
         (dict(height=[10, 10]), "2 values height"),
         (dict(width=[10.0]), "width is a float_list; expected int64_list"),

@@ -186,7 +186,7 @@ def test_tiles_show_their_part_of_boxes(dataset, config):
     set_values(config.data.augment, dict(tile=32, min_visible=0.3))
     samples = training_samples(dataset.records[:1], config.data.augment)
     found = shown_objects(samples, config.data)
-    # Of the tiles from (0, 0), (28, 0), (0, 8) and (28, 8).
+    # Counts of the tiles from (0, 0), (28, 0), (0, 8) and (28, 8).
     expected = [
         [10, 5, 30, 25],
         [0, 0, 32, 10],
@@ -204,9 +204,9 @@ def test_text_and_picture_show_the_numbers(dataset, config):
     stats = json.loads(json.dumps(statistics(dataset, config)))
     text = as_text(stats)
     assert "2 images, 3 objects and 1 crowd regions of 2 classes" in text
-    assert "data.max_instances cuts 2 objects of 1 images" in text
+    assert "config.data.max_instances cuts 2 objects of 1 images" in text
     assert "mean (25.00, 20.00, 142.50)" in text
-    assert "suggested: data.buckets = ((64, 96), (96, 64))" in text
+    assert "suggested: config.data.buckets = ((64, 96), (96, 64))" in text
     picture = as_picture(stats)
     assert picture.shape[1:] == (1280, 3)
     assert (picture < 255).any()

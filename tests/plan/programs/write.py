@@ -15,8 +15,8 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from maskrcnn_jax.parallel import mesh as sharding
 from maskrcnn_jax.parallel.config import MeshConfig
+from maskrcnn_jax.parallel.mesh import make_mesh
 from maskrcnn_jax.plan import targets
 
 FOLDER = Path(__file__).parent
@@ -64,12 +64,12 @@ def on(mesh: Mesh, x: Array, spec: P) -> Array:
 
 def main() -> None:
     for name in ("v5e", "h100"):
-        mesh = sharding.make_mesh(MeshConfig(), targets.devices(targets.parse(name)))
+        mesh = make_mesh(MeshConfig(), targets.devices(targets.parse(name)))
         shapes = (((512, 256), "f4", P()), ((256, 256), "f4", P()), ((8192,), "i4", P()))
         write(name, mesh, example, shapes)
     for name in ("v5e:2x4", "h100:8"):
         axes = MeshConfig(fsdp=2, space=2)
-        mesh = sharding.make_mesh(axes, targets.devices(targets.parse(name)))
+        mesh = make_mesh(axes, targets.devices(targets.parse(name)))
         shapes = (((3, 3, 128, 256), "f4", KERNEL), ((8, 64, 64, 128), "f4", IMAGES))
         write(f"{name.partition(':')[0]}_8", mesh, partial(shared, mesh), shapes)
 

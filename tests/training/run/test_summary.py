@@ -51,7 +51,7 @@ def test_describe_says_what_will_run(tiny_config, one_device_mesh):
     for part in (
         "1 x cpu",
         "mesh data 1 x fsdp 1 x space 1",
-        "2 images a step, 2 from this process",
+        "2 images per step, 2 from this process",
         "64x64",
         "8 steps = 1.3 epochs of 12 images",
         "layers     2+",
