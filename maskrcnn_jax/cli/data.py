@@ -118,7 +118,8 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     loaded = {split: datasets.load(data, split) for split in target.splits}
     faults = audit(loaded, data.max_pixels, options.decode, pixel_format(data))
     for split, dataset in loaded.items():
-        print(check.report(dataset, faults[split], len(faults[split])))
+        label = f"{split}: " if len(loaded) > 1 else ""
+        print(label + check.report(dataset, faults[split], len(faults[split])))
     found = [fault for split in faults.values() for fault in split]
     if found:
         counts = counts_by_kind(found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from maskrcnn_jax.console import amount
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES
 
@@ -27,7 +28,7 @@ def report_text(
         The page.
     """
     lines = [
-        f"{dataset.name}: {metrics['images']:.0f} images, "
+        f"{dataset.name}: {amount(int(metrics['images']), 'image')}, "
         f"{metrics['images_per_second']:.1f} images/s, {max_detections[-1]} detections an image",
         "",
         *_numbers(metrics, max_detections),
@@ -41,7 +42,7 @@ def report_text(
     if losses:
         lines += ["", "  ".join(losses)]
     if skipped:
-        lines += ["", f"{len(skipped)} images could not be read and are left out:"]
+        lines += ["", f"{amount(len(skipped), 'image')} could not be read, left out:"]
         lines += [f"  {message}" for message in skipped]
     return "\n".join(lines) + "\n"
 

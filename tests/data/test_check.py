@@ -2,12 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.formats import coco, shapes
+from maskrcnn_jax.data.masks.segmentation import RLE
+from maskrcnn_jax.data.records import Dataset, Instance, make_record
 from maskrcnn_jax.faults import Fault, FaultKind
 from maskrcnn_jax.images.pixels import PixelFormat
 
@@ -185,3 +189,36 @@ def test_images_of_twelve_bits_read_as_eight_are_told(write_coco, top):
     for wanted in (PixelFormat(1, 16), PixelFormat(percentiles=(1.0, 99.8))):
         faults = check.check(dataset, wanted=wanted)
         assert not any(fault.kind == "range of the image's values" for fault in faults)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("odx"), max_size=4), min_size=1, max_size=4))
+def test_nothing_to_learn_is_an_error_and_much_lost_is_loud(images):
+    """Of sound objects, crowd regions of unknown classes (x) and of known ones (d)."""
+    records, faults = [], []
+    for number, kinds in enumerate(images):
+        found = [
+            Instance((1, 1, 9, 9), int(k != "x"), k != "o", RLE((10, 10), b""), 0, 64.0)
+            for k in kinds
+        ]
+        records.append(make_record(number, f"{number}.png", 10, 10, found))
+        odd = (Fault(f"{number}", "odd", FaultKind.CLASS, "warning", objects=1) for k in kinds)
+        faults += [fault for fault, k in zip(odd, kinds, strict=True) if k != "o"]
+    dataset = Dataset("a", ("cat",), (1,), records, read_image=None, faults=faults)
+    whole = sum(kinds.count("o") for kinds in images)
+    lost = sum(map(len, images)) - whole
+    assert ("WARNING" in check.report(dataset, faults)) == (lost > 0.2 * (lost + whole))
+    if whole:
+        check.check_objects(dataset)
+    else:
+        with pytest.raises(ValueError, match="nothing can be learned"):
+            check.check_objects(dataset)
+
+
+def test_the_objects_of_one_image_are_bounded(monkeypatch, write_coco):
+    monkeypatch.setattr(check, "MAX_INSTANCES", 2)
+    dataset = coco.read(**write_coco([{}, {}]))
+    assert [fault for fault in check.check(dataset) if fault.severity == "error"] == []
+    (fault,) = (f for f in check.check(coco.read(**write_coco([{}] * 3))) if f.severity == "error")
+    assert (fault.image_id, fault.objects) == (7, 3)
+    assert "it has 3 objects, more than the 2 that an image may have: cut it" in fault.reason

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from maskrcnn_jax.images.channels import Kind, as_wanted, brightness, check_kind, fitted, in_fours
@@ -115,3 +117,23 @@ def test_a_channel_of_one_value_is_stretched_to_nothing():
     same = np.full((4, 4, 1), 7, np.uint16)
     wanted = PixelFormat(1, 8, (1.0, 99.8))
     assert as_wanted(lambda form: fitted(same, 1, form), 16, wanted).max() == 0
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 65535), min_size=4, max_size=4),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.tuples(st.floats(0, 49), st.floats(51, 100)),
+    st.sampled_from([8, 16]),
+)
+def test_any_range_is_stretched_in_order(values, dtype, percentiles, depth):
+    """Whatever the values: the lowest becomes 0, and none changes places with another."""
+    pixels = np.array(values).astype(dtype).reshape(2, 2, 1)
+    wanted = PixelFormat(1, depth, percentiles)
+    found = as_wanted(lambda form: fitted(pixels, 1, form), 8 * pixels.itemsize, wanted)
+    order = np.argsort(pixels.ravel(), kind="stable")
+    assert np.all(np.diff(found.ravel()[order].astype(int)) >= 0)
+    assert found.min() == 0
+    whole = wanted._replace(percentiles=(0.0, 100.0))
+    found = as_wanted(lambda form: fitted(pixels, 1, form), 8 * pixels.itemsize, whole)
+    assert found.max() == (2**depth - 1 if len(set(pixels.ravel())) > 1 else 0)

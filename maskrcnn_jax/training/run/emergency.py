@@ -62,7 +62,8 @@ def leaves_compilation(seconds: float, activity: Activity, folder: Path) -> Iter
 
 
 def _leave(signal_number: int, why: str, folder: Path) -> None:
-    message = f"\n{why}. {newest_checkpoint(folder)} The same command resumes from there\n"
+    then = "The same command resumes from the newest checkpoint, or starts where there is none"
+    message = f"\n{why}. {newest_checkpoint(folder)} {then}\n"
     os.write(sys.stderr.fileno(), message.encode())
     os._exit(128 + signal_number)
 
