@@ -1,10 +1,9 @@
-"""A configuration as JSON, by dotted keys, and whether two of them belong to the same run."""
+"""A configuration as JSON and by dotted keys."""
 
 import dataclasses
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -12,21 +11,6 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from maskrcnn_jax.config_fields import is_section
 
 S = TypeVar("S")
-
-# What a run that is resumed must have in common with its checkpoint: the state's structure, the
-# data and their order follow from it. Everything else may change, and the change is printed.
-FIXED = ("seed", "model", "data", "train.batch_size", "train.optimizer", "train.layers")
-FREE = (
-    "data.val",
-    "data.workers",
-    "data.prefetch",
-    "data.engine",
-    "data.on_error",
-    "data.max_pixels",
-    "model.detections",
-    "model.rpn.pre_nms_top_n_eval",
-    "model.rpn.post_nms_top_n_eval",
-)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -154,39 +138,6 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def check_resumable(now: Any, saved: Mapping[str, Any], where: str) -> list[str]:
-    """Checks that a run may resume from a checkpoint under today's configuration.
-
-    The string values of `data.train` may change: they say where the data lie.
-
-    Args:
-        now: the whole configuration asked for.
-        saved: the configuration in the checkpoint, as `to_json` returned it; keys that came later
-            have their defaults.
-        where: the checkpoint's folder, for the message.
-
-    Returns:
-        The differences that do no harm, each as `config.train.steps: 100 -> 200`.
-
-    Raises:
-        ValueError: naming every key that differs and must not.
-    """
-    harmless: list[str] = []
-    fatal: list[str] = []
-    for key, old, new in differences(section(type(now), saved), now):
-        line = f"config.{key}: {_show(old)} -> {_show(new)}"
-        is_place = key.startswith("data.train.") and isinstance(old, str) and isinstance(new, str)
-        is_fixed = _under(key, FIXED) and not _under(key, FREE) and not is_place
-        (fatal if is_fixed else harmless).append(line)
-    if fatal:
-        raise ValueError(
-            f"the checkpoint in {where} is of a run with another configuration; what differs "
-            f"(checkpoint -> now): {'; '.join(fatal)}. Put these keys back, or start "
-            f"a new run from its weights: --config.init={Path(where).parent} and another --workdir"
-        )
-    return harmless
-
-
 def differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     """Returns `(dotted key, old value, new value)` for all that differs; `...` where absent."""
     old, new = flat(old), flat(new)
@@ -209,11 +160,3 @@ def _flat(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", _tuples(value)
-
-
-def _under(key: str, parents: tuple[str, ...]) -> bool:
-    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
-
-
-def _show(value: Any) -> str:
-    return "absent" if value is ... else repr(value)

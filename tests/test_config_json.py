@@ -5,9 +5,9 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+from maskrcnn_jax.checkpoints.resume import check_resumable
 from maskrcnn_jax.config import Config, get_config
 from maskrcnn_jax.config_json import (
-    check_resumable,
     differences,
     from_json,
     section,

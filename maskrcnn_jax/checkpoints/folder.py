@@ -7,32 +7,21 @@ afterwards leaves its half-written files. They are cleared away, and a new manag
 there.
 """
 
-import gc
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
 from maskrcnn_jax.checkpoints import format as checkpoint_format
+from maskrcnn_jax.checkpoints.damage import causes, first_line
 from maskrcnn_jax.files import check_regular
 from maskrcnn_jax.parallel.agreement import any_process, wait_for_all
 from maskrcnn_jax.parallel.messages import warn
 
 _REASONS = ("No space left on device", "Permission denied", "Read-only file system", "Quota")
-# Not the files are at fault then, and another attempt may succeed.
-_PASSING = (
-    "RESOURCE_EXHAUSTED",
-    "PERMISSION_DENIED",
-    "UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "ABORTED",
-)
 
 
 class DamagedCheckpoint(ValueError):
@@ -179,67 +168,10 @@ class CheckpointFolder:
         return "There is none before it" if latest is None else f"The one of step {latest} stands"
 
 
-def attempt(read: Callable[[], Any]) -> tuple[Any, str | None]:
-    """Returns what a function reads and None, or None and what is wrong with the files.
-
-    Args:
-        read: without arguments.
-
-    Raises:
-        OSError, MemoryError, JaxRuntimeError: where it is not the files' fault.
-    """
-    hook = sys.unraisablehook
-    # TensorStore's other readings fail one by one when they are collected, with pages of text.
-    sys.unraisablehook = lambda _: None
-    try:
-        return read(), None
-    except Exception as error:
-        if is_passing(error):
-            raise
-        fault = first_line(error)
-        del error
-        gc.collect()
-        return None, fault
-    finally:
-        sys.unraisablehook = hook
-
-
-def is_passing(error: BaseException) -> bool:
-    """Returns whether an error on reading has another cause than the files themselves."""
-    chain = list(_causes(error))
-    if any(isinstance(link, jax.errors.JaxRuntimeError | MemoryError) for link in chain):
-        return True
-    if any(isinstance(link, OSError) and not _is_absence(link) for link in chain):
-        return True
-    return any(str(link).startswith(_PASSING) for link in chain)
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the cause of an error in a line of at most 200 characters."""
-    texts = [
-        str(link.args[0]) if isinstance(link, KeyError) and link.args else str(link)
-        for link in _causes(error)
-    ]
-    text = next((text for text in reversed(texts) if text), type(error).__name__)
-    text = text.splitlines()[0].split(" [tensorstore_spec")[0].split(" [source locations")[0]
-    return text if len(text) <= 200 else f"{text[:100]} ... {text[-95:]}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        hidden = error.__suppress_context__
-        error = error.__cause__ or (None if hidden else error.__context__)
-
-
-def _is_absence(error: OSError) -> bool:
-    return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-
-
 def _reason(error: Exception | None, directory: Path) -> str:
     if error is None:
         return "another process failed to write its part, and says why"
-    texts = " ".join(str(link) for link in _causes(error))
+    texts = " ".join(str(link) for link in causes(error))
     known = next((reason for reason in _REASONS if reason in texts), None)
     if known == _REASONS[0]:
         free = shutil.disk_usage(directory).free

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -20,8 +20,10 @@ import orbax.checkpoint as ocp
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.saved_config import check_classes, check_sections
-from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.models.layer_groups import LAYERS
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.checkpoints.state import TrainState
 
 _PACKAGES = ("maskrcnn-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -72,7 +74,7 @@ def _manager(folder: Path, keep: int | None, read_only: bool) -> ocp.CheckpointM
     )
 
 
-def items(state: TrainState) -> dict[str, Any]:
+def items(state: "TrainState") -> dict[str, Any]:
     """Returns the trees of a state (of arrays or of their shapes) that are saved apart."""
     trees = {
         "variables": state.variables,

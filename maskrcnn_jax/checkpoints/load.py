@@ -1,7 +1,7 @@
-"""Reading a run's checkpoints from outside the run: its weights, or the metadata to resume from."""
+"""Reading a run's weights from outside the run."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from maskrcnn_jax.checkpoints import format as checkpoint_format
+from maskrcnn_jax.checkpoints.damage import attempt
 from maskrcnn_jax.checkpoints.ema import check_average, with_average
-from maskrcnn_jax.checkpoints.folder import attempt, first_line, is_passing
-from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.checkpoints.layout import BEST, LAST
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.files import check_regular
 from maskrcnn_jax.models.build import abstract_variables, make_model
@@ -69,47 +69,6 @@ def _on_first_device(tree: Any) -> Any:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
     )
-
-
-def metadata_to_resume(workdir: str | Path) -> dict[str, Any] | None:
-    """Returns the metadata of the checkpoint that a run in this folder resumes from.
-
-    Args:
-        workdir: the run's folder, which need not exist; nothing in it is changed.
-
-    Returns:
-        See `Checkpoints.metadata`; None where there is no checkpoint. Where that of the newest
-        cannot be read, it is that of the newest that can.
-
-    Raises:
-        ValueError: where the checkpoint holds weights alone, or there is none that can be read.
-    """
-    folder = Path(workdir).absolute() / LAST
-    if not folder.is_dir():
-        return None
-    check_regular(folder)
-    faults = []
-    with closing(checkpoint_format.make_manager(folder, keep=None, read_only=True)) as manager:
-        for step in sorted(manager.all_steps(), reverse=True):
-            try:
-                metadata = checkpoint_format.read_metadata(manager, step)
-            except Exception as error:
-                if is_passing(error):
-                    raise
-                faults.append(f"{folder / str(step)}: {first_line(error)}")
-                continue
-            if not (folder / str(step) / "optimizer").is_dir() and "source" in metadata:
-                raise ValueError(
-                    f"the checkpoint in {folder} holds weights alone, no training run to "
-                    f"resume; start from them with --config.init={workdir} and another --workdir"
-                )
-            return metadata
-    if faults:
-        raise ValueError(
-            f"none of the checkpoints in {folder} can be read ({'; '.join(faults)}). Put back a "
-            f"copy of one, or give another --workdir to start again"
-        )
-    return None
 
 
 @contextmanager

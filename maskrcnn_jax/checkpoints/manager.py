@@ -22,14 +22,14 @@ from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.checkpoints.best import is_better
 from maskrcnn_jax.checkpoints.checksums import checksums
+from maskrcnn_jax.checkpoints.damage import attempt
 from maskrcnn_jax.checkpoints.ema import first_average
-from maskrcnn_jax.checkpoints.folder import CheckpointFolder, DamagedCheckpoint, attempt
+from maskrcnn_jax.checkpoints.folder import CheckpointFolder, DamagedCheckpoint
+from maskrcnn_jax.checkpoints.layout import BEST, DAMAGED, EARLIER, LAST
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.parallel.agreement import any_process
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.messages import warn
-
-LAST, BEST, DAMAGED, EARLIER = "checkpoints", "best", "damaged", "earlier"
 
 
 class Checkpoints:

@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 
 from maskrcnn_jax.checkpoints import weights_folder
-from maskrcnn_jax.checkpoints.manager import LAST
+from maskrcnn_jax.checkpoints.layout import LAST
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.export import examples
 from maskrcnn_jax.export.detector import Detector, Shape, load

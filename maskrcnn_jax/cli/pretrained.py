@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from maskrcnn_jax.checkpoints.layout import LAST
 from maskrcnn_jax.checkpoints.load import load_for_inference
-from maskrcnn_jax.checkpoints.manager import LAST
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.console import program

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from maskrcnn_jax import config_flags
-from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.checkpoints.layout import BEST, LAST
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.doctor import environment
 from maskrcnn_jax.parallel.mesh import batch_shards, check_buckets, local_batch_size, make_mesh

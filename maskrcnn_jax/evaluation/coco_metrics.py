@@ -13,6 +13,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskrcnn_jax.evaluation.config import check_limits
+
 IOU_TYPES = ("bbox", "segm")
 _AREAS = {"s": "small", "m": "medium", "l": "large"}
 
@@ -43,7 +45,8 @@ def coco_metrics(
         ValueError: the limits are not increasing positive numbers, or a result names an image or a
             category that the truth lacks.
     """
-    limits = _checked_limits(max_detections)
+    check_limits(max_detections)
+    limits = list(max_detections)
     numbers = {image["id"]: number for number, image in enumerate(truth["images"], start=1)}
     _check_known(results, numbers, {category["id"] for category in truth["categories"]})
     metrics = {}
@@ -56,21 +59,11 @@ def coco_metrics(
 
 def metric_names(class_names: Sequence[str], max_detections: Sequence[int]) -> list[str]:
     """Returns the names that `coco_metrics` gives its numbers; raises as it does."""
-    recalls = [str(limit) for limit in _checked_limits(max_detections)] + list(_AREAS)
+    check_limits(max_detections)
+    recalls = [str(limit) for limit in max_detections] + list(_AREAS)
     names = ["AP", "AP50", "AP75", *(f"AP{letter}" for letter in _AREAS)]
     names += [f"AR{recall}" for recall in recalls] + [f"AP/{name}" for name in class_names]
     return [f"{iou_type}/{name}" for iou_type in IOU_TYPES for name in names]
-
-
-def _checked_limits(max_detections: Sequence[int]) -> list[int]:
-    limits = [int(limit) for limit in max_detections]
-    if not limits or limits[0] < 1 or sorted(set(limits)) != limits:
-        raise ValueError(
-            f"config.eval.max_detections is {tuple(max_detections)}; it must be increasing "
-            "positive "
-            "numbers such as (1, 10, 100)"
-        )
-    return limits
 
 
 def _check_known(results, image_ids, category_ids):

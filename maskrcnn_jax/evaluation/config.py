@@ -1,5 +1,6 @@
 """The settings of evaluation: `config.eval`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskrcnn_jax.config_fields import check_fields, setting
@@ -26,9 +27,16 @@ class EvalConfig:
             ValueError: naming the key, its value and what is expected.
         """
         check_fields(self, key)
-        limits = self.max_detections
-        if not limits or tuple(sorted(set(limits))) != limits:
-            raise ValueError(
-                f"{key}.max_detections is {limits}; expected increasing positive numbers such as "
-                "(1, 10, 100)"
-            )
+        check_limits(self.max_detections, f"{key}.max_detections")
+
+
+def check_limits(limits: Sequence[int], key: str = "max_detections") -> None:
+    """Checks the limits of COCO's recall.
+
+    Raises:
+        ValueError: naming the key, where they do not increase from at least 1.
+    """
+    if not limits or min(limits) < 1 or sorted(set(limits)) != list(limits):
+        raise ValueError(
+            f"{key} is {tuple(limits)}; expected increasing positive numbers such as (1, 10, 100)"
+        )

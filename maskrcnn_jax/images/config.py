@@ -10,6 +10,10 @@ from maskrcnn_jax.config_json import section
 _STRIDE = 32  # the coarsest of the backbone
 
 
+# How a mask goes into its image; images/paste.py has both.
+PASTE_RULES = ("exact", "torchvision")
+
+
 @dataclass(slots=True)
 class ImageConfig:
     """Those keys of `config.data` that prediction needs, too."""

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-RULES = ("exact", "torchvision")
+from maskrcnn_jax.images.config import PASTE_RULES
+
 _BORDER = 1  # cells of zeros around the grid
 
 
@@ -93,8 +94,8 @@ def full_mask(crop: MaskCrop, height: int, width: int) -> np.ndarray:
 
 def _paste_visible(mask, box, height, width, rule):
     """Returns the interpolated grid inside the image, and that part's first row and column."""
-    if rule not in RULES:
-        raise ValueError(f"the rule for pasting masks is {rule!r}; expected one of {RULES}")
+    if rule not in PASTE_RULES:
+        raise ValueError(f"the rule for pasting masks is {rule!r}; expected one of {PASTE_RULES}")
     grid = np.pad(np.asarray(mask, np.float32), _BORDER)
     paste = _paste_exactly if rule == "exact" else _paste_on_whole_pixels
     return paste(grid, np.asarray(box, np.float32), height, width)

@@ -23,8 +23,9 @@ import jax
 import numpy as np
 
 from maskrcnn_jax import config_json
-from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
-from maskrcnn_jax.checkpoints.manager import LAST
+from maskrcnn_jax.checkpoints.layout import LAST
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.resume import metadata_to_resume
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.models.config import PARTS, ModelConfig

@@ -10,7 +10,8 @@ import jax
 from jax.sharding import Mesh
 
 from maskrcnn_jax.checkpoints.best import is_better
-from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
+from maskrcnn_jax.checkpoints.layout import LAST
+from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.console import said_if_slow
 from maskrcnn_jax.parallel import agreement

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax.sharding import Mesh
 
-from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints.folder import DamagedCheckpoint
-from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
+from maskrcnn_jax.checkpoints.layout import LAST
+from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.resume import check_resumable
 from maskrcnn_jax.checkpoints.state import TrainState, create
 from maskrcnn_jax.models.build import initial_variables
 from maskrcnn_jax.models.config import PARTS
@@ -141,7 +142,7 @@ def restored(
                 f"the checkpoint in {where} was trained with {key} {saved[key]}, but the data have "
                 f"{tuple(data[key])}; give the same data, or {otherwise}"
             )
-    changes = config_json.check_resumable(config, saved["config"], str(where))
+    changes = check_resumable(config, saved["config"], str(where))
     if step > config.train.steps:
         raise ValueError(
             f"the checkpoint in {where} is of step {step}, beyond config.train.steps = "

@@ -10,7 +10,8 @@ import jax
 from jax.sharding import Mesh
 
 from maskrcnn_jax import config_json
-from maskrcnn_jax.checkpoints.manager import LAST, Checkpoints
+from maskrcnn_jax.checkpoints.layout import LAST
+from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.files import set_aside, write_atomically
 from maskrcnn_jax.models.build import abstract_variables

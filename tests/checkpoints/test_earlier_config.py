@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn_jax import config_json
+from maskrcnn_jax.checkpoints.resume import check_resumable
 from maskrcnn_jax.config import Config, get_config
 
 # `to_json(get_config())` at the last commit whose configuration was a ConfigDict, e5d51a7.
@@ -24,10 +25,10 @@ def test_every_key_is_still_known_and_means_the_same():
 
 
 def test_such_a_run_resumes_with_today_s_configuration():
-    said = config_json.check_resumable(get_config(), EARLIER, "where")
+    said = check_resumable(get_config(), EARLIER, "where")
     assert said == [f"config.{key}: {old!r} -> {new!r}" for key, old, new in CHANGED]
     changed = get_config()
     changed.model.fpn.channels = 128
     changed.train.steps = 7
     with pytest.raises(ValueError, match=r"config\.model\.fpn\.channels: 256 -> 128\. Put"):
-        config_json.check_resumable(changed, EARLIER, "where")
+        check_resumable(changed, EARLIER, "where")

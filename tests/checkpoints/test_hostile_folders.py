@@ -8,7 +8,8 @@ import pytest
 from maskrcnn_jax.checkpoints.ema import check_average
 from maskrcnn_jax.checkpoints.folder import CheckpointFolder
 from maskrcnn_jax.checkpoints.format import make_manager, save_weights
-from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.resume import metadata_to_resume
 from maskrcnn_jax.checkpoints.saved_config import check_classes, detector_config
 from maskrcnn_jax.config_json import from_json, set_values, to_json
 from maskrcnn_jax.inference.predictor import load

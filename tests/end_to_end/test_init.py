@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
+from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.resume import metadata_to_resume
 
 FIRST = ("train.py", "--config=tests/end_to_end/tiny.py", "--config.train.steps=2")
 SECOND = (

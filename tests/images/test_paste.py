@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from maskrcnn_jax.images.paste import RULES, full_mask, paste_crop, paste_mask
+from maskrcnn_jax.images.config import PASTE_RULES
+from maskrcnn_jax.images.paste import full_mask, paste_crop, paste_mask
 from tests.parity.reference import Reference
 
 BOX = np.array([4.0, 4, 8, 8])
@@ -60,7 +61,7 @@ def test_corners_are_truncated_towards_zero():
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", PASTE_RULES)
 def test_crop_is_the_full_mask_where_the_box_is(threshold, rule):
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -75,7 +76,7 @@ def test_crop_is_the_full_mask_where_the_box_is(threshold, rule):
         assert crop.mask.shape[1] <= 50
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", PASTE_RULES)
 def test_box_outside_the_image_gives_an_empty_mask(rule):
     for box in ([60, 5, 80, 20], [5, -40, 20, -10]):
         crop = paste_crop(

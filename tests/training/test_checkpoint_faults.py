@@ -18,8 +18,9 @@ import pytest
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.checkpoints.checksums import checksums, differing
 from maskrcnn_jax.checkpoints.folder import DamagedCheckpoint
-from maskrcnn_jax.checkpoints.load import load_for_inference, metadata_to_resume
+from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.manager import Checkpoints
+from maskrcnn_jax.checkpoints.resume import metadata_to_resume
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.models.build import abstract_variables, make_model

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.checkpoints.layout import BEST, LAST
 from maskrcnn_jax.console import program
 
 

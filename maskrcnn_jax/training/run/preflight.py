@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from maskrcnn_jax.checkpoints.manager import BEST, LAST
+from maskrcnn_jax.checkpoints.layout import BEST, LAST
 from maskrcnn_jax.parallel.messages import warn
 
 
