@@ -51,7 +51,8 @@ def jitted(model: nn.Module, mesh: Mesh | None = None) -> Callable[..., Any]:
     """Returns the function inside of the step, which takes and returns global arrays.
 
     Args:
-        model, mesh: as `make_predict_step` takes them.
+        model: as `make_predict_step` takes it.
+        mesh: as `make_predict_step` takes it.
     """
 
     def predict(variables, image, image_size):

@@ -52,7 +52,10 @@ def prediction(
     """Returns the step that predicts `config.eval.batch_size` images.
 
     Args:
-        config, num_classes, image, mesh: as `training` takes them.
+        config: as `training` takes it.
+        num_classes: as `training` takes it.
+        image: as `training` takes it.
+        mesh: as `training` takes it.
     """
     model = make_model(config.model, num_classes)
     variables = abstract(abstract_variables(model), mesh)
