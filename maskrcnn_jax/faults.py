@@ -34,7 +34,6 @@ class FaultKind(StrEnum):
     CROSSING = "outline crosses itself"
     CROWD = "crowd region"
     AREA = "area"
-    OBJECTS_LOST = "objects left out"
 
 
 class FaultError(ValueError):

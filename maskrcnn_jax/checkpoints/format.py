@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from maskrcnn_jax import config_json
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.saved_config import check_classes, check_sections
-from maskrcnn_jax.models.layer_groups import LAYERS
+from maskrcnn_jax.layer_groups import LAYERS
 
 if TYPE_CHECKING:
     from maskrcnn_jax.checkpoints.state import TrainState

@@ -75,6 +75,8 @@ def arguments(found: OwnFolder, val_fraction: float = 0.2) -> dict[str, ConfigDi
         found: what the keys with values are.
         val_fraction: fraction of the validation images, where a hash divides them.
     """
+    # A placeholder is a key of this type without a value: the command line may set it, and a reader
+    # that does not take it never sees it.
     shared = {name: placeholder(kind) for name, kind in _kinds().items() if name not in _KEPT_APART}
     shared |= dict(val_fraction=FieldReference(val_fraction), split_seed=FieldReference(0))
     own = {name: kind for name, kind in _kinds().items() if name in _KEPT_APART}

@@ -2,8 +2,8 @@
 
 import jax
 
+from maskrcnn_jax.layer_groups import LAYERS
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.layer_groups import LAYERS
 from maskrcnn_jax.models.resnet import STAGES
 
 _BACKBONE = ("stem", *(f"stage_{name}_" for name in STAGES))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from maskrcnn_jax.config_fields import check_fields, setting
-from maskrcnn_jax.models.layer_groups import parse_layers
+from maskrcnn_jax.layer_groups import parse_layers
 
 
 @dataclass(slots=True)

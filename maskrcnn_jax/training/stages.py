@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from maskrcnn_jax.checkpoints.ema import averaged_parameters
 from maskrcnn_jax.checkpoints.state import TrainState
-from maskrcnn_jax.models.layer_groups import parse_layers
+from maskrcnn_jax.layer_groups import parse_layers
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel.mesh import batch_shards, make_state
 from maskrcnn_jax.training.config import TrainConfig

@@ -7,8 +7,8 @@ import pytest
 
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.layer_groups import parse_layers
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.models.layer_groups import parse_layers
 from maskrcnn_jax.parallel.mesh import replicated
 from maskrcnn_jax.training.optimizer import make_schedule
 from maskrcnn_jax.training.stages import entered, make_stages, stage_at, stage_of_state
