@@ -72,7 +72,7 @@ def max_pool_same(x):
 def transposed_conv(x, weights, name):
     """2x2 with stride 2: every pixel becomes a block. The kernel is (row, column, out, in)."""
     kernel = weights[f"{name}/kernel"]
-    out = np.zeros((*x.shape[:-3], 2 * x.shape[-3], 2 * x.shape[-2], kernel.shape[2]))
+    out = np.zeros((*x.shape[:-3], 2 * x.shape[-3], 2 * x.shape[-2], kernel.shape[2]), x.dtype)
     for row in (0, 1):
         for column in (0, 1):
             out[..., row::2, column::2, :] = x @ kernel[row, column].T
@@ -281,30 +281,35 @@ def mask_head(x, weights):
     return conv(relu(transposed_conv(x, weights, "mrcnn_mask_deconv")), weights, "mrcnn_mask")
 
 
-def detect(image, window, weights, settings, blocks=(3, 4, 6, 3)):
+def detect(image, window, weights, settings, blocks=(3, 4, 6, 3), dtype=np.float64):
     """All stages by name.
 
     Args:
         image: [H, W, 3] uint8, RGB, with zeros around it.
         window: (y1, x1, y2, x2), where it lies, in pixels.
+        dtype: that layers compute in, and to which boxes and pooled features are rounded. float32
+            shows what rounding does to the float64 values.
     """
     image_shape = image.shape[:2]
-    weights = {name: array.astype(np.float64) for name, array in weights.items()}
-    features = resnet(mold(image), weights, blocks, older_names, 1e-3, max_pool_same)
+    weights = {name: array.astype(dtype) for name, array in weights.items()}
+    molded = mold(image).astype(dtype)
+    features = resnet(molded, weights, blocks, older_names, 1e-3, max_pool_same)
     pyramid = fpn(features, weights)
     probabilities, deltas = (
         np.concatenate(x) for x in zip(*(rpn(level, weights) for level in pyramid), strict=True)
     )
     all_anchors = normalised(anchors(image_shape, settings), image_shape)
-    rois, roi_scores = proposals(probabilities, deltas, all_anchors, settings)
-    box_features = pooled(pyramid, rois, image_shape, 7, settings)
+    rois, roi_scores = proposals(probabilities, deltas, all_anchors.astype(dtype), settings)
+    rois = rois.astype(dtype)
+    box_features = pooled(pyramid, rois, image_shape, 7, settings).astype(dtype)
     class_logits, box_deltas = box_head(box_features, weights)
     window = normalised(np.array(window), image_shape)
     boxes, classes, scores = detections(rois, softmax(class_logits), box_deltas, window, settings)
-    mask_features = pooled(pyramid, boxes, image_shape, 14, settings)
+    boxes = boxes.astype(dtype)
+    mask_features = pooled(pyramid, boxes, image_shape, 14, settings).astype(dtype)
     mask_logits = mask_head(mask_features, weights)[np.arange(len(boxes)), :, :, classes]
     return dict(
-        image=mold(image), features=features, pyramid=pyramid, anchors=all_anchors,
+        image=molded, features=features, pyramid=pyramid, anchors=all_anchors,
         rpn_probabilities=probabilities, rpn_deltas=deltas, rois=rois, roi_scores=roi_scores,
         box_features=box_features, class_logits=class_logits, box_deltas=box_deltas,
         boxes=boxes, classes=classes, scores=scores,
