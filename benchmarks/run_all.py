@@ -18,6 +18,7 @@ from benchmarks import measure, scaling
 # Each in a process of its own, so that peak memory is its own.
 _WITH_PEER = ("predict", "train_step", "ops")
 _ALONE = ("input_pipeline", "evaluation", "conversion", "scaling")
+_APART = ("side_by_side",)  # it needs data, and hours: run and written by hand
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -59,7 +60,7 @@ def run(name: str, options: list[str]) -> list[dict]:
 
 def page(sections: dict[str, str]) -> str:
     """Returns the page of these sections, by the names of the benchmarks, in their usual order."""
-    order = [name for name in (*_WITH_PEER, *_ALONE) if name in sections]
+    order = [name for name in (*_WITH_PEER, *_ALONE, *_APART) if name in sections]
     return "\n".join([_HEAD, *(sections[name] for name in order)])
 
 

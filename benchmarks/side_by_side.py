@@ -323,7 +323,7 @@ def table(lines: list[dict]) -> str:
                 error = less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else np.nan
                 is_other = name != "none" and len(less)
                 cells.append(f"{less.mean():+.2f} ± {error:.2f}" if is_other else "")
-            who = {"ours": OURS, "none": PEER}.get(name, f"{PEER}, {name} as here")
+            who = {"ours": OURS, "none": PEER}.get(name, f"{PEER} with {name}")
             rows.append(f"| {who} | {evaluator} | {len(seeds)} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
