@@ -93,7 +93,7 @@ def _cells(row: dict) -> dict:
         "arithmetic / memory / network, ms": " / ".join(
             f"{1e3 * bound[kind]:.3g}" for kind in ("arithmetic", "memory", "network")
         ),
-        "kernels": f"{row['kernels']:,}",
+        "kernels": f"{row['kernels']:,}" if row["kernels"] else "",
         "estimate, ms": f"{1e3 * estimate:.0f} + {row['without_estimate']:,}" if estimate else "",
         "images/s, at most": f"{rate:,.0f}",
         "1x schedule, at least": f"{SCHEDULE / rate / 3600:.1f} h" if is_training else "",

@@ -56,7 +56,7 @@ class StepPlan:
         bound: by published figures, on a GPU with an assumed time for launches.
         estimate: seconds by the TPU compiler's estimates, None where it makes none.
         without_estimate: instructions that take long and are not in the estimate.
-        kernels: that are started.
+        kernels: that a GPU is asked to start; 0 for a TPU.
         suspects: suspicious instructions.
     """
 
@@ -130,7 +130,8 @@ def analyse(
     parsed, memory = hlo.parse(text), program.memory(compiled)
     exchanged = collectives.exchanges(parsed, mesh)
     flops, traffic = arithmetic.flops(parsed), program.traffic(parsed)
-    cycles, kernels = program.estimated_cycles(parsed), program.launches(parsed)
+    cycles = program.estimated_cycles(parsed)
+    kernels = program.launches(parsed) if chip.launch else 0
     return StepPlan(
         name,
         images,

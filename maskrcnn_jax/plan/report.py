@@ -102,7 +102,8 @@ def _parts(plan: StepPlan, images: int) -> int:
 def _work(plan: StepPlan) -> str:
     return (
         f"{plan.flops / 1e12:.3f} TFLOP of convolutions and products, "
-        f"{plan.traffic / 1e9:.1f} GB read and written, {plan.kernels:,} kernels; of a chip"
+        f"{plan.traffic / 1e9:.1f} GB read and written"
+        + (f", {plan.kernels:,} kernels; of a chip" if plan.kernels else "; of a chip")
     )
 
 

@@ -19,7 +19,8 @@ def test_products_count_for_each_round_of_their_loop(chip):
 
 def test_convolutions_of_a_gpu_count_forward_and_backward():
     parsed = hlo.parse((FOLDER / "h100_8.hlo").read_text())
-    once = 2 * (2 * 32 * 64) * (3 * 3 * 128 * 256)  # two images of a device, half of their rows
+    # Two images of a device, half of their rows; of 3 x 64 columns that are read, two are padding.
+    once = 2 * 2 * (3 * 32) * (3 * 64 - 2) * 128 * 256
     assert arithmetic.flops(parsed) == 2 * once
 
 
@@ -41,14 +42,14 @@ def _flops(line):
             "  %k = f32[3,3,16,32]{3,2,1,0} parameter(1)\n"
             "  ROOT %y = f32[2,4,4,32]{3,2,1,0} convolution(%x, %k), window={size=3x3 stride=2x2 "
             "pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
-            2 * (2 * 4 * 4 * 32) * 9 * 16,
+            2 * 2 * 16 * 32 * 11**2,  # of 3 x 4 rows that windows read, one is padding
         ),
-        (  # the gradient by the input: three of four products are with zeros, and left out
+        (  # the gradient by that input: as many, since products with zeros do not count
             "  %x = f32[2,4,4,32]{3,2,1,0} parameter(0)\n"
             "  %k = f32[3,3,16,32]{3,2,1,0} parameter(1)\n"
             "  ROOT %y = f32[2,8,8,16]{3,2,1,0} convolution(%x, %k), window={size=3x3 "
             "pad=1_2x1_2 lhs_dilate=2x2 rhs_reversal=1x1}, dim_labels=b01f_01oi->b01f",
-            2 * (2 * 8 * 8 * 16) * 9 * 32 // 4,
+            2 * 2 * 16 * 32 * 11**2,
         ),
         (
             "  %x = f32[2,8,8,16]{3,2,1,0} parameter(0)\n"
@@ -56,7 +57,14 @@ def _flops(line):
             "  ROOT %dk = (f32[32,3,3,16]{3,2,1,0}, u8[0]{0}) custom-call(%x, %dy), "
             "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, "
             'custom_call_target="__cudnn$convBackwardFilter"',
-            2 * (2 * 8 * 8 * 32) * 9 * 16,
+            2 * 2 * 16 * 32 * 22**2,
+        ),
+        (  # a product, written as a convolution of which nearly all is padding
+            "  %x = bf16[7,1,1,3]{3,2,1,0} parameter(0)\n"
+            "  %k = bf16[2,5,3,4]{3,2,1,0} parameter(1)\n"
+            "  ROOT %y = bf16[7,2,5,4]{3,2,1,0} convolution(%x, %k), window={size=2x5 "
+            "pad=1_1x4_4 rhs_reversal=1x1}, dim_labels=b01f_01io->b01f",
+            2 * 7 * 3 * 4 * 2 * 5,
         ),
         (
             "  %a = f32[5,7,3]{2,1,0} parameter(0)\n  %b = f32[5,3,11]{2,1,0} parameter(1)\n"
@@ -73,7 +81,7 @@ def _flops(line):
         ),
         ("  ROOT %a = f32[9]{0} parameter(0)", 0),
     ],
-    ids=["strided", "dilated", "cudnn", "dot", "cublas", "none"],
+    ids=["strided", "dilated", "cudnn", "padded", "dot", "cublas", "none"],
 )  # fmt: skip
 def test_operations_are_those_of_the_sums(line, flops):
     assert _flops(line) == flops
