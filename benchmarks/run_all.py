@@ -17,7 +17,7 @@ from benchmarks import measure, scaling
 
 # Each in a process of its own, so that peak memory is its own.
 _WITH_PEER = ("predict", "train_step", "ops")
-_ALONE = ("input_pipeline", "evaluation", "conversion", "scaling")
+_ALONE = ("input_pipeline", "evaluation", "conversion", "exported", "scaling")
 _APART = ("side_by_side",)  # it needs data, and hours: run and written by hand
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -147,7 +147,7 @@ _SECTION = """## {name}
 """
 
 _COLUMNS = """\
-| case | sizes | maskrcnn_jax | torchvision | speedup | images/s | compile, s | temporary, MiB | peak, MiB |
+| case | sizes | maskrcnn_jax | peers | speedup | images/s | compile, s | temporary, MiB | peak, MiB |
 |---|---|---|---|---|---|---|---|---|"""  # noqa: E501
 
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import (
     conversion,
     evaluation,
+    exported,
     input_pipeline,
     measure,
     ops,
@@ -18,7 +19,15 @@ from benchmarks import (
 )
 from benchmarks.peer import peers
 
-CASES = {predict: 2, train_step: 1, ops: 5, input_pipeline: 4, evaluation: 2, conversion: 4}
+CASES = {
+    predict: 2,
+    train_step: 1,
+    ops: 5,
+    input_pipeline: 4,
+    evaluation: 2,
+    conversion: 4,
+    exported: 2,
+}
 # Every slot of the detector has to be full: only then is the work equal to the peer's.
 COUNTS = {
     predict: {"proposals": [16], "detections": [4]},
