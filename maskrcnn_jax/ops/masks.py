@@ -42,7 +42,7 @@ def crop_targets(
     (`aligned=True`) of the full mask, at the resolution of the object's grid. torchvision 0.28
     pools the mask that it resized by nearest neighbour, with `aligned=False`. Where the image is
     not resized, the target then lies half a pixel off, as for `boxes + 0.5`; where it is, the two
-    shifts cancel, and the target is only blockier.
+    shifts mostly cancel, and the target is blockier.
 
     Args:
         gt_masks: `[G, M, M]` uint8, coverage 0..255 of each object inside its own box.
