@@ -26,6 +26,7 @@ from maskrcnn_jax.faults import (
     counts_by_kind,
     counts_by_severity,
     fault_of,
+    grouped,
 )
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
@@ -111,10 +112,15 @@ def _faults_of_objects(dataset: Dataset) -> Iterable[Fault]:
         for i, segmentation in enumerate(record.segmentations):
             for error in _oddities(segmentation, record):
                 yield fault_of(error, f"{where}: annotation {record.annotation_ids[i]}", "warning")
-        for i, first in _twin_objects(record):
-            reason = f"it has class, box and mask of annotation {record.annotation_ids[first]}"
-            annotation = f"{where}: annotation {record.annotation_ids[i]}"
-            yield Fault(annotation, reason, FaultKind.TWICE, "warning")
+        yield from grouped(
+            Fault(
+                f"{where}: annotation {record.annotation_ids[i]}",
+                f"it has class, box and mask of annotation {record.annotation_ids[first]}",
+                FaultKind.TWICE,
+                "warning",
+            )
+            for i, first in _twin_objects(record)
+        )
 
 
 def _oddities(segmentation: Segmentation, record: Record) -> Iterable[Exception]:
