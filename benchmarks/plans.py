@@ -71,7 +71,8 @@ def keep(rows: list[dict]) -> None:
 
 def table(rows: list[dict]) -> str:
     """Returns rows as Markdown."""
-    lines = [_cells(row) for row in rows]
+    places = {target: place for place, target in enumerate(CASES)}
+    lines = [_cells(row) for row in sorted(rows, key=lambda row: places.get(row["target"], 99))]
     cells = [list(lines[0]), ["---"] * len(lines[0]), *(line.values() for line in lines)]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
 
