@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.initializers import normal, small_normal
-from maskrcnn_jax.models.layers import ConvNorm, Dense, Norm
+from maskrcnn_jax.models.layers import ConvNorm, Dense, norm_layer
 
 
 class BoxHead(nn.Module):
@@ -44,7 +44,7 @@ class BoxHead(nn.Module):
         ]
         if self.dense_norm != "none":
             self.dense_norm_layer = [
-                Norm(self.dense_norm, norm_eps=self.norm_eps) for _ in self.dense
+                norm_layer(self.dense_norm, self.dense_channels, self.norm_eps) for _ in self.dense
             ]
         self.class_logits = Dense(self.num_classes + 1, self.dtype, small_normal)
         self.box_deltas = Dense(4 * (self.num_classes + 1), self.dtype, normal(0.001))

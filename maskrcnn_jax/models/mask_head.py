@@ -61,7 +61,7 @@ class MaskHead(nn.Module):
 
 
 class ClassConv(nn.Module):
-    """1x1 convolution of which each RoI needs a single output channel.
+    """1x1 convolution of up-sampled RoIs, each of which needs a single output channel.
 
     Attributes:
         features: output channels that can be chosen from.
@@ -75,10 +75,19 @@ class ClassConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, channel: jax.Array) -> jax.Array:
-        """Returns [..., H, W] for x [..., H, W, C] and channel [...] int32."""
+        """Returns [..., 2 H, 2 W] for x [..., H, W, 2, 2, C] and channel [...] int32.
+
+        Args:
+            x: as `Upsample` returns it.
+            channel: of each RoI.
+        """
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = partition.whole(kernel.astype(self.dtype))
-        weights = jnp.take(kernel.T, channel, axis=0)
-        y = jnp.einsum("...hwc,...c->...hw", x.astype(self.dtype), weights)
-        return y + jnp.take(bias.astype(self.dtype), channel)[..., None, None]
+        # Chosen by a product, whose gradient is a product, too, and no scatter.
+        chosen = jax.nn.one_hot(channel, self.features, dtype=self.dtype)
+        weights = jnp.einsum("...k,ck->...c", chosen, kernel, precision="highest")
+        bias = jnp.einsum("...k,k->...", chosen, bias.astype(self.dtype), precision="highest")
+        y = jnp.einsum("...hwabc,...c->...hawb", x.astype(self.dtype), weights)
+        *leading, height, _, width, _ = y.shape
+        return y.reshape(*leading, 2 * height, 2 * width) + bias[..., None, None]

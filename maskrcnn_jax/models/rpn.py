@@ -11,7 +11,7 @@ import numpy as np
 from maskrcnn_jax.models.initializers import small_normal
 from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.ops import boxes as box_ops
-from maskrcnn_jax.ops.nms import nms
+from maskrcnn_jax.ops.nms import nms_sorted
 from maskrcnn_jax.parallel import partition
 
 
@@ -126,7 +126,7 @@ def propose(
     )
     boxes, scores, valid = (jnp.stack(parts) for parts in zip(*levels, strict=True))  # [L, slots]
     valid &= box_ops.is_at_least(boxes, min_size)
-    keep = jax.vmap(lambda b, s, v: nms(b, s, v, nms_threshold))(boxes, scores, valid)
+    keep = jax.vmap(lambda boxes, valid: nms_sorted(boxes, valid, nms_threshold))(boxes, valid)
 
     number = min(post_nms_top_n, keep.size)
     _, index = jax.lax.top_k(jnp.where(keep, scores, -1.0).reshape(-1), number)

@@ -5,11 +5,12 @@ Greedy order is by score, and by index among equal scores; a box goes when its I
 
 - `loop`: one matrix of who suppresses whom, and N steps that each read a row of it. Fastest on a
   CPU: 0.6 ms for 1000 boxes, 9 ms for 5000. The matrix takes N^2 bytes: 36 MB for 6000 boxes.
-- `blocked`: blocks of 256 boxes. A block is first decided within itself, by repeating the rule for
+- `blocked`: blocks of 512 boxes. A block is first decided within itself, by repeating the rule for
   all its boxes at once until nothing changes, and then suppresses all later boxes at once. Much
-  fewer dependent steps, which is what an accelerator needs (reasoned, not measured), and no N x N
-  matrix. A chain of boxes that each overlap the next is its worst case, bounded by the 256 rounds
-  of a block.
+  fewer dependent steps, which is what an accelerator needs, and no N x N matrix. A chain of boxes
+  that each overlap the next is its worst case, bounded by the 512 rounds of a block. A GPU's host
+  waits for the device to know whether there is another round, so four are made at a time: 40 lists
+  of 2000 boxes take 0.8 ms on an H200, 1.7 ms with single rounds of blocks of 256.
 """
 
 from functools import partial
@@ -20,7 +21,9 @@ from jax import Array
 
 from maskrcnn_jax.ops import boxes as box_ops
 
-_BLOCK = 256
+_BLOCK = 512
+# Rounds of a block's decision between two looks at whether it has changed.
+_ROUNDS = 4
 
 
 def nms(
@@ -50,12 +53,22 @@ def nms(
     """
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
     groups = jnp.zeros(scores.shape, jnp.int32) if groups is None else groups
-    keep = _keep_sorted(boxes[order], groups[order], valid[order], threshold, implementation)
+    keep = nms_sorted(boxes[order], valid[order], threshold, groups[order], implementation)
     return jnp.zeros_like(keep).at[order].set(keep, unique_indices=True)
 
 
-def _keep_sorted(boxes, groups, valid, threshold, implementation="auto") -> Array:
-    """`nms` of boxes that are in greedy order already."""
+def nms_sorted(
+    boxes: Array,
+    valid: Array,
+    threshold: float,
+    groups: Array | None = None,
+    implementation: str = "auto",
+) -> Array:
+    """`nms` of boxes that are in greedy order already, as `jax.lax.top_k` leaves them.
+
+    Args and results are those of `nms`; invalid slots may lie anywhere.
+    """
+    groups = jnp.zeros(valid.shape, jnp.int32) if groups is None else groups
     forms = {
         "loop": partial(_keep_sorted_loop, threshold=threshold),
         "blocked": partial(_keep_sorted_blocked, threshold=threshold),
@@ -116,12 +129,13 @@ def _decide_together(suppresses: Array, alive: Array) -> Array:
     final, and a state that a round leaves as it was is the greedy result.
     """
 
-    def round_(state):
+    def rounds(state):
         keep, _ = state
-        new_keep = alive & ~(suppresses & keep[:, None]).any(axis=0)
-        return new_keep, (new_keep != keep).any()
+        for _ in range(_ROUNDS):
+            last, keep = keep, alive & ~(suppresses & keep[:, None]).any(axis=0)
+        return keep, (keep != last).any()
 
-    return jax.lax.while_loop(lambda state: state[1], round_, (alive, jnp.array(True)))[0]
+    return jax.lax.while_loop(lambda state: state[1], rounds, (alive, jnp.array(True)))[0]
 
 
 def top_detections(
@@ -161,7 +175,7 @@ def top_detections(
         chunk_boxes, classes = boxes[index], index % num_classes
         overlaps = _overlaps(boxes[kept], kept % num_classes, chunk_boxes, classes, threshold)
         candidate &= ~(overlaps & (slot < count)[:, None]).any(axis=0)
-        keep = _keep_sorted(chunk_boxes, classes, candidate, threshold)
+        keep = nms_sorted(chunk_boxes, candidate, threshold, classes)
         position = jnp.where(keep, count + jnp.cumsum(keep) - 1, max_out)  # max_out: dropped
         kept = kept.at[position].set(index, mode="drop")
         count = jnp.minimum(count + keep.sum(), max_out)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskrcnn_jax.models.layers import Conv, ConvNorm, Dense, Norm, Upsample
+from maskrcnn_jax.models.layers import Conv, ConvNorm, Dense, Norm, Upsample, norm_layer
 
 KEY = jax.random.key(0)
 
@@ -107,7 +107,7 @@ def test_norm_with_stored_statistics(kind):
         "params": {"scale": scale, "bias": bias},
         "batch_stats": {"mean": mean, "var": var**2},
     }
-    layer = Norm(kind, norm_eps=1e-3)
+    layer = norm_layer(kind, 5, 1e-3)
     ours, updated = layer.apply(variables, x, kind == "frozen_bn", mutable=["batch_stats"])
     expected = (x - mean) / np.sqrt(var**2 + 1e-3) * scale + bias
     np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -153,7 +153,37 @@ def test_upsample_is_the_transposed_convolution():
     for i, j in np.ndindex(3, 5):  # every input pixel adds its 2x2 block
         block = np.tensordot(x[:, i, j], kernel, 1)
         expected[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += block
-    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+    blocks = np.asarray(layer.apply(variables, x))
+    ours = blocks.swapaxes(2, 3).reshape(expected.shape)  # row in the block beside the row
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_convolution_takes_the_scale_of_a_frozen_norm():
+    x, kernel = normal(2, 6, 8, 3), normal(3, 3, 3, 5)
+    scale, bias, mean, var = normal(4, 5, seed=1)
+    norm = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": var**2},
+    }
+    layer = ConvNorm(5, 3, norm="frozen_bn")
+    variables = {key: {"norm_layer": values} for key, values in norm.items()}
+    variables["params"]["conv"] = {"kernel": kernel}
+
+    def apart(kernel, x):
+        y = Conv(5, 3, use_bias=False).apply({"params": {"kernel": kernel}}, x)
+        return norm_layer("frozen_bn", 5, 1e-5).apply(norm, y)
+
+    def together(kernel, x):
+        params = variables["params"] | {"conv": {"kernel": kernel}}
+        return layer.apply({**variables, "params": params}, x)
+
+    np.testing.assert_allclose(together(kernel, x), apart(kernel, x), atol=1e-4)
+    ours, expected = (
+        jax.grad(lambda *args, form=form: (form(*args) ** 2).sum(), (0, 1))(kernel, x)
+        for form in (together, apart)
+    )
+    for gradient, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(gradient, reference, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("layer", [Conv(3, 3), ConvNorm(3, 3, norm="bn"), Upsample(3), Dense(3)])

@@ -25,6 +25,19 @@ def test_3x3_and_its_gradients_are_those_of_xla(shape):
         np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("shape", [(2, 32, 64, 3), (1, 6, 10, 1), (1, 4, 2, 4)])
+def test_first_convolution_over_blocks_of_pixels(shape):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, np.float32)
+    kernel = rng.standard_normal((7, 7, shape[-1], 8), np.float32)
+    expected, expected_pull_back = jax.vjp(lambda *a: conv._xla_conv(*a, stride=2), x, kernel)
+    ours, pull_back = jax.vjp(conv._stem_conv, x, kernel)
+    for got, reference in zip(
+        (ours, *pull_back(expected)), (expected, *expected_pull_back(expected)), strict=True
+    ):
+        np.testing.assert_allclose(got, reference, atol=2e-5 * np.abs(reference).max())
+
+
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_conv2d_is_the_sum_over_its_window(size, stride):

@@ -145,6 +145,25 @@ def test_samples_are_uniform_and_depend_on_the_key():
     np.testing.assert_array_equal(share[label == -1], 0)
 
 
+@pytest.mark.parametrize(("num", "fraction"), [(1, 1.0), (8, 0.0), (64, 0.25), (2000, 0.5)])
+@pytest.mark.parametrize("counts", [(0, 0, 50), (3, 0, 0), (0, 900, 20), (40, 900, 60)])
+def test_samples_by_counting_are_those_by_sorting(counts, num, fraction):
+    label, key = _labels(*counts), jax.random.key(4)
+    expected = matching._mask_of_indices(key, label, num, fraction)
+    ours = matching._mask_by_counting(key, label, num, fraction)
+    np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 400, 2000])
+def test_largest_keys_with_ties(count):
+    key = np.random.default_rng(3).integers(0, 5, 1000).astype(np.uint32)
+    order = np.lexsort((np.arange(1000), -key.astype(int)))  # of equal keys the first
+    expected = np.zeros(1000, bool)
+    expected[[i for i in order if key[i] > 0][:count]] = True
+    ours = matching._largest(jnp.asarray(key), jnp.int32(count))
+    np.testing.assert_array_equal(ours, expected)
+
+
 def test_fewer_boxes_than_slots():
     draw = partial(matching.sample_indices, num=8, positive_fraction=0.5)
     index, valid = draw(jax.random.key(0), jnp.array([0, 1, -1]))

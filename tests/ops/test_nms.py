@@ -7,7 +7,7 @@ import pytest
 
 from maskrcnn_jax.ops import nms as nms_ops
 
-SIZE = 600  # three blocks, the last one partly empty
+SIZE = 1100  # three blocks, the last one partly empty
 FORMS = ["loop", "blocked"]
 nms = jax.jit(nms_ops.nms, static_argnames="implementation")
 

@@ -10,7 +10,7 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.images.paste import paste_mask
 from maskrcnn_jax.models.build import abstract_variables, make_model
-from maskrcnn_jax.models.layers import Norm
+from maskrcnn_jax.models.layers import FrozenNorm
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.boxes import is_at_least
 from maskrcnn_jax.pretrained import sources
@@ -238,7 +238,7 @@ def test_norms_of_detectron_are_only_a_scale_and_a_bias():
         key: result.variables[key]["backbone"]["stem"]["norm_layer"] for key in result.variables
     }
     x = np.random.default_rng(1).standard_normal((2, 3, NARROW["width"]), np.float32)
-    y = Norm("frozen_bn", norm_eps=1e-5).apply(stem, x)
+    y = FrozenNorm(NARROW["width"]).apply(stem, x)
     reference = x * state["res_conv1_bn_s"] + state["res_conv1_bn_b"]
     np.testing.assert_allclose(y, reference, rtol=1e-6, atol=1e-7)
 
