@@ -3,20 +3,14 @@
 A bin's value is the mean of `sampling_ratio^2` bilinear samples, and a sample is a weighted sum of
 four feature vectors. Both weights and positions separate into a vertical and a horizontal part, so
 a bin is described by `2 * sampling_ratio` taps (row, weight) and as many (column, weight), and its
-value is the sum over all pairs of taps.
+value is the sum over all pairs of taps, which `ops/pooling.py` computes.
 
 TensorFlow's `crop_and_resize` is the same with other positions and a single sample a bin, so two
 taps: both forms share everything below the positions.
-
-The levels of an image lie one after the other in one table `[cells, C]`, so that boxes of all
-levels are read alike. One pair of taps is gathered for all bins at a time and added up: the gather
-fuses with the multiply-add, and no array of all samples exists. On a CPU that is 6 times faster
-than gathering the corners at once and needs a tenth of the memory (1000 boxes, 7x7, 256 channels).
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +18,12 @@ import numpy as np
 from jax import Array
 
 from maskrcnn_jax.ops import boxes as box_ops
+from maskrcnn_jax.ops.pooling import Taps, pool
 
 # Corners beyond this many pixels stand for infinity: the arithmetic on them stays finite.
 _FAR = 1e7
 # Fraction of a feature map's side by which a sample of `crop_and_resize` may miss the map.
 _ROUNDING = 1e-6
-# Bytes of the expanded cotangent of one image that the gradient holds at a time.
-_GRADIENT_CHUNK_BYTES = 64 * 2**20
-
-
-class _Taps(NamedTuple):
-    """What to read, along one axis, for each bin of each box: P taps, two for each sample."""
-
-    cell: Array  # [N, S, P] int32
-    weight: Array  # [N, S, P] float32; they sum to 1 over P inside the map, less at its edge
 
 
 def assign_levels(
@@ -74,6 +60,7 @@ def multilevel_roi_align(
     output_size: int | tuple[int, int],
     sampling_ratio: int = 2,
     aligned: bool = False,
+    deterministic: bool = False,
 ) -> Array:
     """Pools every box from its level of the pyramid, as torchvision 0.28's `roi_align`.
 
@@ -90,6 +77,8 @@ def multilevel_roi_align(
         sampling_ratio: samples per bin and axis.
         aligned: False: cell i lies at coordinate i and boxes measure at least one cell, as Mask
             R-CNN in torchvision. True: cell i lies at i + 0.5, as Detectron2.
+        deterministic: whether the gradient must be the same to the bit whenever it is computed
+            again, on a GPU too; see `ops.pooling.pool`.
 
     Returns:
         `[B, N, S, S, C]` in the dtype of the features.
@@ -108,7 +97,8 @@ def multilevel_roi_align(
             f"{len(features)} feature maps but {len(scales)} scales; give one scale per map"
         )
     samples = partial(_roi_align_samples, sampling_ratio=sampling_ratio, aligned=aligned)
-    return _pool_boxes(features, boxes, level, [(s, s) for s in scales], output_size, samples)
+    scales = [(scale, scale) for scale in scales]
+    return _pool_boxes(features, boxes, level, scales, output_size, samples, deterministic)
 
 
 def multilevel_crop_and_resize(
@@ -117,6 +107,7 @@ def multilevel_crop_and_resize(
     level: Array,
     image_shape: tuple[int, int],
     output_size: int | tuple[int, int],
+    deterministic: bool = False,
 ) -> Array:
     """Pools every box from its level of the pyramid, as TensorFlow's `crop_and_resize`.
 
@@ -131,35 +122,31 @@ def multilevel_crop_and_resize(
         level: likewise.
         output_size: likewise.
         image_shape: H and W of the padded network input, pixels.
+        deterministic: likewise.
 
     Returns:
         As `multilevel_roi_align`.
     """
     height, width = image_shape
     scales = [((f.shape[1] - 1) / (height - 1), (f.shape[2] - 1) / (width - 1)) for f in features]
-    return _pool_boxes(features, boxes, level, scales, output_size, _crop_samples)
+    return _pool_boxes(features, boxes, level, scales, output_size, _crop_samples, deterministic)
 
 
-def _pool_boxes(features, boxes, level, scales, output_size, samples):
+def _pool_boxes(features, boxes, level, scales, output_size, samples, deterministic):
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    # One table per image, not one for the batch: indices then never lead to another image, and a
-    # batch that is sharded over devices needs no communication.
-    table = jnp.concatenate([f.reshape(f.shape[0], -1, f.shape[-1]) for f in features], axis=1)
-    level_shapes = tuple(f.shape[1:3] for f in features)
+    level_shapes = [f.shape[1:3] for f in features]
     boxes = jax.lax.stop_gradient(boxes.astype(jnp.float32))
+    level = jnp.clip(level, 0, len(level_shapes) - 1)
     rows, columns = _taps(boxes, level, level_shapes, scales, size, samples)
-    return _pool(table.shape[1], table, rows, columns)
+    return pool(tuple(features), level, rows, columns, deterministic)
 
 
 def _taps(boxes, level, level_shapes, scales, output_size, samples):
-    """Taps of all boxes `[B, N, 4]`; a row's cell is the index of its first cell in the table.
+    """Taps of all boxes `[B, N, 4]`: rows and columns of each one's level.
 
     `scales` are of y and x for each level; `samples` is one of the `..._samples` functions below.
     """
-    height, width = np.array(level_shapes, np.int32).T
-    first_cell = np.cumsum(height * width) - height * width
-    level = jnp.clip(level, 0, len(level_shapes) - 1)
-    height, width, first_cell = (jnp.asarray(a)[level] for a in (height, width, first_cell))
+    height, width = (jnp.asarray(sides)[level] for sides in np.array(level_shapes, np.int32).T)
     scale_y, scale_x = jnp.moveaxis(jnp.asarray(scales, jnp.float32)[level], -1, 0)
 
     usable = jnp.isfinite(boxes).all(axis=-1)
@@ -169,11 +156,7 @@ def _taps(boxes, level, level_shapes, scales, output_size, samples):
     rows = _axis_taps(position, inside, height)
     position, inside = samples(x1 * scale_x, x2 * scale_x, width, output_size[1])
     columns = _axis_taps(position, inside, width)
-    rows = _Taps(
-        first_cell[..., None, None] + rows.cell * width[..., None, None],
-        jnp.where(usable[..., None, None], rows.weight, 0.0),
-    )
-    return rows, columns
+    return rows._replace(weight=jnp.where(usable[..., None, None], rows.weight, 0.0)), columns
 
 
 def _roi_align_samples(low, high, length, num_bins, *, sampling_ratio, aligned):
@@ -205,7 +188,7 @@ def _crop_samples(low, high, length, num_bins):
     return position, (position >= -_ROUNDING * last) & (position <= (1 + _ROUNDING) * last)
 
 
-def _axis_taps(position, inside, length) -> _Taps:
+def _axis_taps(position, inside, length) -> Taps:
     """Bilinear taps of samples `[..., bins, samples]`, to `[..., bins, 2 * samples]`."""
     length, samples = length[..., None, None], position.shape[-1]
     position = jnp.clip(position, 0, length - 1)
@@ -215,92 +198,4 @@ def _axis_taps(position, inside, length) -> _Taps:
     weights = jnp.stack([1 - fraction, fraction], axis=-1)
     weights = jnp.where(inside[..., None], weights, 0.0) / samples
     taps_shape = (*cell.shape[:-1], 2 * samples)
-    return _Taps(cells.reshape(taps_shape), weights.reshape(taps_shape))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(num_cells: int, table: Array, rows: _Taps, columns: _Taps) -> Array:
-    """`[B, cells, C]` features and the taps of `[B, N]` boxes to `[B, N, S, S, C]`."""
-    del num_cells  # only the gradient needs it
-    return jax.vmap(_gather_taps)(table, rows, columns)
-
-
-def _pool_forward(num_cells, table, rows, columns):
-    return _pool(num_cells, table, rows, columns), (rows, columns)
-
-
-def _pool_backward(num_cells, residuals, cotangent):
-    rows, columns = residuals
-
-    def gradient(chunk_bytes):
-        return jax.vmap(partial(_scatter_taps, num_cells, chunk_bytes))
-
-    # A GPU's compiler fuses the expansion with the scatter: chunks would only make it start and
-    # read its result again, which took half of the time on an H200.
-    in_chunks = gradient(_GRADIENT_CHUNK_BYTES)
-    return (
-        jax.lax.platform_dependent(
-            cotangent, rows, columns, cpu=in_chunks, tpu=in_chunks, default=gradient(None)
-        ).astype(cotangent.dtype),
-        None,
-        None,
-    )
-
-
-_pool.defvjp(_pool_forward, _pool_backward)
-
-
-def _gather_taps(table: Array, rows: _Taps, columns: _Taps) -> Array:
-    """Pools the boxes of one image: the weighted sum over all pairs of taps."""
-    pooled = jnp.float32(0)
-    for i in range(rows.cell.shape[-1]):
-        for j in range(columns.cell.shape[-1]):
-            index = rows.cell[:, :, None, i] + columns.cell[:, None, :, j]
-            weight = rows.weight[:, :, None, i] * columns.weight[:, None, :, j]
-            values = table.at[index].get(mode="promise_in_bounds")
-            pooled = pooled + values.astype(jnp.float32) * weight[..., None]
-    return pooled.astype(table.dtype)
-
-
-def _scatter_taps(
-    num_cells: int, chunk_bytes: int | None, cotangent: Array, rows: _Taps, columns: _Taps
-) -> Array:
-    """Gradient of `_gather_taps` by the table: adds each bin's cotangent to the cells it read.
-
-    The boxes come in chunks of so many bytes, because a chunk's cotangent is expanded to all pairs
-    of taps: P^2 times as large. None: in a single one. Returns `[cells, C]` float32.
-    """
-    num_boxes, height, width, channels = cotangent.shape
-    num_taps = rows.cell.shape[-1]
-    bytes_per_box = 4 * height * width * num_taps**2 * channels
-    chunk = num_boxes
-    if chunk_bytes is not None:
-        chunk = max(1, min(num_boxes, chunk_bytes // bytes_per_box))
-    num_chunks = -(-num_boxes // chunk)
-
-    def split(array):  # padded boxes get weights and cotangents of zero
-        padding = [(0, num_chunks * chunk - num_boxes)] + [(0, 0)] * (array.ndim - 1)
-        return jnp.pad(array, padding).reshape(num_chunks, chunk, *array.shape[1:])
-
-    def add_chunk(gradient, chunk_of):
-        cotangent, rows, columns = chunk_of
-        index = rows.cell[:, :, :, None, None] + columns.cell[:, None, None, :, :]
-        weight = rows.weight[:, :, :, None, None] * columns.weight[:, None, None, :, :]
-        # [chunk, height, taps, width, taps, C]
-        values = cotangent.astype(jnp.float32)[:, :, None, :, None, :] * weight[..., None]
-        return _scatter_add(gradient, index, values), None
-
-    gradient = jnp.zeros((num_cells, channels), jnp.float32)
-    gradient, _ = jax.lax.scan(add_chunk, gradient, jax.tree.map(split, (cotangent, rows, columns)))
-    return gradient
-
-
-def _scatter_add(gradient: Array, index: Array, values: Array) -> Array:
-    """Adds `values[..., C]` to the rows `index` of `gradient`: the one contended step.
-
-    Overlapping boxes add to the same cells, above all on coarse levels. A CPU adds one after the
-    other. A GPU adds by atomics, in an order that changes from run to run: 1.8 ms for 8 images of
-    512 boxes on an H200 with jaxlib 0.11.2. A jaxlib that turns float32 scatter-add into a
-    compare-and-swap loop (openxla/xla #46225) is slow here.
-    """
-    return gradient.at[index].add(values, mode="promise_in_bounds")
+    return Taps(cells.reshape(taps_shape), weights.reshape(taps_shape))

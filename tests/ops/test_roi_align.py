@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from maskrcnn_jax.ops import pooling
 from maskrcnn_jax.ops import roi_align as roi
 
 pool = jax.jit(
@@ -107,7 +108,7 @@ def test_gradient_against_finite_differences():
 @pytest.mark.parametrize("chunk_bytes", [1, 2000, 2**26])
 def test_gradient_is_the_adjoint_whatever_the_chunk(monkeypatch, chunk_bytes):
     """For a linear map, <c, F(x)> = <F'(c), x> for every c and x; 9 boxes do not divide by all."""
-    monkeypatch.setattr(roi, "_GRADIENT_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(pooling, "_CHUNK_BYTES", chunk_bytes)
     features, boxes, level = _scene(seed=1)
     value = partial(
         roi.multilevel_roi_align, boxes=boxes, level=level, scales=SCALES, output_size=3
@@ -121,25 +122,6 @@ def test_gradient_is_the_adjoint_whatever_the_chunk(monkeypatch, chunk_bytes):
     )
     assert abs(left) > 1
     np.testing.assert_allclose(left, right, rtol=1e-4)
-
-
-def test_gradient_equals_differentiating_the_forward_pass():
-    features, boxes, level = _scene(seed=2)
-    shapes = [f.shape[1:3] for f in features]
-    cotangent = jax.random.normal(jax.random.key(1), (2, 9, 3, 3, 3))
-
-    @jax.jit
-    def gradients(features):
-        samples = partial(roi._roi_align_samples, sampling_ratio=2, aligned=False)
-        scales = [(s, s) for s in SCALES]
-        rows, columns = roi._taps(boxes, level, shapes, scales, (3, 3), samples)
-        table = jnp.concatenate([f.reshape(2, -1, 3) for f in features], axis=1)
-        plain = jax.vjp(lambda t: jax.vmap(roi._gather_taps)(t, rows, columns), table)[1]
-        custom = jax.vjp(lambda t: roi._pool(t.shape[1], t, rows, columns), table)[1]
-        return plain(cotangent)[0], custom(cotangent)[0]
-
-    expected, ours = gradients(features)
-    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_boxes_get_no_gradient():
@@ -157,7 +139,7 @@ def test_bfloat16_features_and_float32_sums(monkeypatch):
     np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))  # rounded once, at the end
 
     # 512 boxes, each a chunk of its own, add 1 to one cell: a bfloat16 sum would stop at 256.
-    monkeypatch.setattr(roi, "_GRADIENT_CHUNK_BYTES", 1)
+    monkeypatch.setattr(pooling, "_CHUNK_BYTES", 1)
     feature = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
     boxes, level = jnp.zeros((1, 512, 4)), jnp.zeros((1, 512), jnp.int32)
 
