@@ -37,21 +37,32 @@ def mask_rcnn(arrays: dict[str, np.ndarray], options: dict) -> MaskRCNN:
     names = model.state_dict().keys()
     model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in names})
     model.transform.resize = lambda image, target=None: (image, target)
-    return model.to(memory_format=getattr(torch, options["layout"]))
+    return model.to(device(options), memory_format=getattr(torch, options["layout"]))
 
 
-def float_images(images: np.ndarray, layout: str) -> list[torch.Tensor]:
+def device(options: dict) -> str:
+    """The case's device: cpu unless the request names another."""
+    return options.get("device", "cpu")
+
+
+def precision(options: dict) -> torch.autocast:
+    """What the network computes in: float32, or with `amp` bfloat16 where torch finds it safe."""
+    return torch.autocast(device(options), torch.bfloat16, enabled=options.get("amp", False))
+
+
+def float_images(images: np.ndarray, options: dict) -> list[torch.Tensor]:
     """[B, H, W, 3] uint8 to what torchvision takes: [3, H, W] float in 0..1 each."""
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    return list(batch.contiguous(memory_format=getattr(torch, layout)))
+    layout = getattr(torch, options["layout"])
+    return list(batch.to(device(options)).contiguous(memory_format=layout))
 
 
 class Predict:
     """Inference. Image in memory to boxes, classes, scores and 28x28 (or pasted) masks."""
 
     def __init__(self, arrays: dict, options: dict):
-        self.images = float_images(arrays["image"], options["layout"])
-        self.model = mask_rcnn(arrays, options).eval()
+        self.images = float_images(arrays["image"], options)
+        self.model, self.options = mask_rcnn(arrays, options).eval(), options
         if not options["paste"]:
             self.model.transform.postprocess = lambda result, *sizes: result
         self.num_proposals = []
@@ -61,7 +72,7 @@ class Predict:
 
     def __call__(self) -> dict:
         self.num_proposals.clear()
-        with torch.inference_mode():
+        with torch.inference_mode(), precision(self.options):
             result = self.model(self.images)
         return {
             "proposals": list(self.num_proposals),
@@ -73,13 +84,14 @@ class TrainStep:
     """Losses, gradients and the update of SGD with momentum and weight decay."""
 
     def __init__(self, arrays: dict, options: dict):
-        self.images = float_images(arrays["image"], options["layout"])
-        self.model = mask_rcnn(arrays, options).train()
+        self.images = float_images(arrays["image"], options)
+        self.model, self.options = mask_rcnn(arrays, options).train(), options
+        on = device(options)
         self.targets = [
             {
-                "boxes": torch.from_numpy(boxes),
-                "labels": torch.from_numpy(classes).long(),
-                "masks": full_masks(boxes, *arrays["image"].shape[1:3]),
+                "boxes": torch.from_numpy(boxes).to(on),
+                "labels": torch.from_numpy(classes).long().to(on),
+                "masks": full_masks(boxes, *arrays["image"].shape[1:3]).to(on),
             }
             for boxes, classes in zip(arrays["gt_boxes"], arrays["gt_classes"], strict=True)
         ]
@@ -95,10 +107,12 @@ class TrainStep:
             self.counts["rois_positive"] = positive / len(labels)
             return proposals, matched, labels, targets
 
-        self.model.roi_heads.select_training_samples = counted
+        if on == "cpu":  # to count, the host would wait for another device
+            self.model.roi_heads.select_training_samples = counted
 
     def __call__(self) -> dict:
-        loss = sum(self.model(self.images, self.targets).values())
+        with precision(self.options):
+            loss = sum(self.model(self.images, self.targets).values())
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -188,12 +202,16 @@ def answer(request: dict, case):
     """Does what one line asks for; returns the case in force and the answer."""
     if "prepare" in request:
         torch.set_num_threads(request["threads"])
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         with np.load(request["arrays"]) as arrays:
             case = CASES[request["prepare"]](dict(arrays), request)
         versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
         return case, {"versions": versions}
     start = time.perf_counter()
     counts = case()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return case, {"seconds": time.perf_counter() - start, "counts": counts}
 
 

@@ -58,6 +58,20 @@ class Parts:
         )
         self.pyramid = {f"p{level}": self.train[f"p{level}"] for level in range(2, 7)}
 
+    def put(self, variables: dict, batch: dict) -> None:
+        """Puts arrays where there were shapes, so that the parts can be run.
+
+        Args:
+            variables: of the detector, on the device.
+            batch: of training, likewise.
+        """
+        self.variables, self.batch = variables, batch
+        self.params = variables["params"]
+        self.key = jax.random.split(jax.random.key(0), len(batch["image"]))
+        _, self.train = jax.jit(self._losses)(variables, batch)
+        _, self.eval = jax.jit(self._predict)(variables, batch["image"], batch["image_size"])
+        self.pyramid = {name: self.train[name] for name in self.pyramid}
+
     def named(self, name: str) -> Part:
         """Returns a part of `names`."""
         if name.endswith("_gradient"):
@@ -196,7 +210,9 @@ class Parts:
         names = ("proposals", "proposal_scores", "proposal_valid")
         return Proposals(*(stages[name] for name in names))
 
-    def _first(self, array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    def _first(self, array: Any) -> Any:
         slots = self.train["mask_features"].shape[1]
+        if isinstance(array, jax.Array):
+            return array[:, :slots]
         shape = (array.shape[0], slots, *array.shape[2:])
         return jax.ShapeDtypeStruct(shape, array.dtype)

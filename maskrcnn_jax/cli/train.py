@@ -106,7 +106,13 @@ def train(config: Config, workdir: Path) -> None:
             must_write=False,
         ),
     )
-    loop.train(config, workdir, data, model.clone(remat=config.train.remat), start)
+    loop.train(
+        config,
+        workdir,
+        data,
+        model.clone(remat=config.train.remat, deterministic=config.train.deterministic),
+        start,
+    )
 
 
 def _say_of(split: str, text: str) -> None:

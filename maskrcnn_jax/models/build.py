@@ -16,15 +16,18 @@ from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 Path = tuple[str, ...]
 
 
-def make_model(config_model: ModelConfig, num_classes: int, remat: str = "none") -> MaskRCNN:
+def make_model(
+    config_model: ModelConfig, num_classes: int, remat: str = "none", deterministic: bool = False
+) -> MaskRCNN:
     """Returns the detector of a configuration.
 
     Args:
         config_model: `config.model`, of which the detector has a copy.
         num_classes: K, foreground classes.
         remat: `config.train.remat`; it matters to gradients alone.
+        deterministic: `config.train.deterministic`; likewise.
     """
-    return MaskRCNN(copied(config_model), num_classes, remat)
+    return MaskRCNN(copied(config_model), num_classes, remat, deterministic)
 
 
 def initial_variables(model: nn.Module, rng: jax.Array) -> dict[str, dict]:

@@ -49,11 +49,14 @@ class MaskRCNN(nn.Module):
         num_classes: K, foreground classes.
         remat: none | backbone (each of its blocks) | all (and FPN, RPN and heads): what is computed
             again in the backward pass instead of being kept. It costs time, and changes no value.
+        deterministic: whether gradients must be the same to the bit whenever they are computed
+            again, on a GPU too.
     """
 
     config: ModelConfig
     num_classes: int
     remat: str = "none"
+    deterministic: bool = False
 
     def setup(self):
         config = self.config
@@ -250,10 +253,12 @@ class MaskRCNN(nn.Module):
         level = assign_levels(boxes, len(levels), roi.canonical_level, roi.canonical_size)
         if roi.pooling == "crop_and_resize":
             height, width = (STRIDES["p2"] * side for side in levels[0].shape[1:3])
-            return multilevel_crop_and_resize(levels, boxes, level, (height, width), size)
+            return multilevel_crop_and_resize(
+                levels, boxes, level, (height, width), size, self.deterministic
+            )
         scales = [1 / STRIDES[name] for name in POOLED_LEVELS]
         return multilevel_roi_align(
-            levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned
+            levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned, self.deterministic
         )
 
 

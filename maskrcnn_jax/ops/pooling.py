@@ -90,7 +90,7 @@ def _gather(features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
     # One table per image, not one for the batch: indices then never lead to another image, and a
     # batch that is sharded over devices needs no communication.
     table = jnp.concatenate([f.reshape(f.shape[0], -1, f.shape[-1]) for f in features], axis=1)
-    shapes = [f.shape[1:3] for f in features]
+    shapes = [(f.shape[1], f.shape[2]) for f in features]
     return jax.vmap(_gather_taps)(table, _in_table(shapes, level, rows), columns)
 
 

@@ -97,8 +97,8 @@ def multilevel_roi_align(
             f"{len(features)} feature maps but {len(scales)} scales; give one scale per map"
         )
     samples = partial(_roi_align_samples, sampling_ratio=sampling_ratio, aligned=aligned)
-    scales = [(scale, scale) for scale in scales]
-    return _pool_boxes(features, boxes, level, scales, output_size, samples, deterministic)
+    of_both_axes = [(scale, scale) for scale in scales]
+    return _pool_boxes(features, boxes, level, of_both_axes, output_size, samples, deterministic)
 
 
 def multilevel_crop_and_resize(

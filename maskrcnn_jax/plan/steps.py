@@ -37,7 +37,7 @@ def training(
         image: height and width of the batch's images.
         mesh: as `make_mesh` returns it.
     """
-    model = make_model(config.model, num_classes, config.train.remat)
+    model = make_model(config.model, num_classes, config.train.remat, config.train.deterministic)
     variables = abstract_variables(model)
     stages = make_stages(config, model, variables["params"], mesh)
     stage = max(stages, key=lambda stage: sum(jax.tree.leaves(stage.trainable)))

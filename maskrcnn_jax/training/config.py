@@ -19,6 +19,11 @@ class TrainConfig:
         "what is recomputed in the backward pass (gradient checkpointing), to save memory",
         choices=("none", "backbone", "all"),
     )
+    deterministic: bool = setting(
+        False,
+        "a run made again is the same to the bit on a GPU, too, which costs time there; CPUs and "
+        "TPUs are so anyway",
+    )
     steps: int = setting(90_000, "length of the run", within="[1, inf)")
     layers: str = setting(
         "3+",

@@ -76,14 +76,18 @@ def make_train_step(
 
 
 def _compiler_options(model: nn.Module, mesh: Mesh) -> dict[str, str] | None:
-    """Keeps apart, on a CPU, what is computed twice where the model is rematerialised.
+    """Returns what the compiler for the mesh's devices must be told.
 
-    XLA has barriers against its being merged again. The compiler for CPUs drops them too early.
+    On a CPU, to keep apart what is computed twice where the model is rematerialised: XLA has
+    barriers against its being merged again, and drops them too early there. On a GPU, to choose
+    convolutions alone that add in one order, where the model is deterministic.
     """
-    is_for_cpu = mesh.devices.flat[0].platform == "cpu"
-    if getattr(model, "remat", "none") == "none" or not is_for_cpu:
-        return None
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    platform = mesh.devices.flat[0].platform
+    if platform == "cpu" and getattr(model, "remat", "none") != "none":
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    if platform in ("gpu", "cuda", "rocm") and getattr(model, "deterministic", False):
+        return {"xla_gpu_exclude_nondeterministic_ops": "true"}
+    return None
 
 
 def _gradient(model: nn.Module, trainable: Any, mesh: Mesh) -> Gradient:

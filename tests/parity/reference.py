@@ -46,6 +46,10 @@ class Reference:
         """
         return self[f"f64.{key}"] if f"f64.{key}" in self else self[key]
 
+    def float32_error(self, key: str) -> float | None:
+        """Returns the largest error of the reference's float32 arithmetic, where a file has it."""
+        return self._errors.get(key)
+
     def tolerance(self, key: str) -> float:
         """Returns the allowed absolute difference from `reference[key]`."""
         largest = float(np.abs(self[key]).max(initial=0))
