@@ -24,6 +24,10 @@ from maskrcnn_jax.files import regular
 MAX_JSON_BYTES = 1_500_000_000
 MAX_BYTES = 50_000_000  # of any other file
 
+_MOST_YAML_DEPTH = 50
+_YAML_BEGINS = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
+_YAML_ENDS = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
+
 # How an XML file begins: the marks of Unicode's encodings, or a declaration in ASCII.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -88,11 +92,14 @@ def read_yaml(path: str | Path, expected: str) -> Any:
     """
     text = _text(path, MAX_BYTES, f"; expected {expected}")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise FaultError(
-                FaultKind.UNREADABLE_FILE,
-                f"{path} has references (*name), which are not followed; write it out",
-            )
+        depth = 0
+        for token in yaml.scan(text):
+            depth += isinstance(token, _YAML_BEGINS) - isinstance(token, _YAML_ENDS)
+            if isinstance(token, yaml.AliasToken) or depth > _MOST_YAML_DEPTH:
+                what = "references (*name), which are not followed; write it out"
+                if depth > _MOST_YAML_DEPTH:  # each level makes every later token slower
+                    what = f"more than {_MOST_YAML_DEPTH} levels of brackets"
+                raise FaultError(FaultKind.UNREADABLE_FILE, f"{path} has {what}")
         return yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
