@@ -38,8 +38,9 @@ from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.tools.convert import convert
 from maskrcnn_jax.data.union import union
 from maskrcnn_jax.images.read import read_image
-from maskrcnn_jax.visualization.drawing import color, side_by_side
+from maskrcnn_jax.visualization.drawing import side_by_side
 from maskrcnn_jax.visualization.examples import draw_objects
+from maskrcnn_jax.visualization.style import color
 
 OUT = Path(__file__).parent / "images"
 SIZE = 320  # pixels, of an image and so of a column

@@ -12,6 +12,7 @@ from contextlib import suppress
 from absl import flags, logging
 
 from maskrcnn_jax.console import safe_streams
+from maskrcnn_jax.visualization.style import COLOR_BY, PALETTES, Style, palette
 
 # What requirements-light.txt leaves out; prepared datasets need them.
 _NOT_IN_LIGHT = ("tensorflow", "tensorflow_datasets")
@@ -71,6 +72,59 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default="last",
         help="last, best or the number of a step (last)",
+    )
+
+
+def add_drawing(parser: argparse.ArgumentParser) -> None:
+    """Adds what `drawing_style` takes."""
+    group = parser.add_argument_group("how objects are drawn")
+    for name, what in (
+        ("masks", "masks"),
+        ("boxes", "boxes"),
+        ("names", "names of classes"),
+        ("scores", "scores"),
+    ):
+        group.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=f"draw {what}"
+        )
+    group.add_argument(
+        "--color_by",
+        choices=COLOR_BY,
+        default=Style.color_by,
+        help="a colour for every object or for every class (instance)",
+    )
+    group.add_argument(
+        "--palette",
+        metavar="COLOURS",
+        help=f"{', '.join(PALETTES)}, or a list such as ff0000,0066cc; used in turn",
+    )
+    group.add_argument(
+        "--line_width", type=int, metavar="N", help="pixels (1 for each 600 of the long side)"
+    )
+    group.add_argument(
+        "--opacity",
+        type=float,
+        metavar="FRACTION",
+        default=Style.opacity,
+        help=f"of the tint of masks, 0 to 1 ({Style.opacity})",
+    )
+    group.add_argument(
+        "--splash", action="store_true", help="instead of all that: objects in colour on grey"
+    )
+
+
+def drawing_style(options: argparse.Namespace) -> Style:
+    """Returns the style that flags describe; raises ValueError where one does not fit."""
+    return Style(
+        masks=options.masks,
+        boxes=options.boxes,
+        names=options.names,
+        scores=options.scores,
+        color_by=options.color_by,
+        palette=palette(options.palette) if options.palette is not None else None,
+        line_width=options.line_width,
+        opacity=options.opacity,
+        splash=options.splash,
     )
 
 

@@ -5,7 +5,7 @@
 For every image a PNG with masks, boxes, names and scores (small images are enlarged), and one
 predictions.json for all: a list of detections with `file_name` beside COCO's keys (`image_id`
 counts the images from 1). With --stages also what the network saw on its way: features, anchors,
-proposals, mask grids.
+proposals, mask grids. --splash shows the objects in colour on grey instead.
 """
 
 import argparse
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         help="larger images are refused; by default config.data.max_pixels of the run",
     )
     parser.add_argument("--stages", action="store_true", help="draw every stage of the network too")
+    command.add_drawing(parser)
     command.add_cache(parser)
     return parser
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def predict(options: argparse.Namespace) -> int:
     """Predicts as the flags say; returns 1 where an image could not be read, else 0."""
     use_compilation_cache(options.compilation_cache)
+    options.style = command.drawing_style(options)
     images = list(find_images(options.images))
     _check_out(images, options.out)
     predictor = load(options.workdir, options.checkpoint, max_pixels=options.max_pixels)
@@ -148,7 +150,9 @@ def _draw(
         _draw_stages(stages, predictor, options.out / "stages" / Path(name).stem)
     else:
         (result,) = cast(list[Result], predictor([image], options.min_score))
-    write_atomically(options.out / name, encode_png(draw_result(image, result)))
+    write_atomically(
+        options.out / name, encode_png(draw_result(image, result, style=options.style))
+    )
     return result
 
 

@@ -1,24 +1,16 @@
 """Boxes, masks and names drawn into an image."""
 
-import colorsys
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
+from maskrcnn_jax.visualization.labels import draw_labels
+from maskrcnn_jax.visualization.style import Style
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_OPACITY = 0.45
+_USUAL = Style()
 _SMALL = 800  # pixels; an image whose long side is shorter is enlarged before drawing
-_GOLDEN = 0.618033988749895  # steps of this size never come back near an earlier hue for long
-
-
-def color(index: int) -> tuple[int, int, int]:
-    """Returns the RGB colour, 0..255, that belongs to a number; neighbours differ strongly."""
-    hue = (0.02 + index * _GOLDEN) % 1.0
-    saturation = (0.85, 0.6, 1.0)[index % 3]
-    value = (1.0, 0.9, 0.75)[index // 3 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_detections(
@@ -28,6 +20,7 @@ def draw_detections(
     labels: Sequence[str] | None = None,
     scores: np.ndarray | None = None,
     colors: Sequence[int] | None = None,
+    style: Style = _USUAL,
 ) -> np.ndarray:
     """Draws objects: masks as a tint with an outline, boxes, names and scores.
 
@@ -37,24 +30,28 @@ def draw_detections(
         masks: n masks `[h, w]`, bool or 0 and 1; one at a time is enough (a generator will do).
         labels: n names.
         scores: `[n]`, 0..1, written after the names.
-        colors: n numbers of colours (see `color`); None: every object has its own.
+        colors: n numbers of colours (see `Style`); None: every object has its own.
+        style: what of all this is drawn, and how; `splash` and `color_by` are for `draw_result`.
 
     Returns:
-        `[h, w, 3]` uint8, RGB. Names are drawn last, those of the first objects on top.
+        `[h, w, 3]` uint8, RGB. Names are drawn last, where they do not hide each other.
     """
     picture = image.copy()
-    paints = [color(i) for i in (range(len(boxes)) if colors is None else colors)]
-    thickness = max(1, round(max(image.shape[:2]) / 600))
-    for mask, paint in zip(masks if masks is not None else (), paints, strict=masks is not None):
-        _draw_mask(picture, mask, paint, thickness)
-    for box, paint in zip(boxes, paints, strict=True):
-        (x1, y1), (x2, y2) = _corner(box[:2]), _corner(box[2:])
-        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), paint, thickness, cv2.LINE_AA)
-    for i in reversed(range(len(boxes))):
-        words = [labels[i]] if labels is not None else []
-        words += [f"{scores[i]:.2f}"] if scores is not None else []
-        if words:
-            draw_label(picture, " ".join(words), _corner(boxes[i][:2]), paints[i])
+    paints = style.paints(range(len(boxes)) if colors is None else colors)
+    width = style.width(*image.shape[:2])
+    if style.masks:
+        pairs = zip(masks if masks is not None else (), paints, strict=masks is not None)
+        for mask, paint in pairs:
+            _draw_mask(picture, mask, paint, width, style.opacity)
+    if style.boxes:
+        for box, paint in zip(boxes, paints, strict=True):
+            (x1, y1), (x2, y2) = _corner(box[:2]), _corner(box[2:])
+            cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), paint, width, cv2.LINE_AA)
+    words = [list(labels) if labels is not None and style.names else [""] * len(boxes)]
+    if scores is not None and style.scores:
+        words.append([f"{score:.2f}" for score in scores])
+    texts = [" ".join(filter(None, parts)) for parts in zip(*words, strict=True)]
+    draw_labels(picture, texts, boxes, paints)
     return picture
 
 
@@ -117,41 +114,17 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.nd
     return np.concatenate(columns[:-1], axis=1)
 
 
-def _draw_mask(picture, mask, paint, thickness) -> None:
+def _draw_mask(picture, mask, paint, thickness, opacity) -> None:
     mask = np.asarray(mask, np.uint8)
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return
     here = np.s_[y : y + height, x : x + width]
     inside = mask[here] > 0
-    mixed = picture[here][inside] * (1 - _OPACITY) + np.array(paint) * _OPACITY
+    mixed = picture[here][inside] * (1 - opacity) + np.array(paint) * opacity
     picture[here][inside] = mixed.astype(np.uint8)
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, paint, thickness, cv2.LINE_AA)
-
-
-def draw_label(
-    picture: np.ndarray, text: str, corner: tuple[int, int], paint: tuple[int, int, int]
-) -> None:
-    """Writes on a filled background above the corner of a box, or below it at the image's top.
-
-    Args:
-        picture: `[h, w, 3]` uint8, RGB; changed in place.
-        text: in black or white, whichever is seen better.
-        corner: (x, y), the upper left one.
-        paint: colour of the background.
-    """
-    height, width = picture.shape[:2]
-    size = min(max(max(height, width) / 1800, 0.42), 2.0)
-    thickness = max(1, round(size * 1.4))
-    (text_width, text_height), below = cv2.getTextSize(text, _FONT, size, thickness)
-    x = max(0, min(corner[0], width - text_width - 4))
-    top = corner[1] - text_height - below - 2
-    top = corner[1] if top < 0 else top
-    cv2.rectangle(picture, (x, top), (x + text_width + 3, top + text_height + below), paint, -1)
-    ink = (0, 0, 0) if np.dot(paint, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
-    origin = (x + 2, top + text_height + below // 2)
-    cv2.putText(picture, text, origin, _FONT, size, ink, thickness, cv2.LINE_AA)
 
 
 def _corner(point) -> tuple[int, int]:

@@ -7,7 +7,8 @@ import numpy as np
 
 from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.images.paste import full_mask, paste_crop
-from maskrcnn_jax.visualization.drawing import draw_boxes, draw_detections, draw_label, enlarged
+from maskrcnn_jax.visualization.drawing import draw_boxes, draw_detections, enlarged
+from maskrcnn_jax.visualization.labels import draw_labels
 
 _HATCH, _STRIPE = 8, 2  # pixels from one stripe of a crowd region to the next, and of a stripe
 _WHITE = (255, 255, 255)
@@ -69,9 +70,8 @@ def draw_objects(
     for i in np.flatnonzero(crowd).tolist():
         _hatch(picture, masks[i])
     picture = draw_boxes(picture, boxes[crowd], _WHITE, 1)
-    for i in np.flatnonzero(crowd).tolist():
-        corner = (max(round(float(boxes[i][0])), 0), max(round(float(boxes[i][1])), 0))
-        draw_label(picture, f"crowd: {names[i]}", corner, _WHITE)
+    regions = [f"crowd: {names[i]}" for i in np.flatnonzero(crowd).tolist()]
+    draw_labels(picture, regions, boxes[crowd], [_WHITE] * len(regions))
     single = np.flatnonzero(~crowd)
     return draw_detections(
         picture, boxes[single], (masks[i] for i in single), [names[i] for i in single.tolist()]

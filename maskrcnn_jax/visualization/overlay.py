@@ -4,28 +4,39 @@ import numpy as np
 
 from maskrcnn_jax.images.paste import full_mask
 from maskrcnn_jax.inference.result import Result
-from maskrcnn_jax.visualization.drawing import draw_detections, enlarged
+from maskrcnn_jax.visualization.drawing import as_rgb, draw_detections, enlarged
+from maskrcnn_jax.visualization.splash import color_splash
+from maskrcnn_jax.visualization.style import Style
+
+_USUAL = Style()
 
 
-def draw_result(image: np.ndarray, result: Result, min_score: float = 0.0) -> np.ndarray:
+def draw_result(
+    image: np.ndarray, result: Result, min_score: float = 0.0, style: Style = _USUAL
+) -> np.ndarray:
     """Draws the detections of an image with their masks, boxes, names and scores.
 
     Args:
         image: `[h, w, C]` uint8 or uint16, the image of the result (see `as_rgb`).
         result: as a predictor returns it.
         min_score: detections with a lower score are left out.
+        style: what is drawn, and how.
 
     Returns:
         `[H, W, 3]` uint8, RGB; a small image is enlarged by an integer factor, so that the names do
-        not cover it.
+        not cover it. A splash has the size of the image.
     """
-    picture, scale = enlarged(image)
     shown = np.flatnonzero(result.scores >= min_score)
     masks = (full_mask(result.crops[i], result.height, result.width) for i in shown)
+    if style.splash:
+        return color_splash(as_rgb(image), masks)
+    picture, scale = enlarged(image)
     return draw_detections(
         picture,
         result.boxes[shown] * scale,
         (enlarged(mask, scale)[0] for mask in masks),
         [result.class_names[i] for i in shown],
         result.scores[shown],
+        (result.classes[shown] - 1).tolist() if style.color_by == "class" else None,
+        style,
     )

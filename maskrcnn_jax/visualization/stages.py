@@ -16,7 +16,8 @@ from maskrcnn_jax.models.fpn import LEVELS
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.boxes import iou
 from maskrcnn_jax.ops.matching import match
-from maskrcnn_jax.visualization.drawing import color, draw_boxes, enlarged, side_by_side
+from maskrcnn_jax.visualization.drawing import draw_boxes, enlarged, side_by_side
+from maskrcnn_jax.visualization.style import color
 
 Stages = Mapping[str, np.ndarray]
 _GREEN, _RED, _WHITE = (0, 200, 0), (230, 30, 30), (255, 255, 255)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn_jax.cli import predict
+from maskrcnn_jax.visualization.style import Style
 from tests.inference.tiny_model import tiny_predictor
 
 
@@ -27,7 +28,7 @@ def test_a_full_disk_is_told_with_what_is_finished(tmp_path, monkeypatch, room_f
         write(path, content)
 
     monkeypatch.setattr(predict, "write_atomically", until_full)
-    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False)
+    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False, style=Style())
     with pytest.raises(OSError, match="No space left on device") as raised:
         predict.run(tiny_predictor(), paths, options)
     said = str(raised.value)
@@ -46,7 +47,7 @@ def test_a_dark_image_of_12_bits_is_told_once(tmp_path, capsys):
     Image.new("RGB", (64, 64)).save(paths[0])
     for path in paths[1:]:
         Image.fromarray(np.full((64, 64), 3500, np.uint16)).save(path)
-    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False)
+    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False, style=Style())
     assert predict.run(tiny_predictor(), paths, options) == []
     (said,) = capsys.readouterr().err.splitlines()
     assert "b.png has 16 bits" in said

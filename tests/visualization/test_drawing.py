@@ -7,11 +7,11 @@ import pytest
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.visualization.drawing import (
     as_rgb,
-    color,
     draw_detections,
     enlarged,
     side_by_side,
 )
+from maskrcnn_jax.visualization.style import color
 
 
 def test_colors_are_stable_and_distinct():
