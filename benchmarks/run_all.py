@@ -18,7 +18,8 @@ from benchmarks import measure, scaling
 # Each in a process of its own, so that peak memory is its own.
 _WITH_PEER = ("predict", "train_step", "ops")
 _ALONE = ("input_pipeline", "evaluation", "conversion", "exported", "scaling")
-_APART = ("side_by_side",)  # it needs data, and hours: run and written by hand
+# They need data and hours, or a chip: run and written by hand.
+_APART = ("accelerator", "side_by_side")
 _ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

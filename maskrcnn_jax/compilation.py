@@ -36,3 +36,20 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
 def user_cache() -> Path:
     """Returns this package's folder in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrcnn_jax"
+
+
+def scatter_fault(platform: str, jaxlib: str) -> str | None:
+    """Returns what is wrong with additions to given rows on such devices, or None.
+
+    Args:
+        platform: of the devices, as JAX names it.
+        jaxlib: its version.
+    """
+    numbers = tuple(int(part) for part in jaxlib.split(".")[:3] if part.isdigit())
+    if platform not in ("gpu", "cuda") or not (0, 10, 2) <= numbers <= (0, 11, 0):
+        return None
+    return (
+        f"jaxlib {jaxlib} adds to rows on a GPU in a loop of comparisons, many times slower "
+        "(openxla/xla #46225), and RoIAlign's gradient is such an addition; install jaxlib 0.11.2 "
+        "or newer, or give --config.train.deterministic=True"
+    )

@@ -82,6 +82,7 @@ def _checks(options: argparse.Namespace, keys: list[str]) -> dict[str, report.Ch
         "devices": of("devices", "devices"),
         "compilation cache": of("settings", "compilation_cache", options.compilation_cache),
         "collective": of("devices", "collective"),
+        "scatter": of("devices", "scatter"),
         "bfloat16": of("devices", "bfloat16"),
         "tensorflow": of("devices", "tensorflow"),
     }

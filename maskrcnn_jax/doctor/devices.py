@@ -6,10 +6,12 @@ from collections import Counter
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from maskrcnn_jax.compilation import scatter_fault
 from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.parallel.mesh import make_mesh
 
@@ -73,6 +75,17 @@ def _seconds_of(call) -> float:
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
+
+
+def scatter() -> dict[str, str]:
+    """Knows the versions of jaxlib that add to rows too slowly on these devices.
+
+    Raises:
+        RuntimeError: where this is one of them.
+    """
+    if fault := scatter_fault(jax.devices()[0].platform, jaxlib.__version__):
+        raise RuntimeError(fault)
+    return {"additions to rows": "no fault is known of this jaxlib"}
 
 
 def bfloat16() -> dict[str, str]:

@@ -42,6 +42,27 @@ def test_a_wrong_product_is_a_fault(monkeypatch, product):
         devices.bfloat16()
 
 
+@pytest.mark.parametrize(
+    ("platform", "version", "is_slow"),
+    [
+        ("gpu", "0.10.1", False),
+        ("gpu", "0.10.2", True),
+        ("cuda", "0.11.0.dev1", True),
+        ("gpu", "0.11.2", False),
+        ("cpu", "0.10.2", False),
+        ("tpu", "0.11.0", False),
+    ],
+)
+def test_versions_with_slow_additions_on_gpus(monkeypatch, platform, version, is_slow):
+    monkeypatch.setattr(devices.jax, "devices", lambda: [SimpleNamespace(platform=platform)])
+    monkeypatch.setattr(devices.jaxlib, "__version__", version)
+    if is_slow:
+        with pytest.raises(RuntimeError, match=f"jaxlib {version}.*46225.*deterministic"):
+            devices.scatter()
+    else:
+        assert devices.scatter()
+
+
 def test_an_accelerator_in_tensorflows_hands_is_a_fault(monkeypatch):
     assert devices.tensorflow()["accelerators held"] == "none"
     gpu = SimpleNamespace(name="/physical_device:GPU:0", device_type="GPU")

@@ -4,8 +4,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jaxlib
 from jax.sharding import Mesh
 
+from maskrcnn_jax.compilation import scatter_fault
 from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.optimizer import full_rate
 
@@ -40,6 +42,8 @@ def describe(config: "Config", mesh: Mesh, local_batch: int, num_images: int) ->
     }
     if config.train.remat != "none":
         lines["remat"] = f"{config.train.remat} (recomputed in the backward pass)"
+    if fault := scatter_fault(devices[0].platform, jaxlib.__version__):
+        lines["slow"] = fault
     if config.train.ema_decay:
         lines["average"] = f"of the weights, decay {config.train.ema_decay:g}; it is evaluated"
     return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
