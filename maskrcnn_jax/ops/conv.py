@@ -1,12 +1,8 @@
 """Convolution, in a form that is fast where it runs.
 
 On accelerators this is XLA's convolution, but for the first one, of an image's three channels. In a
-program for a CPU three of its parts are far from what the cores can do, and are written otherwise:
-a 1x1 convolution is a matrix product; RoIs, of which there are hundreds, go through a 3x3
-convolution in groups that stay in the cache; and the gradient by a 3x3 kernel is nine matrix
-products over groups of rows. Measured on 2 cores with jax 0.10.2, that makes a training step at
-512x512 1.6 times as fast and inference at 800x1344 1.1 times.
-Numbers agree to rounding.
+program for a CPU a 1x1 convolution is a matrix product, and a 3x3 convolution of many channels
+Winograd's (`ops/winograd.py`). Numbers agree to rounding.
 """
 
 from collections.abc import Callable
@@ -16,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from maskrcnn_jax.ops.winograd import conv3x3
+
 Form = Callable[[Array, Array], Array]
 # Channels of an image whose first convolution is worth another form on accelerators.
 _FEW_CHANNELS = 4
-# Pixels that are worked on at a time: about 2 MB of 256 channels.
-_GROUP_PIXELS = 2048
 
 
 def conv2d(x: Array, kernel: Array, stride: int = 1, is_split: bool = False) -> Array:
@@ -49,7 +45,7 @@ def _forms(x: Array, kernel: Array, stride: int) -> tuple[Form, Form]:
     if size == 1:
         return lambda x, kernel: x[:, ::stride, ::stride] @ kernel[0, 0], xla
     if size == 3 and stride == 1:
-        return _conv3x3, xla
+        return conv3x3, xla
     if size == 7 and stride == 2 and channels <= _FEW_CHANNELS and height % 2 == width % 2 == 0:
         return xla, _stem_conv
     return xla, xla
@@ -110,72 +106,3 @@ def _stem_conv(x: Array, kernel: Array) -> Array:
         padding=((2, 1), (2, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-
-
-@jax.custom_vjp
-def _conv3x3(x: Array, kernel: Array) -> Array:
-    images, height, width, _ = x.shape
-    group = _divisor(images, _GROUP_PIXELS // (height * width))
-    # A group of a few pixels, of a number of images without divisors, would be slower.
-    if group == images or group * height * width < _GROUP_PIXELS // 4:
-        return _xla_conv(x, kernel)
-    groups = x.reshape(-1, group, *x.shape[1:])
-    return jax.lax.map(lambda x: _xla_conv(x, kernel), groups).reshape(*x.shape[:3], -1)
-
-
-def _conv3x3_forward(x, kernel):
-    return _conv3x3(x, kernel), (x, kernel)
-
-
-def _conv3x3_backward(residuals, cotangent):
-    x, kernel = residuals
-    by_x = _conv3x3(cotangent, kernel[::-1, ::-1].swapaxes(2, 3))
-    return by_x, _kernel_gradient(x, cotangent).astype(kernel.dtype)
-
-
-_conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
-
-
-def _kernel_gradient(x: Array, cotangent: Array) -> Array:
-    """Gradient `[3, 3, Cin, Cout]` of `_conv3x3` by its kernel."""
-    images, height, width, channels = x.shape
-    if images * height * width < 2 * _GROUP_PIXELS or channels < 128:
-        kernel = jnp.zeros((3, 3, channels, cotangent.shape[-1]), x.dtype)
-        return jax.linear_transpose(lambda kernel: _xla_conv(x, kernel), kernel)(cotangent)[0]
-    group = _divisor(images, _GROUP_PIXELS // (height * width))
-    rows = height if group > 1 else _divisor(height, _GROUP_PIXELS // width)
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-    def add_group(gradient, i):
-        first = (i // (height // rows) * group, i % (height // rows) * rows, 0, 0)
-        x_shape = (group, rows + 2, width + 2, channels)
-        x_part = jax.lax.dynamic_slice(padded, first, x_shape)
-        part_shape = (group, rows, width, cotangent.shape[-1])
-        return gradient + _nine_products(
-            x_part, jax.lax.dynamic_slice(cotangent, first, part_shape)
-        ), None
-
-    gradient = jnp.zeros((3, 3, channels, cotangent.shape[-1]), jnp.float32)
-    number = images // group * (height // rows)
-    return jax.lax.scan(add_group, gradient, jnp.arange(number))[0]
-
-
-def _nine_products(padded: Array, cotangent: Array) -> Array:
-    """The gradient by each element of the kernel: a product of the shifted input, over pixels."""
-    _, height, width, out = cotangent.shape
-    cotangent = cotangent.reshape(-1, out)
-    products = [
-        jnp.matmul(
-            padded[:, i : i + height, j : j + width].reshape(-1, padded.shape[-1]).T,
-            cotangent,
-            preferred_element_type=jnp.float32,
-        )
-        for i in range(3)
-        for j in range(3)
-    ]
-    return jnp.stack(products).reshape(3, 3, *products[0].shape)
-
-
-def _divisor(number: int, largest: int) -> int:
-    """Returns the largest divisor of a number that is not above another one, or 1."""
-    return max(d for d in range(1, max(largest, 1) + 1) if number % d == 0)

@@ -1,4 +1,4 @@
-"""The forms for a CPU against XLA's convolution and its gradients."""
+"""Convolution against its definition, and the forms of it against each other."""
 
 import jax
 import jax.numpy as jnp
@@ -6,23 +6,6 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.ops import conv
-
-# Small maps, groups of RoIs, groups of rows, a prime number of images, few channels.
-SHAPES = ((2, 9, 7, 4), (48, 14, 14, 128), (2, 60, 70, 128), (67, 8, 8, 128), (40, 14, 14, 8))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_3x3_and_its_gradients_are_those_of_xla(shape):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal(shape, np.float32)
-    kernel = rng.standard_normal((3, 3, shape[-1], 24), np.float32)
-    cotangent = rng.standard_normal((*shape[:3], 24), np.float32)
-    y, pull_back = jax.vjp(jax.jit(conv._conv3x3), x, kernel)
-    expected_y, expected_pull_back = jax.vjp(jax.jit(conv._xla_conv), x, kernel)
-    for got, expected in zip(
-        (y, *pull_back(cotangent)), (expected_y, *expected_pull_back(cotangent)), strict=True
-    ):
-        np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 64, 3), (1, 6, 10, 1), (1, 4, 2, 4)])
@@ -64,8 +47,8 @@ def test_the_form_for_accelerators_gives_the_same_values_and_gradients(
 ):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((2, 64, 48, 128), np.float32)
-    kernel = rng.standard_normal((size, size, 128, 24), np.float32)
-    cotangent = rng.standard_normal((2, 64 // stride, 48 // stride, 24), np.float32)
+    kernel = rng.standard_normal((size, size, 128, 128), np.float32)
+    cotangent = rng.standard_normal((2, 64 // stride, 48 // stride, 128), np.float32)
 
     def results():
         y, pull_back = jax.vjp(lambda x, kernel: conv.conv2d(x, kernel, stride), x, kernel)
@@ -101,13 +84,3 @@ def test_a_batch_that_is_split_is_left_to_xla(accelerator_forms):
     with accelerator_forms() as taken:
         conv.conv2d(x, kernel, is_split=True)
     assert taken == []
-
-
-def test_bfloat16_sums_the_kernel_gradient_in_float32():
-    x = jnp.ones((32, 16, 16, 128), jnp.bfloat16)
-    kernel = jnp.zeros((3, 3, 128, 2), jnp.bfloat16)
-    gradient = jax.grad(lambda k: conv._conv3x3(x, k).astype(jnp.float32).sum())(kernel)
-    assert gradient.dtype == jnp.bfloat16
-    # 8192 pixels: a sum in bfloat16 stops growing at 256.
-    assert (gradient[1, 1] == 8192).all()
-    assert (gradient[0, 0] == 15 * 15 * 32).all()
