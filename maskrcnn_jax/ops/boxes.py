@@ -29,10 +29,16 @@ def area(boxes: Array) -> Array:
 
 
 def _intersection(a: Array, b: Array) -> Array:
-    top_left = jnp.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = jnp.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = jnp.maximum(bottom_right - top_left, 0.0)
-    return sides[..., 0] * sides[..., 1]
+    # The axes apart: a TPU pads a last axis of two to a whole tile.
+    width, height = (
+        jnp.maximum(
+            jnp.minimum(a[:, None, axis + 2], b[None, :, axis + 2])
+            - jnp.maximum(a[:, None, axis], b[None, :, axis]),
+            0.0,
+        )
+        for axis in (0, 1)
+    )
+    return width * height
 
 
 def iou(a: Array, b: Array) -> Array:
