@@ -3,12 +3,14 @@
     python eval.py --workdir=runs/shapes
     python eval.py --workdir=runs/coco --checkpoint=best --config.eval.batch_size=4
     python eval.py --workdir=runs/coco --config=coco --config.data.val.root=DIR
+    python eval.py --workdir=runs/coco --report
 
 The configuration is the one in the checkpoint, of which single keys can be changed, or else the
 one given, which must have the keys of the model that belong to the weights as these need them. The
 model may know more classes than the data set has: they are matched by name, and what it takes for
 any other class is left out. Several processes share the images, as they do in train.py. Writes
-WORKDIR/eval/ (or --out): report.txt, metrics.json, detections.json, pictures/.
+WORKDIR/eval/ (or --out): report.txt, metrics.json, detections.json, pictures/, and with --report a
+page on what goes wrong, report.html, with its numbers as report.json.
 """
 
 import argparse
@@ -53,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="folder for the results; WORKDIR/eval unless given"
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write report.html: curves, classes, confusions, kinds of errors, worst images",
+    )
     command.add_config(parser)
     command.add_cache(parser)
     process_flags.add_arguments(parser)
@@ -88,7 +95,15 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     loss_step = None
     if config.eval.loss:
         loss_step = in_classes_of_model(make_loss_step(model, mesh), table)
-    evaluate(predict_step, variables, dataset, config, out_dir, loss_step=loss_step)
+    evaluate(
+        predict_step,
+        variables,
+        dataset,
+        config,
+        out_dir,
+        loss_step=loss_step,
+        report=options.report,
+    )
     if jax.process_index() > 0:
         return ""
     lines = [(out_dir / "report.txt").read_text()]

@@ -45,16 +45,50 @@ def coco_metrics(
         ValueError: the limits are not increasing positive numbers, or a result names an image or a
             category that the truth lacks.
     """
+    return summaries(accumulate(truth, results, max_detections))
+
+
+def accumulate(
+    truth: Mapping[str, list[dict]],
+    results: Sequence[Mapping],
+    max_detections: Sequence[int] = (1, 10, 100),
+) -> dict[str, COCOeval]:
+    """Matches detections with true objects; arguments and errors are those of `coco_metrics`.
+
+    Returns:
+        For boxes and for masks the evaluation with its arrays of precision and recall.
+    """
     check_limits(max_detections)
     limits = list(max_detections)
     numbers = {image["id"]: number for number, image in enumerate(truth["images"], start=1)}
     _check_known(results, numbers, {category["id"] for category in truth["categories"]})
-    metrics = {}
-    for iou_type in IOU_TYPES:
-        evaluated = _accumulate(truth, results, numbers, iou_type, limits)
-        for name, value in _summary(evaluated).items():
-            metrics[f"{iou_type}/{name}"] = value
-    return metrics
+    return {
+        iou_type: _accumulate(truth, results, numbers, iou_type, limits) for iou_type in IOU_TYPES
+    }
+
+
+def summaries(evaluated: Mapping[str, COCOeval]) -> dict[str, float]:
+    """Returns the numbers of `coco_metrics` of what `accumulate` gives."""
+    return {
+        f"{iou_type}/{name}": value
+        for iou_type, evaluation in evaluated.items()
+        for name, value in _summary(evaluation).items()
+    }
+
+
+def class_numbers(evaluation: COCOeval) -> list[dict[str, float]]:
+    """Returns AP, AP50 and AR of each class, in the order of the categories' ids; -1: no object."""
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # all sizes, the last limit
+    recall = evaluation.eval["recall"][:, :, 0, -1]
+    (at,) = np.flatnonzero(np.isclose(evaluation.params.iouThrs, 0.5))
+    return [
+        {
+            "AP": _mean(precision[:, :, k]),
+            "AP50": _mean(precision[at, :, k]),
+            "AR": _mean(recall[:, k]),
+        }
+        for k in range(precision.shape[2])
+    ]
 
 
 def metric_names(class_names: Sequence[str], max_detections: Sequence[int]) -> list[str]:

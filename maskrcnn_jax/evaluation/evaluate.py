@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.evaluation.coco_metrics import coco_metrics, metric_names
+from maskrcnn_jax.evaluation.analysis.write import write_analysis
+from maskrcnn_jax.evaluation.coco_metrics import accumulate, metric_names, summaries
 from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.config import EvalConfig
 from maskrcnn_jax.evaluation.pictures import comparison
@@ -77,6 +78,7 @@ def evaluate(
     before_batch: Callable[[], None] = lambda: None,
     loss_step: LossStep | None = None,
     must_write: bool = True,
+    report: bool = False,
 ) -> dict[str, float]:
     """Predicts on a data set, measures COCO's metrics and writes them down.
 
@@ -94,6 +96,8 @@ def evaluate(
         before_batch: called before each batch, equally often in all processes.
         loss_step: as `make_loss_step` returns it; None: no losses are measured.
         must_write: False: a file that cannot be written is only reported on stderr.
+        report: also write `report.html`, curves, confusions, errors and the worst images, and its
+            numbers as `report.json`.
 
     Returns:
         The numbers of `coco_metrics`, those of `mean_losses` where there is a loss step, and
@@ -111,7 +115,8 @@ def evaluate(
         first = f", the first because of: {found.skipped[0]}" if found.skipped else ""
         raise ValueError(f"none of the images of {dataset.name} could be evaluated{first}")
     truth = coco_truth(dataset, found.image_ids)
-    metrics = coco_metrics(truth, found.results, config.eval.max_detections)
+    evaluated = accumulate(truth, found.results, config.eval.max_detections)
+    metrics = summaries(evaluated)
     if found.losses:
         metrics |= mean_losses(found.losses)
     metrics["images"] = float(len(found.image_ids))
@@ -120,6 +125,8 @@ def evaluate(
     if jax.process_index() == 0:
         try:
             _write(Path(out_dir), metrics, found, dataset, config)
+            if report:
+                write_analysis(Path(out_dir), dataset, truth, found.results, evaluated)
         except OSError as error:
             if must_write:
                 raise
