@@ -14,7 +14,8 @@ PACKAGE = ROOT / "maskrcnn_jax"
 _HOST_ONLY = ("tensorflow", "tensorflow_datasets", "pycocotools")
 _JAX = ("jax", "flax", "optax", "orbax")
 _UPPER = tuple(
-    f"maskrcnn_jax.{name}" for name in ("cli", "doctor", "evaluation", "inference", "visualization")
+    f"maskrcnn_jax.{name}"
+    for name in ("cli", "doctor", "evaluation", "inference", "inspect", "visualization")
 )
 FORBIDDEN = {
     "ops": (*_HOST_ONLY, "flax", "ml_collections", "orbax", "maskrcnn_jax.models"),

@@ -6,21 +6,25 @@ of the batch, at the resolution of the network's input.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.fpn import LEVELS
+from maskrcnn_jax.models.targets import AnchorTargets, anchor_targets, ground_truth
 from maskrcnn_jax.ops.anchors import pyramid_anchors
-from maskrcnn_jax.ops.boxes import iou
-from maskrcnn_jax.ops.matching import match
+from maskrcnn_jax.ops.matching import IGNORED, NEGATIVE, POSITIVE
 from maskrcnn_jax.visualization.drawing import draw_boxes, enlarged, side_by_side
 from maskrcnn_jax.visualization.style import color
 
 Stages = Mapping[str, np.ndarray]
 _GREEN, _RED, _WHITE = (0, 200, 0), (230, 30, 30), (255, 255, 255)
+_YELLOW, _BLUE = (250, 210, 0), (40, 60, 120)
+_DASH = 6  # pixels
 
 
 def inference_pictures(
@@ -54,41 +58,56 @@ def inference_pictures(
 
 
 def training_pictures(
-    batch: Mapping[str, np.ndarray], stages: Stages, config: ModelConfig, index: int = 0
+    batch: Mapping[str, np.ndarray],
+    stages: Stages,
+    config: ModelConfig,
+    rng: jax.Array,
+    index: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Draws what a training step makes of the truth: matched anchors and sampled RoIs.
+    """Draws what a training step makes of the truth: labelled anchors and sampled RoIs.
 
     Args:
         batch: what `MaskRCNN.losses` was given.
         stages: what it returned.
         config: `config.model`.
+        rng: what it was given.
         index: of the image in the batch.
 
     Returns:
-        `matched_anchors` (all positive ones, green; of them some are sampled) and `sampled_rois`
-        (positive ones green, negative ones red), `[h, w, 3]` uint8 RGB; true boxes are white.
+        Pictures `[h, w, 3]` uint8 RGB by name: `anchor_labels` (cells of each level: green where
+        an anchor is positive, yellow where one is neutral and none positive), `matched_anchors`
+        (all positive ones), `sampled_anchors` and `sampled_rois` (positive ones green, negative
+        ones red). True boxes are white.
     """
-    image, scale = enlarged(batch["image"][index])
-    gt_boxes, gt_valid = batch["gt_boxes"][index], batch["gt_valid"][index]
+    plain, scale = enlarged(batch["image"][index])
     anchors = _anchors(stages, config)
-    overlap = iou(gt_boxes, jnp.asarray(anchors))
-    _, anchor_labels = match(
-        overlap,
-        gt_valid,
-        config.rpn.positive_iou,
-        config.rpn.negative_iou,
-        True,
-    )
-    matched = anchors[np.asarray(anchor_labels) == 1]
+    targets = _anchor_targets(batch, anchors, config, rng, index)
+    label, sampled = np.asarray(targets.label), np.asarray(targets.sampled)
     valid, labels = stages["roi_valid"][index], stages["roi_labels"][index]
-    rois = stages["rois"][index] * scale
+    rois, gt_boxes = stages["rois"][index], batch["gt_boxes"][index][batch["gt_valid"][index]]
     # Broad and below the others: the true boxes are among the sampled ones.
-    image = draw_boxes(image, gt_boxes[gt_valid] * scale, _WHITE, 5)
-    sampled = draw_boxes(image, rois[valid & (labels == 0)], _RED)
+    image = draw_boxes(plain, gt_boxes * scale, _WHITE, 5)
     return {
-        "matched_anchors": draw_boxes(image, matched * scale, _GREEN),
-        "sampled_rois": draw_boxes(sampled, rois[valid & (labels > 0)], _GREEN),
+        "anchor_labels": _labels_picture(plain, gt_boxes * scale, label, stages),
+        "matched_anchors": draw_boxes(image, anchors[label == POSITIVE] * scale, _GREEN),
+        "sampled_anchors": _two_kinds(image, anchors * scale, sampled, label == POSITIVE),
+        "sampled_rois": _two_kinds(image, rois * scale, valid, labels > 0),
     }
+
+
+def refinement_picture(image: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Draws n boxes `[n, 4]` dashed as they were, and solid in the same colour as they became."""
+    picture = image.copy()
+    for i in reversed(range(len(before))):
+        paint = color(i)
+        _draw_dashed(picture, before[i], paint)
+        for corner in (slice(0, 2), slice(2, 4)):
+            start, end = (
+                tuple(np.rint(b[i][corner]).astype(int).tolist()) for b in (before, after)
+            )
+            cv2.line(picture, start, end, paint, 1, cv2.LINE_AA)
+        picture = draw_boxes(picture, after[i : i + 1], paint)
+    return picture
 
 
 def features_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
@@ -100,14 +119,8 @@ def features_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.nd
 
 def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.ndarray:
     """Shows the RPN's probability of an object at each cell, the best of the cell's anchors."""
-    shapes = [stages[name].shape[1:3] for name in LEVELS]
-    logits = stages["rpn_logits"][index]
-    per_cell = len(logits) // sum(h * w for h, w in shapes)
-    ends = np.cumsum([h * w * per_cell for h, w in shapes])[:-1]
-    maps = [
-        1 / (1 + np.exp(-level.reshape(h, w, per_cell).max(axis=-1)))
-        for level, (h, w) in zip(np.split(logits, ends), shapes, strict=True)
-    ]
+    levels = _by_cell(stages["rpn_logits"][index], stages)
+    maps = [1 / (1 + np.exp(-level.max(axis=-1))) for level in levels]
     titles = [f"{name}: best {values.max():.2f}" for name, values in zip(LEVELS, maps, strict=True)]
     return side_by_side([_heat(image, values) for values in maps], titles)
 
@@ -123,6 +136,58 @@ def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) ->
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     return np.concatenate(rows)[..., None].repeat(3, axis=-1)
+
+
+def _anchor_targets(batch, anchors, config, rng, index) -> AnchorTargets:
+    """Returns what `MaskRCNN.losses` makes of one image's anchors, with the same random key."""
+    corner = np.array([0, 0, 1, 1], np.float32) * (config.corners == "inclusive")
+    truth = jax.tree.map(lambda values: values[index], ground_truth(batch, corner))
+    key = jax.random.split(rng, (2, len(batch["image"])))[0, index]
+    return anchor_targets(key, jnp.asarray(anchors - corner), truth, config)
+
+
+def _labels_picture(
+    image: np.ndarray, gt_boxes: np.ndarray, label: np.ndarray, stages: Stages
+) -> np.ndarray:
+    """Tints the cells of every level by the labels of their anchors."""
+    pictures, titles = [], []
+    for name, level in zip(LEVELS, _by_cell(label, stages), strict=True):
+        positive = (level == POSITIVE).any(-1, keepdims=True)
+        neutral = (level == IGNORED).any(-1, keepdims=True)
+        cells = np.where(positive, _GREEN, np.where(neutral, _YELLOW, _BLUE)).astype(np.uint8)
+        size = image.shape[1::-1]
+        tint = cv2.resize(cells, size, interpolation=cv2.INTER_NEAREST)
+        tinted = (0.5 * image + 0.5 * tint).astype(np.uint8)
+        pictures.append(draw_boxes(tinted, gt_boxes, _WHITE))
+        counts = [np.count_nonzero(level == kind) for kind in (POSITIVE, NEGATIVE, IGNORED)]
+        titles.append("{}: {:,} positive, {:,} negative, {:,} neutral".format(name, *counts))
+    return side_by_side(pictures, titles)
+
+
+def _two_kinds(image, boxes, shown, positive) -> np.ndarray:
+    """Draws boxes, negative ones red and positive ones green."""
+    negative = draw_boxes(image, boxes[shown & ~positive], _RED)
+    return draw_boxes(negative, boxes[shown & positive], _GREEN)
+
+
+def _by_cell(values: np.ndarray, stages: Stages) -> list[np.ndarray]:
+    """Splits one value for each anchor `[A]` into levels `[h, w, R]`."""
+    shapes = [stages[name].shape[1:3] for name in LEVELS]
+    per_cell = len(values) // sum(h * w for h, w in shapes)
+    ends = np.cumsum([h * w * per_cell for h, w in shapes])[:-1]
+    levels = zip(np.split(values, ends), shapes, strict=True)
+    return [level.reshape(h, w, per_cell) for level, (h, w) in levels]
+
+
+def _draw_dashed(picture: np.ndarray, box: np.ndarray, paint: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
+    for start, end in pairwise(np.array(corners)):
+        length = float(np.abs(end - start).sum())
+        for at in np.arange(0, length, 2 * _DASH):
+            piece = [start + (end - start) * min(t / length, 1) for t in (at, at + _DASH)]
+            first, last = (tuple(np.rint(point).astype(int).tolist()) for point in piece)
+            cv2.line(picture, first, last, paint, 1, cv2.LINE_AA)
 
 
 def _anchors(stages: Stages, config: ModelConfig) -> np.ndarray:

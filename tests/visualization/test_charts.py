@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskrcnn_jax.visualization.charts import bar_chart, page
+from maskrcnn_jax.visualization.charts import bar_chart, histogram_chart, page
 
 
 def bar_lengths(chart: np.ndarray) -> list[int]:
@@ -47,3 +47,11 @@ def test_a_page_holds_all_charts():
     assert joined.shape == (9, 80, 3)
     assert [int((joined == value).all(-1).sum()) for value in range(3)] == [360, 200, 120]
     assert (joined[8:, 40:] == 255).all()
+
+
+def test_a_histogram_shows_where_values_are():
+    values = np.array([0.0] * 90 + [1.0] * 45 + [np.nan, np.inf])
+    painted = np.all(histogram_chart("title", values) == (60, 110, 180), -1).sum(0)
+    assert painted.max() == painted[12] == 2 * painted[306]  # the ends of the range
+    assert not painted[20:300].any()
+    assert histogram_chart("title", np.array([np.nan])).shape == (150, 320, 3)

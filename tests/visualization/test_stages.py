@@ -11,6 +11,7 @@ from maskrcnn_jax.visualization.stages import (
     inference_pictures,
     masks_picture,
     objectness_picture,
+    refinement_picture,
     training_pictures,
 )
 from tests.end_to_end.tiny import get_config
@@ -72,8 +73,10 @@ def test_training_pictures_show_truth_matches_and_samples():
         )[0][1]
     )
     stages = jax.device_get(losses(tiny_variables(), batch))
-    pictures = training_pictures(batch, stages, config.model)
-    assert sorted(pictures) == ["matched_anchors", "sampled_rois"]
+    pictures = training_pictures(batch, stages, config.model, jax.random.key(0))
+    levels = pictures.pop("anchor_labels")
+    assert levels.shape == (860, 5 * 832 + 4 * 6, 3)
+    assert sorted(pictures) == ["matched_anchors", "sampled_anchors", "sampled_rois"]
     x1, y1, x2, _ = (batch["gt_boxes"][0, 0] * 13).round().astype(int)
     for picture in pictures.values():
         assert picture.shape == (832, 832, 3)
@@ -81,3 +84,13 @@ def test_training_pictures_show_truth_matches_and_samples():
         assert (edge > 240).all(axis=-1).any()  # the true box, in white
         green = (picture[..., 1] > 150) & (picture[..., 0] < 60) & (picture[..., 2] < 60)
         assert green.sum() > 50
+
+
+def test_refined_boxes_are_dashed_before_and_solid_after():
+    black = np.zeros((100, 100, 3), np.uint8)
+    before, after = np.array([[10.0, 10, 50, 50]]), np.array([[20.0, 30, 80, 90]])
+    lit = refinement_picture(black, before, after).any(axis=-1)
+    assert lit[30, 21:79].all()
+    assert 0.3 < lit[10, 11:49].mean() < 0.8
+    assert lit[20, 15]  # between the corners
+    assert not refinement_picture(black, before[:0], after[:0]).any()

@@ -70,7 +70,7 @@ def browse(
     for index in counted(chosen.tolist(), len(chosen), "pictures"):
         record = samples[index].record
         try:
-            picture = _picture(index, samples, dataset, data, seeds, raw)
+            picture = sample_picture(index, samples, dataset, data, seeds, raw)
         except (ValueError, OSError, cv2.error) as error:
             fault = f"image {record.image_id} ({record.path}): {error}"
             if data.on_error == "raise":
@@ -82,7 +82,7 @@ def browse(
     return skipped
 
 
-def _picture(
+def sample_picture(
     index: int,
     samples: Sequence[Sample],
     dataset: Dataset,
@@ -90,7 +90,19 @@ def _picture(
     seeds: Sequence[tuple[int, int] | None],
     raw: bool,
 ) -> np.ndarray:
-    """Draws one sample's versions beside each other."""
+    """Draws versions of one sample beside each other.
+
+    Args:
+        index: of the sample.
+        samples: all of them; objects may be pasted from the others.
+        dataset: whose `read_image` decodes the image.
+        data: the configuration's `data` section.
+        seeds: (`config.seed`, epoch) of each version; None: resized, not augmented.
+        raw: whether the image as it is stored, with its annotations, stands to their left.
+
+    Returns:
+        `[h, w, 3]` uint8, RGB.
+    """
     record, window = samples[index]
     pictures, titles = [], []
     if raw:
