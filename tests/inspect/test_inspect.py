@@ -9,6 +9,8 @@ import pytest
 
 from maskrcnn_jax.cli import inspect
 from maskrcnn_jax.data import datasets
+from maskrcnn_jax.data.augment.random_streams import Streams
+from maskrcnn_jax.data.input.sample import make_example
 from maskrcnn_jax.inspect.data import evenly, mask_grid_view
 from maskrcnn_jax.inspect.model import model_views
 from maskrcnn_jax.inspect.page import View, write_page
@@ -45,7 +47,18 @@ def test_targets():
     names = ["anchor labels", "matched anchors", "sampled anchors", "sampled rois", "mask targets"]
     assert [view.title for view in views] == [f"{name} of 0" for name in names]
     assert "loss_mask" in views[0].legend
-    assert all(view.picture.dtype == np.uint8 and view.picture.std() > 0 for view in views)
+    levels, *others = (view.picture for view in views[:4])
+    assert levels.shape == (860, 5 * 832 + 4 * 6, 3)
+    streams = Streams(config.seed, 0, 0)
+    example, _ = make_example(dataset.records[0], dataset, config.data, streams)
+    x1, y1, x2, _ = (example["gt_boxes"][0] * 13).round().astype(int)
+    for picture in others:
+        assert picture.shape == (832, 832, 3)
+        edge = picture[max(y1 - 2, 0) : y1 + 3, (x1 + x2) // 2]
+        assert (edge > 240).all(axis=-1).any()  # the true box, in white
+        green = (picture[..., 1] > 150) & (picture[..., 0] < 60) & (picture[..., 2] < 60)
+        assert green.sum() > 50
+    assert views[4].picture.std() > 0
 
 
 def test_weights(tmp_path):

@@ -1,21 +1,16 @@
 """Pictures of the stages, from the tiny detector's own."""
 
-import jax
 import numpy as np
 import pytest
 
-from maskrcnn_jax.data import datasets
-from maskrcnn_jax.data.input.sample import make_example
-from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.visualization.stages import (
     inference_pictures,
     masks_picture,
     objectness_picture,
     refinement_picture,
-    training_pictures,
 )
 from tests.end_to_end.tiny import get_config
-from tests.inference.tiny_model import tiny_predictor, tiny_variables
+from tests.inference.tiny_model import tiny_predictor
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +54,6 @@ def test_masks_are_shown_in_order():
     assert picture.shape == (120, 120, 3)
     assert picture[30, 90].tolist() == [255, 255, 255]
     assert picture[30, 30].tolist() == picture[90, 30].tolist() == [0, 0, 0]
-
-
-def test_training_pictures_show_truth_matches_and_samples():
-    config = get_config()
-    dataset = datasets.load(config.data, "train")
-    example, _ = make_example(dataset.records[0], dataset, config.data, None)
-    batch = {name: value[None] for name, value in example.items()}
-    model = make_model(config.model, 3)
-    losses = jax.jit(
-        lambda variables, batch: model.apply(
-            variables, batch, jax.random.key(0), method="losses", mutable=["batch_stats"]
-        )[0][1]
-    )
-    stages = jax.device_get(losses(tiny_variables(), batch))
-    pictures = training_pictures(batch, stages, config.model, jax.random.key(0))
-    levels = pictures.pop("anchor_labels")
-    assert levels.shape == (860, 5 * 832 + 4 * 6, 3)
-    assert sorted(pictures) == ["matched_anchors", "sampled_anchors", "sampled_rois"]
-    x1, y1, x2, _ = (batch["gt_boxes"][0, 0] * 13).round().astype(int)
-    for picture in pictures.values():
-        assert picture.shape == (832, 832, 3)
-        edge = picture[max(y1 - 2, 0) : y1 + 3, (x1 + x2) // 2]
-        assert (edge > 240).all(axis=-1).any()  # the true box, in white
-        green = (picture[..., 1] > 150) & (picture[..., 0] < 60) & (picture[..., 2] < 60)
-        assert green.sum() > 50
 
 
 def test_refined_boxes_are_dashed_before_and_solid_after():
