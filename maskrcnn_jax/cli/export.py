@@ -182,7 +182,7 @@ def _checked(detector: Detector, kind: Options, options: argparse.Namespace, pat
     height, width = kind.shape
     print(f"{path} ({_megabytes(len(content))}): input {height}x{width}")
     print(f"  compared on {'given' if images else 'generated'} images: {agreement}")
-    print(f"  {speed}, {jax.default_backend()}")
+    print(f"  {speed}, {jax.devices()[0].platform}")
     return content
 
 
