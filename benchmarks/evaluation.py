@@ -2,16 +2,18 @@
 
 Invented detections of generated images, 36 an image of which some lie near the truth, go the way of
 real ones: masks from the network's grid to run lengths at the image's size, then COCO's metrics of
-boxes and masks, which pycocotools computes.
+boxes and masks, which hotcoco computes where it is installed, with pycocotools beside it.
 """
 
+import importlib.util
 import time
+from importlib.metadata import version
 
 import numpy as np
 
 from benchmarks import measure
 from maskrcnn_jax.data.formats import shapes
-from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
+from maskrcnn_jax.evaluation.coco_metrics import accumulate, summaries
 from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.result import to_result
@@ -41,14 +43,18 @@ def main(argv: list[str] | None = None) -> list[dict]:
         entries = encode(dataset, found)
         return time.perf_counter() - start, {"entries": len(entries)}
 
-    def metrics():
+    def metrics(library=None):
         start = time.perf_counter()
-        numbers = coco_metrics(truth, results)
+        numbers = summaries(accumulate(truth, results, library=library))
         return time.perf_counter() - start, {"segm/AP": round(numbers["segm/AP"], 4)}
 
+    peers = {}
+    if importlib.util.find_spec("hotcoco"):
+        peers["pycocotools"] = lambda: metrics("pycocotools")
+
     return [
-        *_report("masks to run lengths", sizes, encoding, arguments),
-        *_report("COCO metrics", sizes, metrics, arguments),
+        *_report("masks to run lengths", sizes, {measure.OURS: encoding}, arguments),
+        *_report("COCO metrics", sizes, {measure.OURS: metrics, **peers}, arguments),
     ]
 
 
@@ -84,15 +90,16 @@ def encode(dataset, found: list[Detections]) -> list[dict]:
     return entries
 
 
-def _report(case, sizes, side, arguments) -> list[dict]:
+def _report(case, sizes, sides, arguments) -> list[dict]:
     return measure.report(
         "evaluation",
         case,
         sizes,
-        {measure.OURS: side},
+        sides,
         arguments.rounds,
         facts={},
         per_second=arguments.images,
+        peer_versions={"pycocotools": version("pycocotools")},
     )
 
 

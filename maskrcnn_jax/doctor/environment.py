@@ -19,7 +19,7 @@ _PACKAGES = (
 )  # fmt: skip
 _OPTIONAL = (
     "tensorflow-cpu", "tensorflow", "tensorflow-datasets", "jax-cuda13-plugin",
-    "jax-cuda12-plugin", "libtpu", "torch",
+    "jax-cuda12-plugin", "libtpu", "torch", "hotcoco",
 )  # fmt: skip
 
 _VARIABLES = (
