@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks import measure
 from maskrcnn_jax.data.formats import shapes
 from maskrcnn_jax.evaluation.coco_metrics import accumulate, summaries
-from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.truth import coco_truth
+from maskrcnn_jax.inference.coco_results import coco_results
 from maskrcnn_jax.inference.result import to_result
 from maskrcnn_jax.models.detections import Detections
 

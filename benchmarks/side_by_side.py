@@ -33,10 +33,10 @@ from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input.sample import make_example
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
-from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.images.paste import MaskCrop
 from maskrcnn_jax.images.sizes import prepare_image
+from maskrcnn_jax.inference.coco_results import coco_results
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
 from maskrcnn_jax.parallel import mesh as sharding

@@ -20,7 +20,6 @@ import numpy as np
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.console import amount, printable
-from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png
@@ -105,7 +104,7 @@ def run(predictor: Predictor, paths: list[Path], options: argparse.Namespace) ->
                 continue
             is_told = is_told or _tell_of_dark(predictor, path)
             result = _draw(predictor, image, name, options)
-            found = coco_results(result, image_id, predictor.category_ids)
+            found = result.to_coco(image_id)
             entries += [{**entry, "file_name": str(path)} for entry in found]
             drawn += 1
             print(f"{printable(path)}: {amount(len(result), 'object')} -> {printable(out / name)}")

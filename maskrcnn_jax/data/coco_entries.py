@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.masks.segmentation import Segmentation
 from maskrcnn_jax.data.records import Dataset, Record
+from maskrcnn_jax.images.run_lengths import box_entry
 
 
 def category_entries(dataset: Dataset) -> list[dict[str, Any]]:
@@ -50,15 +49,6 @@ def annotation_entries(
 
 def _categories(class_number: int, category_ids: Sequence[int]) -> Sequence[int]:
     return category_ids if class_number == NO_CLASS else [category_ids[class_number - 1]]
-
-
-def box_entry(box: np.ndarray) -> list[float]:
-    """Returns a box [4] xyxy as `bbox`: x, y, width, height.
-
-    As Python's floats, of 64 bits: there a corner plus a side is the other corner, rounded.
-    """
-    x1, y1, x2, y2 = (float(corner) for corner in box)
-    return [x1, y1, x2 - x1, y2 - y1]
 
 
 def text_runs(encoded: dict[str, Any]) -> dict[str, Any]:

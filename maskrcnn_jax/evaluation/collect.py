@@ -12,8 +12,8 @@ import numpy as np
 
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.validation_loss import LossStep, Rows
+from maskrcnn_jax.inference.coco_results import coco_results
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.parallel.gather import gather

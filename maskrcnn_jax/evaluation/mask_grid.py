@@ -12,8 +12,8 @@ import numpy as np
 from maskrcnn_jax.data.masks.segmentation import rasterize_in_box
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
-from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.evaluation.truth import coco_truth
+from maskrcnn_jax.inference.coco_results import coco_results
 from maskrcnn_jax.inference.result import to_result
 from maskrcnn_jax.models.detections import Detections
 from maskrcnn_jax.ops.masks import crop_targets

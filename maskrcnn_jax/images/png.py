@@ -1,10 +1,22 @@
-"""PNG files of RGB images."""
+"""Pictures as the contents of image files."""
 
 import cv2
 import numpy as np
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
 
 def encode_png(image: np.ndarray) -> bytes:
     """Returns an RGB image `[h, w, 3]` uint8 as the content of a PNG file."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return encode_picture(image, ".png")
+
+
+def encode_picture(image: np.ndarray, suffix: str) -> bytes:
+    """Returns an RGB image `[h, w, 3]` uint8 as the content of a file.
+
+    Args:
+        image: the picture.
+        suffix: of the file, one of `SUFFIXES`.
+    """
+    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()

@@ -1,6 +1,7 @@
 """A trained model for use: images in, objects out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -11,16 +12,12 @@ from PIL import Image
 
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.hub.load import load_model
-from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
-from maskrcnn_jax.images.opening import image_pixels
-from maskrcnn_jax.images.pixels import PixelFormat, pixel_format
-from maskrcnn_jax.images.read import read_image
+from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import prepare_image
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
+from maskrcnn_jax.inference.source_image import ImageLike, SourceImage
 from maskrcnn_jax.models.build import make_model
-
-ImageLike = np.ndarray | jax.Array | Image.Image | str | Path
 
 
 def load(
@@ -103,14 +100,17 @@ class Predictor:
         if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
             one = cast(ImageLike, images)
             return cast(list[Result], self([one], min_score))[0]
-        results = {}
+        images, results = list(cast(Sequence[ImageLike], images)), {}
         for batch in _batches(self._prepare(images), self._batch_size):
             detections = jax.device_get(self._predict(self._variables, *_stack(batch)))
             for slot, (index, _, image_size, original_size) in enumerate(batch[: _count(batch)]):
                 results[index] = self._result(
                     detections, slot, image_size, original_size, min_score
                 )
-        return [results[index] for index in sorted(results)]
+        return [
+            replace(results[index], source=self._source(image))
+            for index, image in enumerate(images)
+        ]
 
     def read(self, image: ImageLike) -> np.ndarray:
         """Returns an image as the model takes it, `[h, w, C]` uint8 or uint16.
@@ -121,12 +121,10 @@ class Predictor:
         Raises:
             ValueError, OSError: as for a call.
         """
-        wanted = pixel_format(self.image_config)
-        if isinstance(image, str | Path):
-            return read_image(image, self._max_pixels, wanted=wanted)
-        if isinstance(image, Image.Image):
-            return image_pixels(image, wanted)
-        return _checked(image, wanted)
+        return self._source(image).read()
+
+    def _source(self, image: ImageLike) -> SourceImage:
+        return SourceImage(image, pixel_format(self.image_config), self._max_pixels)
 
     def stages(self, image: ImageLike, min_score: float = 0.0) -> tuple[Result, dict[str, Any]]:
         """Detects the objects of one image and shows how the network came to them.
@@ -144,11 +142,12 @@ class Predictor:
         arguments = padded[None], image_size[None]
         detections, stages = jax.device_get(self._predict_stages(self._variables, *arguments))
         result = self._result(detections, 0, image_size, original_size, min_score)
+        result = replace(result, source=self._source(image))
         given = {"input": arguments[0], "input_size": arguments[1], "detections": detections}
         return result, {**stages, **given}
 
     def _result(self, detections, slot, image_size, original_size, min_score) -> Result:
-        return to_result(
+        result = to_result(
             detections,
             slot,
             image_size,
@@ -157,6 +156,7 @@ class Predictor:
             min_score,
             self.model_config.detections.mask_paste,
         )
+        return replace(result, category_ids=self.category_ids)
 
     @cached_property
     def _predict_stages(self):
@@ -171,31 +171,6 @@ class Predictor:
         for index, image in enumerate(images):
             image = self.read(image)
             yield index, *prepare_image(image, self.image_config), np.array(image.shape[:2])
-
-
-def _checked(image: np.ndarray | jax.Array, wanted: PixelFormat) -> np.ndarray:
-    """Returns an array that is an image as wanted; raises ValueError where it is not."""
-    channels = wanted.channels
-    shape = getattr(image, "shape", None)
-    if shape is None or len(shape) not in (2, 3) or 0 in shape:
-        given = type(image).__name__ if shape is None else tuple(shape)
-        raise ValueError(
-            f"an image must be an array [height, width, {channels}], a path, or an image of "
-            f"Pillow; given: {given}"
-        )
-    array = np.asarray(image)
-    is_stretched = wanted.percentiles is not None and array.dtype in (np.uint8, np.uint16)
-    if array.dtype != wanted.dtype and not is_stretched:
-        name, most = np.dtype(wanted.dtype).name, np.iinfo(wanted.dtype).max
-        raise ValueError(
-            f"an image must be of {name}, 0..{most}{', RGB' * (channels == 3)}; given: "
-            f"{array.dtype}. Images of 0..1 become so by ({most} * image).round().astype(np.{name})"
-        )
-    array = array[..., None] if array.ndim == 2 else array
-    colours = {1: 1, 2: 1, 3: 3, 4: 3}.get(array.shape[2], 0)  # grey, RGB, with transparency
-    depth = 8 * array.itemsize
-    check_kind(Kind(array.shape[2], colours, depth), wanted, f"the array {tuple(shape)}")
-    return as_wanted(lambda form: fitted(array, colours, form), depth, wanted)
 
 
 def _batches(prepared: Iterable[tuple], batch_size: int) -> Iterator[list[tuple]]:

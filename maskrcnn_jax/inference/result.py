@@ -1,18 +1,44 @@
 """What a user gets for one image: detections in the pixels of the original image."""
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.paste import MaskCrop, full_mask, paste_crop
+from maskrcnn_jax.images.png import SUFFIXES, encode_picture
+from maskrcnn_jax.inference.coco_results import coco_results
+from maskrcnn_jax.inference.labelme import labelme_content
+from maskrcnn_jax.inference.source_image import SourceImage
 from maskrcnn_jax.models.detections import Detections
+from maskrcnn_jax.visualization.overlay import draw_result
+
+
+class FoundObject(NamedTuple):
+    """One object of a result.
+
+    Attributes:
+        class_name: of its class.
+        score: 0..1.
+        box: `[4]` float32, xyxy, pixels of the image.
+        mask: `[height, width]` bool.
+    """
+
+    class_name: str
+    score: float
+    box: np.ndarray
+    mask: np.ndarray
 
 
 @dataclass(frozen=True)
 class Result:
-    """The detections of one image, best first.
+    """The detections of one image, best first; iterating gives each as a `FoundObject`.
 
     Attributes:
         boxes: `[n, 4]` float32, xyxy, pixels of the original image, inside it.
@@ -23,6 +49,8 @@ class Result:
             megapixels would take 1.2 GB.
         height: of the original image, pixels.
         width: of the original image, pixels.
+        category_ids: K ids that the data set gives the classes; empty: their numbers.
+        source: the image as it was given; None: `draw` must be given it.
     """
 
     boxes: np.ndarray
@@ -32,21 +60,59 @@ class Result:
     crops: tuple[MaskCrop, ...] = field(repr=False)
     height: int
     width: int
+    category_ids: tuple[int, ...] = ()
+    source: SourceImage | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def of_at_least(self, score: float) -> "Result":
-        """Returns the result without the detections of lower scores."""
-        chosen = np.flatnonzero(self.scores >= score)
+    def __iter__(self) -> Iterator[FoundObject]:
+        for name, score, box, crop in zip(
+            self.class_names, self.scores, self.boxes, self.crops, strict=True
+        ):
+            yield FoundObject(name, float(score), box, full_mask(crop, self.height, self.width))
+
+    def chosen(self, indices: Sequence[int] | np.ndarray) -> "Result":
+        """Returns the result with the detections of these indices, in their order."""
         return replace(
             self,
-            boxes=self.boxes[chosen],
-            scores=self.scores[chosen],
-            classes=self.classes[chosen],
-            class_names=tuple(self.class_names[i] for i in chosen),
-            crops=tuple(self.crops[i] for i in chosen),
+            boxes=self.boxes[indices],
+            scores=self.scores[indices],
+            classes=self.classes[indices],
+            class_names=tuple(self.class_names[i] for i in indices),
+            crops=tuple(self.crops[i] for i in indices),
         )
+
+    def filter(
+        self,
+        score: float = 0.0,
+        classes: str | int | Iterable[str | int] | None = None,
+        area: tuple[float, float] = (0, np.inf),
+    ) -> "Result":
+        """Returns the result with those detections that are wanted.
+
+        Args:
+            score: the lowest one.
+            classes: a name, or a number 1..K, or several of them; None: all.
+            area: lowest and highest number of the mask's pixels, both included.
+
+        Raises:
+            ValueError: `area` is not of two numbers.
+        """
+        keep = self.scores >= score
+        if classes is not None:
+            wanted = {classes} if isinstance(classes, str | int) else set(classes)
+            pairs = zip(self.classes.tolist(), self.class_names, strict=True)
+            keep &= np.array([bool({*pair} & wanted) for pair in pairs], bool)
+        if np.shape(area) != (2,):
+            raise ValueError(f"area is {area!r}; give the lowest and the highest, as (0, 500)")
+        keep &= (self.areas >= area[0]) & (self.areas <= area[1])
+        return self.chosen(np.flatnonzero(keep))
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """The number of pixels of each mask, `[n]` int64."""
+        return np.array([crop.mask.sum() for crop in self.crops], np.int64)
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -55,6 +121,90 @@ class Result:
         for mask, crop in zip(masks, self.crops, strict=True):
             mask[:] = full_mask(crop, self.height, self.width)
         return masks
+
+    def draw(self, image: np.ndarray | None = None, **options: Any) -> np.ndarray:
+        """Draws the detections over the image.
+
+        Args:
+            image: `[h, w, C]` uint8 or uint16; None: the image that was given to the predictor,
+                whose file is read again.
+            options: of `visualization.overlay.draw_result`.
+
+        Returns:
+            `[H, W, 3]` uint8, RGB.
+
+        Raises:
+            ValueError: no image is known, or it is of another size; or its file is no image now.
+            OSError: its file is gone.
+        """
+        if image is None:
+            if self.source is None:
+                raise ValueError("this result does not know its image; give it as draw(image)")
+            image = self.source.read()
+        if image.shape[:2] != (self.height, self.width):
+            raise ValueError(
+                f"the image has {image.shape[0]} x {image.shape[1]} pixels (height x width); the "
+                f"result is of one of {self.height} x {self.width}"
+            )
+        return draw_result(image, self, **options)
+
+    def save(self, path: str | Path, **options: Any) -> None:
+        """Writes the result as a file.
+
+        Args:
+            path: of a picture, as `draw` gives it, or of a JSON file for labelme (`to_labelme`).
+            options: of `draw`, or of `to_labelme`.
+
+        Raises:
+            ValueError: the file's suffix is of neither; or as `draw` and `to_labelme`.
+            OSError: it cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            if self.source is not None and self.source.path is not None:
+                there, here = (p.absolute() for p in (self.source.path, path.parent))
+                options = {"image_path": Path(os.path.relpath(there, here)).as_posix(), **options}
+            write_atomically(path, json.dumps(self.to_labelme(**options), indent=2))
+        elif suffix in SUFFIXES:
+            write_atomically(path, encode_picture(self.draw(**options), suffix))
+        else:
+            raise ValueError(f"{path}: give a name that ends in .json or {', '.join(SUFFIXES)}")
+
+    def to_coco(self, image_id: int | str = 1) -> list[dict[str, Any]]:
+        """Returns the detections as entries of a COCO results file, ready for `json.dump`.
+
+        Args:
+            image_id: as the data set names the image.
+
+        Returns:
+            A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in
+            pixels), `score`, `segmentation` (compressed run lengths); besides them `class_name`.
+        """
+        ids = self.category_ids or range(1, 1 + max(self.classes.tolist(), default=0))
+        entries = coco_results(self, image_id, ids)
+        return [
+            {**entry, "class_name": name}
+            for entry, name in zip(entries, self.class_names, strict=True)
+        ]
+
+    def to_labelme(self, image_path: str | None = None) -> dict[str, Any]:
+        """Returns the content of a JSON file for labelme, see `inference.labelme`.
+
+        Args:
+            image_path: of the image, relative to the JSON file; None: the name of the file that was
+                given to the predictor.
+
+        Raises:
+            ValueError: an array was given, which has no name.
+        """
+        if image_path is None:
+            if self.source is None or self.source.path is None:
+                raise ValueError(
+                    "labelme's files name their image; give it as image_path=, relative to the file"
+                )
+            image_path = self.source.path.name
+        return labelme_content(self, image_path)
 
 
 def to_result(

@@ -22,7 +22,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from maskrcnn_jax.evaluation.results import coco_results
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.serve.batches import Batches
@@ -140,7 +139,7 @@ class _Service:
             image, result = await self.batches(decode)
         except ValueError as error:  # of the file; its first words name it
             raise RefusedError(422, str(error)) from None
-        return image, result.of_at_least(min_score)
+        return image, result.filter(score=min_score)
 
     def _described(
         self, uploads: list[Upload], found: list[tuple[np.ndarray, Result]]
@@ -148,18 +147,13 @@ class _Service:
         """Returns what is sent as JSON: COCO's results, image by image."""
         images = []
         for image_id, (upload, (_, result)) in enumerate(zip(uploads, found, strict=True), 1):
-            entries = coco_results(result, image_id, self._model.category_ids)
-            detections = [
-                {**entry, "class_name": name}
-                for entry, name in zip(entries, result.class_names, strict=True)
-            ]
             images.append(
                 {
                     "id": image_id,
                     "file_name": upload.name,
                     "height": result.height,
                     "width": result.width,
-                    "detections": detections,
+                    "detections": result.to_coco(image_id),
                 }
             )
         return {"images": images}

@@ -20,7 +20,6 @@ class Model:
     Attributes:
         batch_size: images that are detected together, at most.
         class_names: K names.
-        category_ids: K ids that the data set gives the classes.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class Model:
             Predictor(variables, metadata, batch_size) if batch_size > 1 else self._single
         )
         self.class_names = self._single.class_names
-        self.category_ids = self._single.category_ids
 
     def read(self, name: str, content: bytes) -> np.ndarray:
         """Returns an image file as the network takes images.

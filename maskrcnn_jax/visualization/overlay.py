@@ -1,18 +1,22 @@
 """A result drawn over its image."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from maskrcnn_jax.images.paste import full_mask
-from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import as_rgb, draw_detections, enlarged
 from maskrcnn_jax.visualization.splash import color_splash
 from maskrcnn_jax.visualization.style import Style
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.inference.result import Result
 
 _USUAL = Style()
 
 
 def draw_result(
-    image: np.ndarray, result: Result, min_score: float = 0.0, style: Style = _USUAL
+    image: np.ndarray, result: "Result", min_score: float = 0.0, style: Style = _USUAL
 ) -> np.ndarray:
     """Draws the detections of an image with their masks, boxes, names and scores.
 

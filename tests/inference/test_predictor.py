@@ -153,3 +153,25 @@ def test_percentiles_make_files_and_arrays_of_12_bits_bright(tmp_path):
     assert (expected.min(), expected.max()) == (0, 255)
     for given in (tmp_path / "a.png", Image.open(tmp_path / "a.png"), deep, deep[..., None]):
         np.testing.assert_array_equal(predictor.read(given), expected)
+
+
+def test_an_image_that_was_read_is_not_stretched_a_second_time(tmp_path):
+    """`predict.py` and the server read an image, then pass it: stretching twice is as once."""
+    predictor, rng = copy.copy(tiny_predictor()), np.random.default_rng(0)
+    predictor.image_config = replace(predictor.image_config, normalize="percentile")
+    dark = np.clip(rng.exponential(900, (40, 60)), 0, 2**16 - 1)
+    sparse = np.where(rng.random((40, 60)) < 0.001, 60_000, 300)
+    few = rng.integers(500, 503, (40, 60))
+    for image in (dark, sparse, few, np.full((40, 60), 7)):
+        read = predictor.read(image.astype(np.uint16))
+        np.testing.assert_array_equal(predictor.read(read), read)
+
+
+def test_a_result_knows_its_image(images, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(images[2]).save(path)
+    from_file, from_array = tiny_predictor()([path, images[2]])
+    assert from_file.source.path == path
+    assert from_array.source.path is None
+    np.testing.assert_array_equal(from_file.draw(), from_array.draw())
+    assert {entry["category_id"] for entry in from_file.to_coco()} <= {10, 20, 30}

@@ -1,9 +1,22 @@
 """From a batch of detections in network pixels to an image's result."""
 
-import numpy as np
+import json
+from dataclasses import replace
 
-from maskrcnn_jax.inference.result import to_result
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from maskrcnn_jax.data.formats import labelme
+from maskrcnn_jax.data.masks.segmentation import to_rle
+from maskrcnn_jax.images.paste import MaskCrop
+from maskrcnn_jax.images.pixels import RGB8
+from maskrcnn_jax.inference.result import Result, to_result
+from maskrcnn_jax.inference.source_image import SourceImage
 from maskrcnn_jax.models.detections import Detections
+from maskrcnn_jax.visualization.overlay import draw_result
 
 
 def _detections() -> Detections:
@@ -42,3 +55,99 @@ def test_invalid_slots_and_low_scores_are_left_out():
     nothing = to_result(_detections(), 1, *sizes, ("a", "b"), min_score=0.95)
     assert nothing.masks.shape == (0, 100, 300)
     assert nothing.boxes.shape == (0, 4)
+
+
+def _disc(radius: int) -> np.ndarray:
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return x**2 + y**2 <= radius**2
+
+
+@pytest.fixture
+def result() -> Result:
+    """A disc, a square that is apart in two, and a single pixel."""
+    two = np.ones((10, 21), bool)
+    two[:, 10] = False
+    return Result(
+        boxes=np.array([[5, 10, 46, 51], [60, 70, 81, 80], [90, 3, 91, 4]], np.float32),
+        scores=np.array([0.9, 0.75, 0.25], np.float32),
+        classes=np.array([2, 1, 2], np.int32),
+        class_names=("b", "a", "b"),
+        crops=(MaskCrop(_disc(20), 10, 5), MaskCrop(two, 70, 60), MaskCrop(_disc(0), 3, 90)),
+        height=90,
+        width=100,
+    )
+
+
+def test_iterating_gives_objects(result):
+    objects = list(result)
+    assert [found.class_name for found in objects] == ["b", "a", "b"]
+    assert [round(found.score, 2) for found in objects] == [0.9, 0.75, 0.25]
+    for found, box, mask in zip(objects, result.boxes, result.masks, strict=True):
+        np.testing.assert_array_equal(found.box, box)
+        np.testing.assert_array_equal(found.mask, mask)
+
+
+def test_filter(result):
+    def kept(**wanted):
+        return [round(found.score, 2) for found in result.filter(**wanted)]
+
+    assert kept() == kept(score=0.25) == [0.9, 0.75, 0.25]
+    assert kept(score=0.5) == [0.9, 0.75]
+    assert kept(classes="b") == kept(classes=[2]) == [0.9, 0.25]
+    assert kept(classes=("a", 2)) == [0.9, 0.75, 0.25]
+    assert kept(classes=()) == kept(classes="c") == []
+    assert kept(area=(1, 200)) == [0.75, 0.25]
+    assert kept(area=(200, np.inf)) == [0.9, 0.75]
+    assert kept(score=0.5, classes="b", area=(2, 1e9)) == [0.9]
+    assert len(result.filter(score=2).filter(classes="b")) == 0
+    with pytest.raises(ValueError, match="area is 5"):
+        result.filter(area=5)
+
+
+def test_drawn_over_the_image_given_or_known(result, tmp_path):
+    image = np.full((90, 100, 3), 40, np.uint8)
+    expected = draw_result(image, result)
+    np.testing.assert_array_equal(result.draw(image), expected)
+    known = replace(result, source=SourceImage(image, RGB8, 10**6))
+    np.testing.assert_array_equal(known.draw(), expected)
+    known.save(tmp_path / "new" / "a.png")
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new/a.png"))[..., ::-1], expected)
+    known.save(tmp_path / "a.jpg")
+    assert Image.open(tmp_path / "a.jpg").format == "JPEG"
+    with pytest.raises(ValueError, match="does not know its image"):
+        result.draw()
+    with pytest.raises(ValueError, match="10 x 100 pixels"):
+        result.draw(image[:10])
+    with pytest.raises(ValueError, match=r"a\.txt: give a name that ends in"):
+        known.save(tmp_path / "a.txt")
+
+
+def test_results_of_coco(result):
+    entries = json.loads(json.dumps(result.to_coco("x")))
+    assert [entry["class_name"] for entry in entries] == ["b", "a", "b"]
+    assert [entry["category_id"] for entry in entries] == [2, 1, 2]
+    assert entries[1]["bbox"] == [60, 70, 21, 10]
+    for entry, mask in zip(entries, result.masks, strict=True):
+        np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), mask)
+    ids = [entry["category_id"] for entry in replace(result, category_ids=(7, 9)).to_coco()]
+    assert ids == [9, 7, 9]
+    assert result.filter(score=1).to_coco() == []
+
+
+def test_labelme_files_read_back_as_the_same_objects(result, tmp_path):
+    path = tmp_path / "images" / "a.png"
+    path.parent.mkdir()
+    Image.new("RGB", (100, 90)).save(path)
+    with pytest.raises(ValueError, match="image_path="):
+        result.save(tmp_path / "a.json")
+    known = replace(result, source=SourceImage(path, RGB8, 10**6))
+    assert known.to_labelme()["imagePath"] == "a.png"
+    known.save(tmp_path / "labels" / "a.json")
+    dataset = labelme.read(tmp_path, class_names=("a", "b"))
+    (record,) = dataset.records
+    assert dataset.faults == []
+    assert record.path.endswith("images/a.png")
+    assert record.classes.tolist() == [2, 1, 2]
+    for segmentation, mask in zip(record.segmentations, result.masks, strict=True):
+        read = coco_mask.decode(to_rle(segmentation, 90, 100)).astype(bool)
+        assert (read & mask).sum() / (read | mask).sum() > 0.98

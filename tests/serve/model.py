@@ -45,4 +45,5 @@ class Model:
             crops=(MaskCrop(np.ones((5, 4), bool), 2, 1),) * 2,
             height=height,
             width=width,
+            category_ids=self.category_ids,
         )

@@ -5,8 +5,9 @@ import json
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskrcnn_jax.evaluation.results import coco_results, crop_to_rle
 from maskrcnn_jax.images.paste import MaskCrop, full_mask
+from maskrcnn_jax.images.run_lengths import crop_to_rle
+from maskrcnn_jax.inference.coco_results import coco_results
 from maskrcnn_jax.inference.result import Result
 
 
@@ -18,7 +19,17 @@ def test_run_lengths_of_a_crop_are_those_of_the_whole_mask():
         y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
         crop = MaskCrop(rng.random((h, w)) < rng.random(), int(y), int(x))
         whole = np.asfortranarray(full_mask(crop, height, width), np.uint8)
-        assert crop_to_rle(crop, int(height), int(width)) == coco_mask.encode(whole)
+        encoded = coco_mask.encode(whole)
+        expected = {"size": [height, width], "counts": encoded["counts"].decode()}
+        assert crop_to_rle(crop, int(height), int(width)) == expected
+
+
+def test_long_runs_of_large_images_are_written_too():
+    for y, x, side in ((0, 0, 1), (7000, 9000, 1000), (3, 9999, 1), (15, 16, 17)):
+        crop = MaskCrop(np.ones((side, side), bool), y, x)
+        rle = crop_to_rle(crop, 8000, 10000)
+        assert coco_mask.area(rle) == side**2
+        assert coco_mask.toBbox(rle).tolist() == [x, y, side, side]
 
 
 def test_entries_by_hand():

@@ -1,0 +1,39 @@
+"""Detections as entries of a COCO results file."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from maskrcnn_jax.images.run_lengths import box_entry, crop_to_rle
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.inference.result import Result
+
+
+def coco_results(
+    result: "Result", image_id: int | str, category_ids: Sequence[int]
+) -> list[dict[str, object]]:
+    """Writes one image's detections in COCO's results format.
+
+    Args:
+        result: the detections of the image.
+        image_id: as the data set names it.
+        category_ids: K ids; class k has id k - 1 of them.
+
+    Returns:
+        A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels),
+        `score`, `segmentation` (run lengths, `counts` as text), ready for `json.dump`.
+    """
+    entries: list[dict[str, object]] = []
+    for box, score, label, crop in zip(
+        result.boxes, result.scores, result.classes, result.crops, strict=True
+    ):
+        entries.append(
+            {
+                "image_id": image_id,
+                "category_id": int(category_ids[label - 1]),
+                "bbox": box_entry(box),
+                "score": float(score),
+                "segmentation": crop_to_rle(crop, result.height, result.width),
+            }
+        )
+    return entries
