@@ -5,7 +5,8 @@
 For every image a PNG with masks, boxes, names and scores (small images are enlarged), and one
 predictions.json for all: a list of detections with `file_name` beside COCO's keys (`image_id`
 counts the images from 1). With --stages also what the network saw on its way: features, anchors,
-proposals, mask grids. --splash shows the objects in colour on grey instead.
+proposals, mask grids. --splash shows the objects in colour on grey instead. --tile=SIDE cuts large
+images into tiles, which the network sees one by one, and joins what it finds.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.images.value_range import deep_range, is_dark, levels_left
 from maskrcnn_jax.inference.image_files import find_images, picture_names
-from maskrcnn_jax.inference.predictor import Predictor, load
+from maskrcnn_jax.inference.predictor import Predictor, load, shared_pixels
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.overlay import draw_result
 from maskrcnn_jax.visualization.stages import inference_pictures
@@ -66,6 +67,27 @@ def _parser() -> argparse.ArgumentParser:
         help="larger images are refused; by default config.data.max_pixels of the run",
     )
     parser.add_argument("--stages", action="store_true", help="draw every stage of the network too")
+    parser.add_argument(
+        "--tile",
+        metavar="SIDE",
+        type=int,
+        help="cut images into square tiles of so many pixels; the best is the size of the "
+        "training images",
+    )
+    parser.add_argument(
+        "--overlap",
+        metavar="FRACTION",
+        type=float,
+        default=0.25,
+        help="of the side, which neighbouring tiles share (0.25)",
+    )
+    parser.add_argument(
+        "--batch_size",
+        metavar="N",
+        type=int,
+        default=1,
+        help="tiles that the network gets at a time (1)",
+    )
     command.add_drawing(parser)
     command.add_cache(parser)
     return parser
@@ -75,9 +97,15 @@ def predict(options: argparse.Namespace) -> int:
     """Predicts as the flags say; returns 1 where an image could not be read, else 0."""
     use_compilation_cache(options.compilation_cache)
     options.style = command.drawing_style(options)
+    if options.tile is not None:
+        shared_pixels(options.tile, options.overlap)
+        if options.stages:
+            raise ValueError("--stages shows what the network sees in one image; leave out --tile")
     images = list(find_images(options.images))
     _check_out(images, options.out)
-    predictor = load(options.workdir, options.checkpoint, max_pixels=options.max_pixels)
+    predictor = load(
+        options.workdir, options.checkpoint, options.batch_size, max_pixels=options.max_pixels
+    )
     unreadable = run(predictor, images, options)
     if unreadable:
         print(f"{len(unreadable)} of {len(images)} images could not be read", file=sys.stderr)
@@ -148,7 +176,8 @@ def _draw(
         result, stages = predictor.stages(image, options.min_score)
         _draw_stages(stages, predictor, options.out / "stages" / Path(name).stem)
     else:
-        (result,) = cast(list[Result], predictor([image], options.min_score))
+        where = options.tile, options.overlap
+        (result,) = cast(list[Result], predictor([image], options.min_score, *where))
     write_atomically(
         options.out / name, encode_png(draw_result(image, result, style=options.style))
     )

@@ -14,9 +14,11 @@ from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.hub.load import load_model
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import prepare_image
+from maskrcnn_jax.images.tiles import tile_windows
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.inference.source_image import ImageLike, SourceImage
+from maskrcnn_jax.inference.tiles import merge_tiles
 from maskrcnn_jax.models.build import make_model
 
 
@@ -75,7 +77,11 @@ class Predictor:
         self._predict = make_predict_step(self._model)
 
     def __call__(
-        self, images: ImageLike | Sequence[ImageLike], min_score: float = 0.0
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        min_score: float = 0.0,
+        tile: int | None = None,
+        overlap: float = 0.25,
     ) -> Result | list[Result]:
         """Detects the objects of one image or of several.
 
@@ -89,28 +95,51 @@ class Predictor:
                 list of any of these, or an array `[B, h, w, C]`.
             min_score: objects with a lower score are left out, besides those below the model's
                 own `detections.score_threshold`.
+            tile: side in pixels of the square tiles that each image is cut into, every one of
+                which the network gets as an image; None: images are not cut. The best is the size
+                of the training images, where objects have the size that the network knows.
+            overlap: of neighbouring tiles, as a fraction of their side; an object that is no
+                longer is whole in one of them.
 
         Returns:
             A result, or a list of them in the order of the images.
 
         Raises:
-            ValueError: an array is not an image, or a file is not readable as one.
+            ValueError: an array is not an image, a file is not readable as one, or tiles cannot
+                be so.
             OSError: a file is not there.
         """
         if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
             one = cast(ImageLike, images)
-            return cast(list[Result], self([one], min_score))[0]
-        images, results = list(cast(Sequence[ImageLike], images)), {}
+            return cast(list[Result], self([one], min_score, tile, overlap))[0]
+        images = list(cast(Sequence[ImageLike], images))
+        if tile is None:
+            results = self._detect(map(self.read, images), min_score)
+        else:
+            shared = shared_pixels(tile, overlap)
+            results = [self._tiled(self.read(image), min_score, tile, shared) for image in images]
+        return [
+            replace(result, source=self._source(image))
+            for result, image in zip(results, images, strict=True)
+        ]
+
+    def _detect(self, images: Iterable[np.ndarray], min_score: float) -> list[Result]:
+        """Detects in images that were read, `[h, w, C]` each."""
+        results = {}
         for batch in _batches(self._prepare(images), self._batch_size):
             detections = jax.device_get(self._predict(self._variables, *_stack(batch)))
             for slot, (index, _, image_size, original_size) in enumerate(batch[: _count(batch)]):
                 results[index] = self._result(
                     detections, slot, image_size, original_size, min_score
                 )
-        return [
-            replace(results[index], source=self._source(image))
-            for index, image in enumerate(images)
-        ]
+        return [results[index] for index in sorted(results)]
+
+    def _tiled(self, image: np.ndarray, min_score: float, side: int, shared: int) -> Result:
+        """Detects in the tiles of an image; it was stretched, where it is, as a whole."""
+        height, width = image.shape[:2]
+        windows = tile_windows(height, width, side, shared)
+        tiles = (image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows)
+        return merge_tiles(self._detect(tiles, min_score), windows, height, width)
 
     def read(self, image: ImageLike) -> np.ndarray:
         """Returns an image as the model takes it, `[h, w, C]` uint8 or uint16.
@@ -138,7 +167,7 @@ class Predictor:
             of 1; besides them `input` `[1, H, W, C]` and `input_size` `[1, 2]` float32, what the
             network was given, and `detections`, in its pixels.
         """
-        _, padded, image_size, original_size = next(self._prepare([image]))
+        _, padded, image_size, original_size = next(self._prepare([self.read(image)]))
         arguments = padded[None], image_size[None]
         detections, stages = jax.device_get(self._predict_stages(self._variables, *arguments))
         result = self._result(detections, 0, image_size, original_size, min_score)
@@ -166,11 +195,28 @@ class Predictor:
             )
         )
 
-    def _prepare(self, images: Iterable[ImageLike]) -> Iterator[tuple]:
+    def _prepare(self, images: Iterable[np.ndarray]) -> Iterator[tuple]:
         """Yields `(index, input [H, W, C], its valid size [2], original size [2])`."""
         for index, image in enumerate(images):
-            image = self.read(image)
             yield index, *prepare_image(image, self.image_config), np.array(image.shape[:2])
+
+
+def shared_pixels(tile: int, overlap: float) -> int:
+    """Returns how many pixels neighbouring tiles share.
+
+    Args:
+        tile: their side, pixels.
+        overlap: the fraction of it.
+
+    Raises:
+        ValueError: tiles cannot be so.
+    """
+    if tile < 2 or not 0 <= overlap < 1:
+        raise ValueError(
+            f"tile is {tile} and overlap {overlap}; expected a side of at least 2 pixels, and a "
+            "fraction of it from 0 to below 1"
+        )
+    return min(round(overlap * tile), tile - 1)
 
 
 def _batches(prepared: Iterable[tuple], batch_size: int) -> Iterator[list[tuple]]:

@@ -13,6 +13,11 @@ from maskrcnn_jax.visualization.style import Style
 from tests.inference.tiny_model import tiny_predictor
 
 
+def _options(folder, **changes) -> SimpleNamespace:
+    usual = {"out": folder / "out", "min_score": 0.1, "stages": False, "style": Style()}
+    return SimpleNamespace(**{**usual, "tile": None, "overlap": 0.25, **changes})
+
+
 @pytest.mark.parametrize("room_for_entries", [True, False])
 def test_a_full_disk_is_told_with_what_is_finished(tmp_path, monkeypatch, room_for_entries):
     paths = [tmp_path / f"{name}.png" for name in "abc"]
@@ -28,7 +33,7 @@ def test_a_full_disk_is_told_with_what_is_finished(tmp_path, monkeypatch, room_f
         write(path, content)
 
     monkeypatch.setattr(predict, "write_atomically", until_full)
-    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False, style=Style())
+    options = _options(tmp_path)
     with pytest.raises(OSError, match="No space left on device") as raised:
         predict.run(tiny_predictor(), paths, options)
     said = str(raised.value)
@@ -47,7 +52,7 @@ def test_a_dark_image_of_12_bits_is_told_once(tmp_path, capsys):
     Image.new("RGB", (64, 64)).save(paths[0])
     for path in paths[1:]:
         Image.fromarray(np.full((64, 64), 3500, np.uint16)).save(path)
-    options = SimpleNamespace(out=tmp_path / "out", min_score=0.1, stages=False, style=Style())
+    options = _options(tmp_path)
     assert predict.run(tiny_predictor(), paths, options) == []
     (said,) = capsys.readouterr().err.splitlines()
     assert "b.png has 16 bits" in said

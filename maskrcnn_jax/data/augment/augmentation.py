@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskrcnn_jax.data.augment.geometry import Geometry, Window
+from maskrcnn_jax.data.augment.geometry import Geometry
 from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.config import AugmentConfig, DataConfig
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import Size, largest_size_inside, resized_size, short_side_size
+from maskrcnn_jax.images.tiles import Window
 
 
 def fill_values(data: DataConfig) -> tuple[float, ...]:

@@ -17,8 +17,7 @@ import numpy as np
 from maskrcnn_jax.data.masks.segmentation import clip_polygon
 from maskrcnn_jax.images.channels import in_fours
 from maskrcnn_jax.images.sizes import Size, resize_boxes, resize_image
-
-Window = tuple[int, int, int, int]  # x1, y1, x2, y2, whole pixels
+from maskrcnn_jax.images.tiles import Window
 
 _FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # OpenCV's, by (x, y)
 

@@ -9,7 +9,7 @@ import numpy as np
 from maskrcnn_jax.data.augment.augmentation import draw_geometry, fill_values, plain_geometry
 from maskrcnn_jax.data.augment.colour import change_colours
 from maskrcnn_jax.data.augment.copy_paste import chosen, paste
-from maskrcnn_jax.data.augment.geometry import Geometry, Window, map_pixels
+from maskrcnn_jax.data.augment.geometry import Geometry, map_pixels
 from maskrcnn_jax.data.augment.placement import largest, pixel_mask, place_objects
 from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.config import DataConfig
@@ -18,6 +18,7 @@ from maskrcnn_jax.data.input.tiles import Sample
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.images import sizes
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
+from maskrcnn_jax.images.tiles import Window
 
 _PASTED = 0.5  # probability of each object of the image that is pasted from
 

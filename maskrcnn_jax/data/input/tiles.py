@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskrcnn_jax.data.augment.geometry import Window
 from maskrcnn_jax.data.config import AugmentConfig
 from maskrcnn_jax.data.records import Record
+from maskrcnn_jax.images.tiles import Window, tile_windows
 
 
 class Sample(NamedTuple):
@@ -56,31 +56,6 @@ def training_samples(records: Sequence[Record], augment: AugmentConfig) -> list[
             "or set config.data.augment.empty_tiles=True"
         )
     return samples
-
-
-def tile_windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
-    """Returns the square windows that cover an image, row by row.
-
-    Neighbours have at least the overlap in common, so whatever is no longer than the overlap in
-    either direction lies whole in one of them. The last ones end with the image. Along a side that
-    is shorter than a tile there is one, of that length.
-
-    Args:
-        height: of the image, pixels.
-        width: of the image, pixels.
-        side: of a tile, pixels.
-        overlap: pixels, less than the side.
-    """
-    return [
-        (x, y, min(x + side, width), min(y + side, height))
-        for y in _starts(height, side, overlap)
-        for x in _starts(width, side, overlap)
-    ]
-
-
-def _starts(length: int, side: int, overlap: int) -> list[int]:
-    last = max(length - side, 0)
-    return [*range(0, last, side - overlap), last]
 
 
 def objects_shown(record: Record, window: Window, min_visible: float) -> np.ndarray:

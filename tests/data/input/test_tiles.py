@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
-from maskrcnn_jax.data.input.tiles import tile_windows, training_samples, whole_images
+from maskrcnn_jax.data.input.tiles import training_samples, whole_images
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Instance, make_record
+from maskrcnn_jax.images.tiles import tile_windows
 
 
 @pytest.fixture
