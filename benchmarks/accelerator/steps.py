@@ -31,11 +31,11 @@ def ceilings(work: Work, emit: Emit) -> None:
         a = jax.random.normal(jax.random.key(0), (side, side), jnp.dtype(dtype))
         square = jax.jit(lambda a: a @ a)
         milliseconds = work.times(lambda square=square, a=a: square(a))["pipelined_ms"]
-        facts[f"{dtype}_tflops"] = round(2 * side**3 / milliseconds / 1e9, 1)
+        facts[f"{dtype}_tflops"] = float(f"{2 * side**3 / milliseconds / 1e9:.4g}")
     numbers = jnp.zeros((2**18 if work.tiny else 2**30,), jnp.float32)
     add = jax.jit(lambda x: x + 1)
     milliseconds = work.times(lambda: add(numbers))["pipelined_ms"]
-    emit(**facts, copy_tb_per_s=round(2 * numbers.nbytes / milliseconds / 1e9, 3))
+    emit(**facts, copy_tb_per_s=float(f"{2 * numbers.nbytes / milliseconds / 1e9:.3g}"))
 
 
 def train(work: Work, dtype: str, batch: int, emit: Emit, profiled: bool = False) -> None:

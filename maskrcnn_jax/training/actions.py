@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,7 +209,8 @@ def do_step(
     run.compiled.add((stage, bucket))
     with run.progress.pause("compilation"):
         began = time.monotonic()
-        with said_if_slow(f"compiling the training step for images of {height} x {width}"):
+        waiting = said_if_slow(f"compiling the training step for images of {height} x {width}")
+        with waiting if jax.process_index() == 0 else nullcontext():
             result = stage.train_step(state, batch)  # returns when it has compiled
         seconds = time.monotonic() - began
         if is_first:

@@ -31,7 +31,9 @@ def test_each_channel_is_normalised_by_its_own_values(channels):
 
 def test_other_images_than_the_models_are_refused():
     image = jnp.zeros((1, 32, 32, 3), jnp.uint8)
-    with pytest.raises(ValueError, match=r"have 3 channels and model\.pixel\.mean 5 values"):
+    with pytest.raises(
+        ValueError, match=r"have 3 channels and config\.model\.pixel\.mean 5 values"
+    ):
         normalized(image, np.float32([[32, 32]]), PixelConfig(mean=MEAN, std=STD))
 
 
