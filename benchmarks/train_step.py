@@ -4,17 +4,21 @@ Losses, gradients and the update, on a batch that is in memory. Both sides train
 backbone stages, with frozen batch norm, on 512 RoIs an image of which 128 are positive.
 """
 
+from collections.abc import Callable
+
 import jax
+import numpy as np
 
 from benchmarks import detector, measure
 from benchmarks.peer import LAYOUTS, peers
 from maskrcnn_jax.checkpoints import state
+from maskrcnn_jax.config import Config
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel.mesh import make_mesh, replicated, shard_batch
 from maskrcnn_jax.pretrained.tables.torchvision import export_state
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
-from maskrcnn_jax.training.train_step import make_train_step
+from maskrcnn_jax.training.train_step import Metrics, make_train_step
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -31,13 +35,13 @@ def main(argv: list[str] | None = None) -> list[dict]:
     config.model.dtype = arguments.dtype
     batch = detector.training_batch(arguments.batch, arguments.side, config.data)
     variables = detector.random_variables(config.model, detector.NUM_CLASSES)
-    arrays = {}
-    if arguments.peer:
-        arrays = export_state(variables, config.model)
-        valid = batch["gt_valid"][0]
-        arrays |= {name: batch[name][:, valid] for name in ("gt_boxes", "gt_classes")}
-        arrays["image"] = batch["image"]
-    ours, facts = _prepare(config, variables, batch)
+    arrays = peer_arrays(config, variables, batch) if arguments.peer else {}
+    next_step, facts = prepared(config, variables, batch)
+
+    def ours():
+        seconds, metrics = measure.timed(next_step)
+        return seconds, {name: float(metrics[name]) for name in ("rois_sampled", "rois_positive")}
+
     sizes = {
         "image": list(batch["image"].shape[:3]),
         "objects": int(batch["gt_valid"][0].sum()),
@@ -57,8 +61,15 @@ def main(argv: list[str] | None = None) -> list[dict]:
         )
 
 
-def _prepare(config, variables, batch) -> tuple[measure.Side, dict]:
-    """Compiles the step; returns a side that makes the next step at each call."""
+def peer_arrays(config: Config, variables: dict, batch: dict) -> dict[str, np.ndarray]:
+    """Returns the weights, images and objects of a batch as the peer takes them."""
+    valid = batch["gt_valid"][0]
+    objects = {name: batch[name][:, valid] for name in ("gt_boxes", "gt_classes")}
+    return export_state(variables, config.model) | objects | {"image": batch["image"]}
+
+
+def prepared(config: Config, variables: dict, batch: dict) -> tuple[Callable[[], Metrics], dict]:
+    """Compiles the step; returns what makes the next one and gives its metrics, and the facts."""
     model = make_model(config.model, detector.NUM_CLASSES)
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
     schedule = make_schedule(config.train)
@@ -69,12 +80,12 @@ def _prepare(config, variables, batch) -> tuple[measure.Side, dict]:
     current = jax.device_put(state.create(variables, optimizer), replicated(mesh))
     program, facts = measure.compiled(step, current, batch)
 
-    def side():
+    def next_step():
         nonlocal current
-        seconds, (current, metrics) = measure.timed(program, current, batch)
-        return seconds, {name: float(metrics[name]) for name in ("rois_sampled", "rois_positive")}
+        current, metrics = program(current, batch)
+        return metrics
 
-    return side, facts
+    return next_step, facts
 
 
 if __name__ == "__main__":

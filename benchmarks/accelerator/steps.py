@@ -7,18 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import detector, measure
+from benchmarks import detector, measure, train_step
 from benchmarks.accelerator.kernels import profiled as profile
-from benchmarks.accelerator.work import Work, compiled, peak_gib
+from benchmarks.accelerator.work import Work
 from benchmarks.peer import Peer
 from benchmarks.step_parts import Parts
-from maskrcnn_jax.checkpoints import state
 from maskrcnn_jax.models.build import make_model
-from maskrcnn_jax.models.trainable import trainable_mask
-from maskrcnn_jax.parallel.mesh import make_mesh, replicated, shard_batch
-from maskrcnn_jax.pretrained.tables.torchvision import export_state
-from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
-from maskrcnn_jax.training.train_step import make_train_step
 
 Emit = Callable[..., None]
 
@@ -43,7 +37,7 @@ def train(work: Work, dtype: str, batch: int, emit: Emit, profiled: bool = False
     step, facts = _training(work, dtype, batch)
     times = work.times(step)
     metrics = {name: round(float(value), 5) for name, value in step().items()}
-    emit(**_sizes(work, dtype, batch), **_with_rate(times, batch), **facts, peak_gib=peak_gib())
+    emit(**_sizes(work, dtype, batch), **_with_rate(times, batch), **facts, **measure.peak_memory())
     if profiled:
         emit(profile=profile(step, 3), metrics=metrics)
 
@@ -95,7 +89,7 @@ def parts(work: Work, emit: Emit) -> None:
         function, arguments = made.named(name)
         arguments = _filled(arguments)
         try:
-            program, facts = compiled(jax.jit(function), *arguments)
+            program, facts = measure.compiled(jax.jit(function), *arguments)
             times = work.times(lambda program=program, a=arguments: program(*a))
             emit(part=name, **times, **facts)
         except Exception as error:  # one part must not cost the others
@@ -105,23 +99,8 @@ def parts(work: Work, emit: Emit) -> None:
 def _training(work: Work, dtype: str, batch: int) -> tuple[Callable[[], Any], dict]:
     """Returns the next step's metrics by each call, and facts of the program."""
     config = work.config(dtype, batch)
-    model = make_model(config.model, detector.NUM_CLASSES)
     variables = detector.random_variables(config.model, detector.NUM_CLASSES)
-    trainable = trainable_mask(variables["params"], config.model, config.train.layers)
-    schedule = make_schedule(config.train)
-    optimizer = make_optimizer(config.train, schedule, trainable)
-    mesh = make_mesh(config.mesh)
-    step = make_train_step(model, optimizer, schedule, trainable, config.seed, mesh)
-    images = shard_batch(work.batch(config), mesh)
-    current = jax.device_put(state.create(variables, optimizer), replicated(mesh))
-    program, facts = compiled(step, current, images)
-
-    def next_step():
-        nonlocal current
-        current, metrics = program(current, images)
-        return metrics
-
-    return next_step, facts
+    return train_step.prepared(config, variables, work.batch(config))
 
 
 def _prediction(work: Work, dtype: str, batch: int) -> tuple[Callable[[], Any], dict]:
@@ -130,17 +109,14 @@ def _prediction(work: Work, dtype: str, batch: int) -> tuple[Callable[[], Any], 
     variables = jax.device_put(detector.random_variables(config, detector.NUM_CLASSES))
     images = jax.device_put(detector.images(batch, work.height, work.width)).values()
     step = jax.jit(lambda v, i, s: model.apply(v, i, s, method="predict")[0])
-    program, facts = compiled(step, variables, *images)
+    program, facts = measure.compiled(step, variables, *images)
     return lambda: program(variables, *images), facts
 
 
 def _peer_arrays(work: Work, batch: int) -> dict[str, np.ndarray]:
     config = work.config("float32", batch)
     variables = detector.random_variables(config.model, detector.NUM_CLASSES)
-    arrays = work.batch(config)
-    valid = arrays["gt_valid"][0]
-    chosen = {name: arrays[name][:, valid] for name in ("gt_boxes", "gt_classes")}
-    return export_state(variables, config.model) | chosen | {"image": arrays["image"]}
+    return train_step.peer_arrays(config, variables, work.batch(config))
 
 
 def _filled(arguments: Any) -> Any:

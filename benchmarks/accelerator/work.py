@@ -10,8 +10,6 @@ import numpy as np
 from benchmarks import detector
 from maskrcnn_jax.config import Config
 
-GIB = 2**30
-
 
 class Work:
     """Sizes, configurations and batches.
@@ -55,19 +53,3 @@ class Work:
             "median_ms": round(1e3 * float(np.median(single)), 3),
             "pipelined_ms": round(1e3 * mean, 3),
         }
-
-
-def compiled(function: Callable, *arguments) -> tuple[Callable, dict]:
-    """Compiles a jitted function; returns the program, and what it took and needs."""
-    begin = time.perf_counter()
-    program = function.lower(*arguments).compile()
-    facts: dict[str, float] = {"compile_s": round(time.perf_counter() - begin, 1)}
-    if (memory := program.memory_analysis()) is not None:
-        facts["temporary_gib"] = round(memory.temp_size_in_bytes / GIB, 2)
-    return program, facts
-
-
-def peak_gib() -> float | None:
-    """Returns the most memory that was in use on the device, where it tells."""
-    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    return None if peak is None else round(peak / GIB, 2)
