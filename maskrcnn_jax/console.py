@@ -1,13 +1,14 @@
 """What is printed: names that somebody else chose, amounts, and what takes long."""
 
 import sys
-import threading
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
+
+from maskrcnn_jax.timers import called_after
 
 _EVERY = 5.0  # seconds
 _SLOW = 2.0  # seconds after which it is said what is being done
@@ -116,13 +117,8 @@ def said_if_slow(what: str, after: float = _SLOW, stream: TextIO | None = None) 
     def say() -> None:
         print(f"{what} ...", file=stream or sys.stderr, flush=True)
 
-    timer = threading.Timer(after, say)
-    timer.daemon = True
-    timer.start()
-    try:
+    with called_after(after, say):
         yield
-    finally:
-        timer.cancel()
 
 
 def counted(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from maskrcnn_jax.ops.winograd import conv3x3
+from maskrcnn_jax.ops.xla_conv import xla_conv
 
 Form = Callable[[Array, Array], Array]
 # Channels of an image whose first convolution is worth another form on accelerators.
@@ -34,13 +35,13 @@ def conv2d(x: Array, kernel: Array, stride: int = 1, is_split: bool = False) -> 
     """
     on_cpu, elsewhere = _forms(x, kernel, stride)
     if is_split or on_cpu is elsewhere:
-        return _xla_conv(x, kernel, stride)
+        return xla_conv(x, kernel, stride)
     return _conv_by_platform(x, kernel, stride)
 
 
 def _forms(x: Array, kernel: Array, stride: int) -> tuple[Form, Form]:
     """Returns the form for a CPU and the one for other devices; one and the same where XLA's is."""
-    xla = partial(_xla_conv, stride=stride)
+    xla = partial(xla_conv, stride=stride)
     size, (height, width, channels) = kernel.shape[0], x.shape[1:]
     if size == 1:
         return lambda x, kernel: x[:, ::stride, ::stride] @ kernel[0, 0], xla
@@ -76,17 +77,6 @@ def _conv_by_platform_backward(stride, residuals, cotangent):
 _conv_by_platform.defvjp(_conv_by_platform_forward, _conv_by_platform_backward)
 
 
-def _xla_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    half = kernel.shape[0] // 2
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=((half, half), (half, half)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
 def _stem_conv(x: Array, kernel: Array) -> Array:
     """A 7x7 convolution with stride 2 of an image, as one of 4x4 over its blocks of 2x2 pixels.
 
@@ -99,10 +89,4 @@ def _stem_conv(x: Array, kernel: Array) -> Array:
     # the kernel covers the blocks i - 2 to i + 1.
     kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
     kernel = kernel.reshape(4, 2, 4, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    return jax.lax.conv_general_dilated(
-        blocks,
-        kernel.reshape(4, 4, 4 * channels, -1),
-        window_strides=(1, 1),
-        padding=((2, 1), (2, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    return xla_conv(blocks, kernel.reshape(4, 4, 4 * channels, -1), padding=(2, 1))

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from maskrcnn_jax.ops.xla_conv import xla_conv
+
 # Pixels that are worked on at a time: about 2 MB of 256 channels.
 _PART_PIXELS = 2048
 _FEWEST_CHANNELS = 128  # with fewer, the transforms cost more than the products save
@@ -38,7 +40,7 @@ def conv3x3(x: Array, kernel: Array) -> Array:
         `[B, H, W, Cout]` in that dtype; sums and transforms are float32.
     """
     if not _is_winograd(x, kernel):
-        return _plain(x, kernel)
+        return xla_conv(x, kernel)
     images, height, width, _ = x.shape
     number, cut = _parts(x, border=1)
     factors = _transformed(_G, kernel.astype(jnp.float32))
@@ -70,16 +72,10 @@ def _conv3x3_backward(residuals, cotangent):
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
 
 
-def _plain(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
 def _kernel_gradient(x: Array, kernel: Array, cotangent: Array) -> Array:
     """Gradient `[3, 3, Cin, Cout]` of `conv3x3` by its kernel: the same products transposed."""
     if not _is_winograd(x, kernel) or x[..., 0].size < 2 * max(kernel.shape[2:]):
-        return jax.linear_transpose(partial(_plain, x), kernel)(cotangent)[0]
+        return jax.linear_transpose(partial(xla_conv, x), kernel)(cotangent)[0]
     number, cut = _parts(x, border=1)
     _, cut_cotangent = _parts(cotangent, border=0)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.ops import winograd
+from maskrcnn_jax.ops.xla_conv import xla_conv
 
 # Groups of RoIs, of an odd side, too; parts of large images, of odd sides; one image in one part; a
 # small map, a prime number of images and few channels, which are left to XLA.
@@ -24,7 +25,7 @@ def test_3x3_and_its_gradients_are_those_of_xla(shape, out):
     cotangent = rng.standard_normal((*shape[:3], out), np.float32)
     assert winograd._is_winograd(x, kernel) == (shape[:3] in WINOGRAD)
     y, pull_back = jax.vjp(jax.jit(winograd.conv3x3), x, kernel)
-    expected_y, expected_pull_back = jax.vjp(jax.jit(winograd._plain), x, kernel)
+    expected_y, expected_pull_back = jax.vjp(jax.jit(xla_conv), x, kernel)
     for got, expected in zip(
         (y, *pull_back(cotangent)), (expected_y, *expected_pull_back(cotangent)), strict=True
     ):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
+from maskrcnn_jax.timers import called_after
 from maskrcnn_jax.training.run.activity import Activity
 
 _LONG_WORK = ("compilation", "an evaluation")  # what `Activity` calls it; nothing of it is saved
@@ -88,10 +89,5 @@ def leaves_in_time(seconds: float, signal_number: int, folder: Path) -> Iterator
             folder,
         )
 
-    timer = threading.Timer(seconds, leave)
-    timer.daemon = True
-    timer.start()
-    try:
+    with called_after(seconds, leave):
         yield
-    finally:
-        timer.cancel()
