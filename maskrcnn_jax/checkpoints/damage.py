@@ -1,8 +1,10 @@
 """Whether an error on reading a checkpoint is the fault of its files, in one line."""
 
 import gc
+import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -26,20 +28,35 @@ def attempt(read: Callable[[], Any]) -> tuple[Any, str | None]:
     Raises:
         OSError, MemoryError, JaxRuntimeError: where it is not the files' fault.
     """
-    hook = sys.unraisablehook
-    # TensorStore's other readings fail one by one when they are collected, with pages of text.
+    with _without_other_readings():
+        try:
+            return read(), None
+        except Exception as error:
+            if is_passing(error):
+                raise
+            fault = first_line(error)
+        gc.collect()  # here, where the error and what it held are gone
+    return None, fault
+
+
+@contextmanager
+def _without_other_readings() -> Iterator[None]:
+    """Drops what TensorStore's other readings say: each fails too, with pages of text.
+
+    Python says it where they are collected: of futures by its hook, of tasks in asyncio's log.
+    """
+    hook, log = sys.unraisablehook, logging.getLogger("asyncio")
     sys.unraisablehook = lambda _: None
+    log.addFilter(_is_of_no_task)
     try:
-        return read(), None
-    except Exception as error:
-        if is_passing(error):
-            raise
-        fault = first_line(error)
-        del error
-        gc.collect()
-        return None, fault
+        yield
     finally:
         sys.unraisablehook = hook
+        log.removeFilter(_is_of_no_task)
+
+
+def _is_of_no_task(record: logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def is_passing(error: BaseException) -> bool:
