@@ -1,9 +1,28 @@
-"""The five losses of Mask R-CNN over a batch, with torchvision's normalisers."""
+"""From a training batch to its losses: the five of Mask R-CNN, with torchvision's normalisers.
+
+    image -> ResNet -> FPN -> RPN -> proposals -> sampled RoIs -> RoIAlign -> box head
+                               |                       |                         |
+                          RPN losses              positive ones              box losses
+                                                       |
+                                                   RoIAlign -> mask head -> mask loss
+
+The way through the detector is called as `MaskRCNN.losses`; its parts are those of `predict`.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.targets import AnchorTargets, RoIs
+from maskrcnn_jax.models.targets import (
+    AnchorTargets,
+    RoIs,
+    anchor_targets,
+    ground_truth,
+    sample_rois,
+)
 from maskrcnn_jax.ops.losses import (
     masked_mean,
     masked_sum,
@@ -11,6 +30,69 @@ from maskrcnn_jax.ops.losses import (
     smooth_l1,
     softmax_cross_entropy,
 )
+from maskrcnn_jax.ops.masks import crop_targets
+from maskrcnn_jax.parallel import partition
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
+
+
+def training_losses(
+    model: "MaskRCNN", batch: Mapping[str, jax.Array], rng: jax.Array, batch_statistics: bool
+) -> tuple[dict[str, jax.Array], "Stages"]:
+    """Returns the losses of a batch and the stages on the way: the body of `MaskRCNN.losses`.
+
+    Args:
+        model: the detector, bound to its variables.
+        batch: see `MaskRCNN.losses`, as the rest.
+        rng: key.
+        batch_statistics: whether bn layers take the batch's.
+    """
+    config, gt = model.config, ground_truth(batch, model.corner)
+    image_size, num_images = batch["image_size"], batch["image"].shape[0]
+    rngs = jax.random.split(rng, (2, num_images))
+    parts = 1 if config.sync_batch_norm else partition.batch_shards()
+    statistics_parts = parts if batch_statistics else 0
+    pyramid, stages = model.features(
+        batch["image"], image_size, statistics_parts, batch["image_valid"]
+    )
+    proposals, anchors, rpn_stages = model.proposals(
+        pyramid, image_size, batch["image"].shape[1:3], "train"
+    )
+    targets = partition.per_image(lambda key, gt: anchor_targets(key, anchors, gt, config))(
+        rngs[0], gt
+    )
+    losses = rpn_losses(
+        rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, config.rpn.box_loss_beta
+    )
+
+    rois = partition.per_image(partial(sample_rois, config=config))(rngs[1], proposals, gt)
+    box_features = model.pool(pyramid, rois.boxes, config.box_head.pool_size)
+    class_logits, box_deltas = model.box_head(box_features, statistics_parts, rois.valid)
+    losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
+
+    # Positives come first, so that the costly mask head runs on them alone.
+    slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
+    first = jax.tree.map(lambda x: x[:, :slots], rois)
+    positive = first.labels > 0
+    mask_features = model.pool(pyramid, first.boxes, config.mask_head.pool_size)
+    mask_logits = model.mask_head(mask_features, first.labels, statistics_parts, positive)
+    mask_size = mask_logits.shape[-1]
+    mask_targets = partition.per_image(partial(crop_targets, size=mask_size))(
+        gt.masks, gt.boxes + model.corner, first.boxes + model.corner, first.matched
+    )
+    losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
+    losses["loss_total"] = sum(losses.values(), jnp.float32(0))
+    stages |= rpn_stages
+    stages |= dict(
+        rois=rois.boxes, roi_labels=rois.labels, roi_matched=rois.matched,
+        roi_valid=rois.valid, box_features=box_features, class_logits=class_logits,
+        box_deltas=box_deltas, mask_features=mask_features, mask_logits=mask_logits,
+        mask_targets=mask_targets, mask_valid=positive,
+        anchor_counts=jnp.stack([(targets.label == k).sum(1) for k in (1, 0, -1)], axis=-1),
+        roi_counts=jnp.stack([rois.valid.sum(1), (rois.labels > 0).sum(1)], axis=-1),
+    )  # fmt: skip
+    return losses, stages
 
 
 def rpn_losses(

@@ -3,7 +3,8 @@
     image -> ResNet -> FPN -> RPN -> proposals -> RoIAlign -> box head -> detections
                                                   RoIAlign -> mask head -> masks
 
-Both ways through it, `predict` and `losses`, also return every stage's result by name.
+Both ways through it, `predict` and `losses` (in `models/losses.py`), also return every stage's
+result by name.
 """
 
 from collections.abc import Mapping
@@ -20,13 +21,10 @@ from maskrcnn_jax.models.config import ModelConfig, PixelConfig
 from maskrcnn_jax.models.detections import Detections, detect
 from maskrcnn_jax.models.fpn import FPN, POOLED_LEVELS, STRIDES
 from maskrcnn_jax.models.layers import rematerialised
-from maskrcnn_jax.models.losses import box_losses, mask_loss, rpn_losses
 from maskrcnn_jax.models.mask_head import MaskHead
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
-from maskrcnn_jax.models.targets import anchor_targets, ground_truth, sample_rois
 from maskrcnn_jax.ops.anchors import pyramid_anchors
-from maskrcnn_jax.ops.masks import crop_targets
 from maskrcnn_jax.ops.roi_align import (
     assign_levels,
     multilevel_crop_and_resize,
@@ -108,14 +106,14 @@ class MaskRCNN(nn.Module):
             Boxes of the stages are in the network's own coordinates (`config.corners`).
         """
         config = self.config
-        pyramid, stages = self._features(image, image_size)
-        proposals, _, rpn_stages = self._proposals(pyramid, image_size, image.shape[1:3], "eval")
-        box_features = self._pool(pyramid, proposals.boxes, config.box_head.pool_size)
+        pyramid, stages = self.features(image, image_size)
+        proposals, _, rpn_stages = self.proposals(pyramid, image_size, image.shape[1:3], "eval")
+        box_features = self.pool(pyramid, proposals.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features, _STORED)
         boxes, scores, classes, valid = partition.per_image(partial(detect, config=config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
-        mask_features = self._pool(pyramid, boxes, config.mask_head.pool_size)
+        mask_features = self.pool(pyramid, boxes, config.mask_head.pool_size)
         mask_logits = self.mask_head(mask_features, classes, _STORED)
         masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
@@ -148,70 +146,29 @@ class MaskRCNN(nn.Module):
             negative, ignored) and roi_counts [B, 2] (sampled, positive). The mask head sees only
             the first P slots of the RoIs, where the positives are.
         """
-        config, gt = self.config, ground_truth(batch, self.corner)
-        image_size, num_images = batch["image_size"], batch["image"].shape[0]
-        rngs = jax.random.split(rng, (2, num_images))
-        parts = 1 if config.sync_batch_norm else partition.batch_shards()
-        statistics_parts = parts if batch_statistics else 0
-        pyramid, stages = self._features(
-            batch["image"], image_size, statistics_parts, batch["image_valid"]
-        )
-        proposals, anchors, rpn_stages = self._proposals(
-            pyramid, image_size, batch["image"].shape[1:3], "train"
-        )
-        targets = partition.per_image(lambda key, gt: anchor_targets(key, anchors, gt, config))(
-            rngs[0], gt
-        )
-        losses = rpn_losses(
-            rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, config.rpn.box_loss_beta
-        )
+        # Imported here: a program that only predicts needs neither targets nor losses.
+        from maskrcnn_jax.models.losses import training_losses
 
-        rois = partition.per_image(partial(sample_rois, config=config))(rngs[1], proposals, gt)
-        box_features = self._pool(pyramid, rois.boxes, config.box_head.pool_size)
-        class_logits, box_deltas = self.box_head(box_features, statistics_parts, rois.valid)
-        losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
-
-        # Positives come first, so that the costly mask head runs on them alone.
-        slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
-        first = jax.tree.map(lambda x: x[:, :slots], rois)
-        positive = first.labels > 0
-        mask_features = self._pool(pyramid, first.boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, first.labels, statistics_parts, positive)
-        mask_size = mask_logits.shape[-1]
-        mask_targets = partition.per_image(partial(crop_targets, size=mask_size))(
-            gt.masks, gt.boxes + self.corner, first.boxes + self.corner, first.matched
-        )
-        losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
-        losses["loss_total"] = sum(losses.values(), jnp.float32(0))
-        stages |= rpn_stages
-        stages |= dict(
-            rois=rois.boxes, roi_labels=rois.labels, roi_matched=rois.matched,
-            roi_valid=rois.valid, box_features=box_features, class_logits=class_logits,
-            box_deltas=box_deltas, mask_features=mask_features, mask_logits=mask_logits,
-            mask_targets=mask_targets, mask_valid=positive,
-            anchor_counts=jnp.stack([(targets.label == k).sum(1) for k in (1, 0, -1)], axis=-1),
-            roi_counts=jnp.stack([rois.valid.sum(1), (rois.labels > 0).sum(1)], axis=-1),
-        )  # fmt: skip
-        return losses, stages
+        return training_losses(self, batch, rng, batch_statistics)
 
     def __call__(self, image: jax.Array) -> None:
         """Passes one RoI of a small image [B, H, W, C] through all layers, to create parameters."""
         size = jnp.full((image.shape[0], 2), image.shape[1], jnp.float32)
-        pyramid, _ = self._features(image, size)
+        pyramid, _ = self.features(image, size)
         self.rpn(pyramid)
         box = jnp.zeros((image.shape[0], 1, 4))
-        self.box_head(self._pool(pyramid, box, self.config.box_head.pool_size), _STORED)
-        mask_features = self._pool(pyramid, box, self.config.mask_head.pool_size)
+        self.box_head(self.pool(pyramid, box, self.config.box_head.pool_size), _STORED)
+        mask_features = self.pool(pyramid, box, self.config.mask_head.pool_size)
         self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), _STORED)
 
-    def _features(self, image, image_size, statistics_parts=0, image_valid=None):
+    def features(self, image, image_size, statistics_parts=0, image_valid=None):
         """Image -> pyramid p2..p6, and the stages so far."""
         image = normalized(image, image_size, self.config.pixel)
         features = self.backbone(image, statistics_parts, image_valid)
         pyramid = self.fpn(features, statistics_parts, image_valid)
         return pyramid, dict(image=image) | features | pyramid
 
-    def _proposals(self, pyramid, image_size, image_shape, mode):
+    def proposals(self, pyramid, image_size, image_shape, mode):
         """Pyramid -> proposals [B, N], the anchors [A, 4], and the stages of the RPN."""
         rpn = self.config.rpn
         logits, deltas = self.rpn(pyramid)
@@ -243,7 +200,7 @@ class MaskRCNN(nn.Module):
         )
         return proposals, np.concatenate(anchors), stages
 
-    def _pool(self, pyramid, boxes, size):
+    def pool(self, pyramid, boxes, size):
         """Features [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
         roi = self.config.roi
         # A box may lie anywhere in its image: devices that share one have all features, and each

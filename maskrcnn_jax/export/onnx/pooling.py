@@ -20,7 +20,7 @@ _ROUNDING = 1e-6
 def pool(
     graph: Graph, pyramid: Sequence[FeatureMap], boxes: str, size: int, config: Any
 ) -> FeatureMap:
-    """Writes `MaskRCNN._pool` for one image; returns `[n, C, size, size]`.
+    """Writes `MaskRCNN.pool` for one image; returns `[n, C, size, size]`.
 
     Args:
         graph: to write to.
