@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max_megapixels", type=float, default=25.0, help="of an image (25)")
     add("--max_images", type=int, default=16, help="in a request (16)")
     add("--max_requests", type=int, default=32, help="in work at a time; then 503 (32)")
-    add("--upload_seconds", type=float, default=30.0, help="in which a request must come (30)")
+    add("--upload_seconds", type=float, default=30.0, help="for headers, then a body, to come (30)")
     add("--seconds", type=float, default=60.0, help="in which it must be answered (60)")
     add("--page", type=Path, metavar="DIR", help="serve this folder at /, as --format=web makes it")
     command.add_cache(parser)
@@ -78,7 +78,8 @@ def _serve(options: argparse.Namespace) -> None:
         detector = load(options.source, options.checkpoint)
         model = Model(detector.variables, detector.metadata, options.batch_size, limits.pixels)
         model.compile()
-        _run(make_app(model, limits, options.wait, options.page), listening)
+        app = make_app(model, limits, options.wait, options.page)
+        _run(app, listening, limits.upload_seconds)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -99,15 +100,18 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _run(app, listening: socket.socket) -> None:
+def _run(app, listening: socket.socket, seconds: float) -> None:
     """Serves until a signal comes, and then answers what has come before it."""
     import uvicorn
+
+    from maskrcnn_jax.serve.connections import protocol
 
     # uvicorn stops on these, then sends them to us once more, which would end the process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
+        http=protocol(seconds),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -12,7 +12,8 @@ class Limits:
         pixels: of an image; a larger one is refused before it is decoded.
         images: in a request.
         requests: in work or waiting at a time; the next ones are refused.
-        upload_seconds: in which a request's body must have come.
+        upload_seconds: in which a request's headers, and then its body, must have come, and in
+            which its answer must be taken.
         seconds: in which a request must be answered, from when its body is there.
     """
 

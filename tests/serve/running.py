@@ -6,11 +6,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def running(app):
-    """Serves an application; yields its port."""
+def running(app, seconds=30.0):
+    """Serves an application to clients that take so long at most; yields its port."""
     import uvicorn
 
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on")
+    from maskrcnn_jax.serve.connections import protocol
+
+    config = uvicorn.Config(app, http=protocol(seconds), port=0, log_level="error", lifespan="on")
     server, listening = uvicorn.Server(config), config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
