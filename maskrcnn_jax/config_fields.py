@@ -71,7 +71,8 @@ def fields(section: Any, key: str) -> Iterator[tuple[str, dataclasses.Field, Any
 def check_fields(section: Any, key: str) -> None:
     """Checks every value of a section by its type, its choices and its interval.
 
-    A list becomes a tuple, and a dict a ConfigDict, whose keys the command line can change.
+    A list becomes a tuple, as do texts with commas between them, and a dict a ConfigDict, whose
+    keys the command line can change.
 
     Args:
         section: a dataclass.
@@ -93,6 +94,9 @@ def check_fields(section: Any, key: str) -> None:
             setattr(section, field.name, value)
         if isinstance(value, list):
             value = _tuples(value)
+            setattr(section, field.name, value)
+        if types[field.name] == tuple[str, ...] and isinstance(value, tuple) and len(value) == 1:
+            value = tuple(str(value[0]).split(","))  # as the command line gives a,b
             setattr(section, field.name, value)
         if not _is_a(value, types[field.name]):
             raise ValueError(f"{name} is {value!r}; expected {_noun(types[field.name])}")

@@ -36,7 +36,7 @@ from maskrcnn_jax.evaluation.classes import (
     in_classes_of_model,
     left_out,
 )
-from maskrcnn_jax.evaluation.evaluate import batch_size, check_best_metric, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_metrics, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import abstract_variables, make_model
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     table = class_table(metadata["class_names"], dataset.class_names)
     model = make_model(config.model, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), f"{options.workdir} (variables)")
-    check_best_metric(config, dataset)
+    check_metrics(config, dataset)
     check_same({"the validation images": [record.image_id for record in dataset.records]})
     mesh = mesh_for(config)
     parts = batch_shards(mesh)

@@ -22,7 +22,7 @@ from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.config import Config
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.input import pipeline
-from maskrcnn_jax.evaluation.evaluate import check_best_metric, evaluate
+from maskrcnn_jax.evaluation.evaluate import check_metrics, evaluate
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
@@ -79,7 +79,7 @@ def train(config: Config, workdir: Path) -> None:
     }
     check_same(images)
     config, start = initial.begin(config, workdir)
-    check_best_metric(config, val_set)
+    check_metrics(config, val_set)
     model = make_model(config.model, len(train_set.class_names))
     predict_step = make_predict_step(model, mesh)
     loss_step = make_loss_step(model, mesh) if config.eval.loss else None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskrcnn_jax.data.federated import Federated
 from maskrcnn_jax.data.masks.segmentation import Segmentation
 from maskrcnn_jax.data.read_options import ReadOptions
 from maskrcnn_jax.faults import Fault, grouped, raise_errors
@@ -93,6 +94,7 @@ class Dataset:
         read_image: gives a record's image, [height, width, 3] uint8 RGB, or with `wanted=` as that
             PixelFormat says; raises ValueError or OSError naming the file where that fails.
         faults: what the reader found and left out, or used with a warning.
+        federated: in which images which classes were looked for, where the files tell, as LVIS's.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Dataset:
     records: list[Record]
     read_image: Callable[..., np.ndarray]
     faults: list[Fault] = field(default_factory=list)
+    federated: Federated | None = None
 
 
 def make_record(

@@ -11,6 +11,7 @@ import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -73,12 +74,43 @@ def accumulate(
         library = "hotcoco" if importlib.util.find_spec("hotcoco") else "pycocotools"
     check_limits(max_detections)
     limits = list(max_detections)
-    numbers = {image["id"]: number for number, image in enumerate(truth["images"], start=1)}
-    _check_known(results, numbers, {category["id"] for category in truth["categories"]})
     return {
-        iou_type: _accumulate(_library(library), truth, results, numbers, iou_type, limits)
+        iou_type: _accumulate(
+            _library(library), *prepared(truth, results, iou_type), iou_type, limits
+        )
         for iou_type in IOU_TYPES
     }
+
+
+def prepared(
+    truth: Mapping[str, list[dict]], results: Sequence[Mapping], iou_type: str
+) -> tuple[dict[str, list[dict]], dict[str, list[dict]]]:
+    """Returns truth and detections as two COCO dictionaries that a library can evaluate.
+
+    Images are numbered, so that ids of any type will do; detections have areas, those of their
+    boxes or of their masks.
+
+    Args:
+        truth: as for `coco_metrics`.
+        results: as for `coco_metrics`.
+        iou_type: "bbox" or "segm".
+
+    Raises:
+        ValueError: a result names an image or a category that the truth lacks.
+    """
+    numbers = {image["id"]: number for number, image in enumerate(truth["images"], start=1)}
+    categories = truth["categories"]
+    _check_known(results, numbers, {category["id"] for category in categories})
+    images = [{**image, "id": numbers[image["id"]]} for image in truth["images"]]
+    objects = [{**a, "image_id": numbers[a["image_id"]]} for a in truth["annotations"]]
+    found = [
+        {**entry, "image_id": numbers[entry["image_id"]], "id": number, "iscrowd": 0}
+        for number, entry in enumerate(results, start=1)
+    ]
+    for entry in found:
+        entry["area"] = _area(entry, iou_type)
+    known = {"images": images, "annotations": objects, "categories": categories}
+    return known, {**known, "annotations": found}
 
 
 def summaries(evaluated: Mapping[str, COCOeval]) -> dict[str, float]:
@@ -86,7 +118,7 @@ def summaries(evaluated: Mapping[str, COCOeval]) -> dict[str, float]:
     return {
         f"{iou_type}/{name}": value
         for iou_type, evaluation in evaluated.items()
-        for name, value in _summary(evaluation).items()
+        for name, value in summary(evaluation).items()
     }
 
 
@@ -132,23 +164,11 @@ def _library(name: str) -> tuple[ModuleType, ModuleType]:
     return importlib.import_module(f"{name}.coco"), importlib.import_module(f"{name}.cocoeval")
 
 
-def _accumulate(library, truth, results, numbers, iou_type, limits) -> COCOeval:
-    """Runs the library, silently. Images are numbered, so that ids of any type will do."""
+def _accumulate(library, known, found, iou_type, limits) -> COCOeval:
+    """Runs the library, silently."""
     coco, cocoeval = library
-    images = [{**image, "id": numbers[image["id"]]} for image in truth["images"]]
-    objects = [{**a, "image_id": numbers[a["image_id"]]} for a in truth["annotations"]]
-    found = [
-        {**entry, "image_id": numbers[entry["image_id"]], "id": number, "iscrowd": 0}
-        for number, entry in enumerate(results, start=1)
-    ]
-    for entry in found:
-        entry["area"] = _area(entry, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = cocoeval.COCOeval(
-            _index(coco, images, objects, truth["categories"]),
-            _index(coco, images, found, truth["categories"]),
-            iou_type,
-        )
+        evaluation = cocoeval.COCOeval(indexed(coco, known), indexed(coco, found), iou_type)
         evaluation.params.maxDets = limits
         evaluation.evaluate()
         evaluation.accumulate()
@@ -161,33 +181,37 @@ def _area(entry, iou_type) -> float:
     return entry["bbox"][2] * entry["bbox"][3]
 
 
-def _index(coco, images, annotations, categories):
-    index = coco.COCO()
-    index.dataset = {"images": images, "annotations": annotations, "categories": categories}
+def indexed(library: ModuleType, content: dict[str, list[dict]]) -> Any:
+    """Returns a library's `COCO` of a dictionary."""
+    index = library.COCO()
+    index.dataset = content
     index.createIndex()
     return index
 
 
-def _summary(evaluation: COCOeval) -> dict[str, float]:
-    """Means over pycocotools' arrays, by name; -1 marks what has no truth in them and in these."""
+def summary(evaluation: COCOeval) -> dict[str, float]:
+    """Returns the numbers of `coco_metrics` of one evaluation.
+
+    They are means over pycocotools' arrays, in which -1 marks what has no truth, as in these.
+    """
     params = evaluation.params
     precision = evaluation.eval["precision"]  # [IoU, recall, class, area, limit]
     recall = evaluation.eval["recall"]  # [IoU, class, area, limit]
     area = {name: params.areaRngLbl.index(name) for name in params.areaRngLbl}
-    summary = {"AP": _mean(precision[:, :, :, area["all"], -1])}
+    numbers = {"AP": _mean(precision[:, :, :, area["all"], -1])}
     for percent in (50, 75):
         (at,) = np.flatnonzero(np.isclose(params.iouThrs, percent / 100))
-        summary[f"AP{percent}"] = _mean(precision[at, :, :, area["all"], -1])
+        numbers[f"AP{percent}"] = _mean(precision[at, :, :, area["all"], -1])
     for letter, name in _AREAS.items():
-        summary[f"AP{letter}"] = _mean(precision[:, :, :, area[name], -1])
+        numbers[f"AP{letter}"] = _mean(precision[:, :, :, area[name], -1])
     for i, limit in enumerate(params.maxDets):
-        summary[f"AR{limit}"] = _mean(recall[:, :, area["all"], i])
+        numbers[f"AR{limit}"] = _mean(recall[:, :, area["all"], i])
     for letter, name in _AREAS.items():
-        summary[f"AR{letter}"] = _mean(recall[:, :, area[name], -1])
+        numbers[f"AR{letter}"] = _mean(recall[:, :, area[name], -1])
     for k, category_id in enumerate(params.catIds):
         name = evaluation.cocoGt.cats[category_id]["name"]
-        summary[f"AP/{name}"] = _mean(precision[:, :, k, area["all"], -1])
-    return summary
+        numbers[f"AP/{name}"] = _mean(precision[:, :, k, area["all"], -1])
+    return numbers
 
 
 def _mean(values: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from maskrcnn_jax.config_fields import check_fields, setting
 
+METRICS = ("voc07", "voc12", "matterport", "lvis", "boundary")
+
 
 @dataclass(slots=True)
 class EvalConfig:
@@ -14,6 +16,9 @@ class EvalConfig:
     max_images: int = setting(0, "evaluate the first ones alone; 0: all", within="[0, inf)")
     max_detections: tuple[int, ...] = setting(
         (1, 10, 100), "the three limits of COCO's recall; the last is for AP", within="[1, inf)"
+    )
+    metrics: tuple[str, ...] = setting(
+        (), "what is measured besides COCO's numbers; docs/evaluation.md", choices=METRICS
     )
     pictures: int = setting(
         8, "images drawn with their predictions after an evaluation", within="[0, inf)"

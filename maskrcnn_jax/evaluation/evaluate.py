@@ -16,6 +16,8 @@ from maskrcnn_jax.evaluation.analysis.write import write_analysis
 from maskrcnn_jax.evaluation.coco_metrics import accumulate, metric_names, summaries
 from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.config import EvalConfig
+from maskrcnn_jax.evaluation.metrics.chosen import more_metrics, more_names
+from maskrcnn_jax.evaluation.metrics.lvis import check_lvis
 from maskrcnn_jax.evaluation.pictures import comparison
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 _MOST_NAME = 200  # characters of an image's name in that of its picture
 
 
-def check_best_metric(config: "Config", dataset: Dataset) -> None:
-    """Checks that the evaluation will measure `config.train.best_metric`.
+def check_metrics(config: "Config", dataset: Dataset) -> None:
+    """Checks that the evaluation can measure `config.eval.metrics` and `config.train.best_metric`.
 
     Args:
         config: the whole configuration.
@@ -42,7 +44,10 @@ def check_best_metric(config: "Config", dataset: Dataset) -> None:
     Raises:
         ValueError: naming the key of the configuration.
     """
+    if "lvis" in config.eval.metrics:
+        check_lvis(dataset.federated is not None)
     names = metric_names(dataset.class_names, config.eval.max_detections)
+    names += more_names(config.eval.metrics, dataset.class_names, config.eval.max_detections)
     is_loss = config.train.best_metric.startswith("loss_")
     if is_loss and config.eval.loss:
         names += loss_names(make_model(config.model, len(dataset.class_names)))
@@ -80,7 +85,7 @@ def evaluate(
     must_write: bool = True,
     report: bool = False,
 ) -> dict[str, float]:
-    """Predicts on a data set, measures COCO's metrics and writes them down.
+    """Predicts on a data set, measures the metrics and writes them down.
 
     Writes `report.txt` (a table), `metrics.json`, `detections.json` (COCO results at the original
     resolution) and `pictures/` (predictions beside the truth, by the names of the images). With
@@ -100,9 +105,9 @@ def evaluate(
             numbers as `report.json`.
 
     Returns:
-        The numbers of `coco_metrics`, those of `mean_losses` where there is a loss step, and
-        `images`, `images_skipped` (unreadable, and so not in the metrics) and `images_per_second`
-        (from reading to encoded masks, without compilation).
+        The numbers of `coco_metrics`, those of `config.eval.metrics`, those of `mean_losses` where
+        there is a loss step, and `images`, `images_skipped` (unreadable, and so not in the metrics)
+        and `images_per_second` (from reading to encoded masks, without compilation).
 
     Raises:
         ValueError: no image could be evaluated.
@@ -117,6 +122,8 @@ def evaluate(
     truth = coco_truth(dataset, found.image_ids)
     evaluated = accumulate(truth, found.results, config.eval.max_detections)
     metrics = summaries(evaluated)
+    limits = config.eval.max_detections
+    metrics |= more_metrics(config.eval.metrics, truth, found.results, limits)
     if found.losses:
         metrics |= mean_losses(found.losses)
     metrics["images"] = float(len(found.image_ids))

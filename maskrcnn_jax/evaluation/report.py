@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from maskrcnn_jax.console import amount
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES
+from maskrcnn_jax.evaluation.metrics.lvis import NAMES
 
 _TITLES = {"bbox": "boxes", "segm": "masks"}
 
@@ -27,6 +28,7 @@ def report_text(
     Returns:
         The page.
     """
+    more = _more(metrics)
     lines = [
         f"{dataset.name}: {amount(int(metrics['images']), 'image')}, "
         f"{metrics['images_per_second']:.1f} images/s, {max_detections[-1]} detections an image",
@@ -35,6 +37,7 @@ def report_text(
         "",
         *_classes(metrics, dataset.class_names),
         "",
+        *([*more, ""] if more else []),
         "AP: mean over IoU 0.50:0.95. s, m, l: objects below 32^2, 96^2 and above, in pixels.",
         "ARn: recall with n detections of a class in an image. -: no such object in the truth.",
     ]
@@ -55,6 +58,22 @@ def _numbers(metrics, max_detections) -> list[str]:
         values = "".join(f"{_percent(metrics[f'{iou_type}/{name}']):>7}" for name in names)
         lines.append(f"{_TITLES[iou_type]:>7}{values}")
     return lines
+
+
+def _more(metrics) -> list[str]:
+    """The numbers of `config.eval.metrics` that stand for all classes."""
+    rows = [
+        ("VOC 2007, AP at IoU 0.5", "bbox/voc07", "segm/voc07"),
+        ("VOC 2012, AP at IoU 0.5", "bbox/voc12", "segm/voc12"),
+        ("matterport, AP at IoU 0.5", "", "segm/matterport"),
+        *((f"LVIS {name}", f"lvis/bbox/{name}", f"lvis/segm/{name}") for name in NAMES),
+        *((f"boundary {name}", "", f"boundary/{name}") for name in ("AP", "AP50", "AP75")),
+    ]
+    return [
+        f"{title:<26}" + "".join(f"{_percent(metrics.get(key, -1)):>8}" for key in keys)
+        for title, *keys in rows
+        if keys[-1] in metrics
+    ]
 
 
 def _classes(metrics, class_names) -> list[str]:

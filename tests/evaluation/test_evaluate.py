@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
-from maskrcnn_jax.evaluation.evaluate import batch_size, check_best_metric, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_metrics, evaluate
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
@@ -70,6 +70,24 @@ def test_the_truth_scores_full_marks(dataset, config, tmp_path, capsys):
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.name == f"eval_000000_{dataset.records[0].image_id}.png"
     assert cv2.imread(str(picture)).shape[1] > 2 * 90
+
+
+def test_other_metrics_are_measured_where_asked_for(dataset, config, tmp_path):
+    config.eval.metrics = ("voc07,voc12,matterport,boundary",)  # as the command line gives them
+    config.train.best_metric = "segm/matterport"
+    config.eval.validate()
+    check_metrics(config, dataset)
+    metrics = evaluate(_perfect_step(dataset, config), {}, dataset, config, tmp_path)
+    for name in ("bbox/voc07", "segm/voc12", f"segm/voc12/{dataset.class_names[0]}"):
+        assert metrics[name] == pytest.approx(1)
+    assert metrics["segm/matterport"] == pytest.approx(1)
+    assert 0.2 < metrics["boundary/AP"] <= metrics["segm/AP"]
+    report = (tmp_path / "report.txt").read_text()
+    assert "VOC 2007, AP at IoU 0.5      100.0   100.0\n" in report
+    assert "matterport, AP at IoU 0.5        -   100.0\n" in report
+    config.eval.metrics = ("lvis",)
+    with pytest.raises(ValueError, match="lvis"):
+        check_metrics(config, dataset)
 
 
 def test_agrees_with_pycocotools_by_hand(dataset, config, tmp_path):
@@ -168,10 +186,10 @@ def test_unreadable_images_are_named_and_left_out(dataset, config, tmp_path):
 )
 def test_settings_of_the_evaluation_are_checked_before_it(config, dataset, key, value, message):
     config.eval.max_detections = (1, 5)
-    check_best_metric(config, dataset)
+    check_metrics(config, dataset)
     set_values(config, {key: value})
     with pytest.raises(ValueError, match=message):
-        check_best_metric(config, dataset)
+        check_metrics(config, dataset)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from maskrcnn_jax.config_json import copied
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.classes import class_table, in_classes_of_model
-from maskrcnn_jax.evaluation.evaluate import check_best_metric, evaluate
+from maskrcnn_jax.evaluation.evaluate import check_metrics, evaluate
 from maskrcnn_jax.evaluation.validation_loss import loss_names, make_loss_step, mean_losses
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
@@ -168,9 +168,9 @@ def test_the_best_metric_may_be_a_loss_where_losses_are_measured(dataset, config
     config = copied(config)
     config.train.best_metric = "loss_total"
     with pytest.raises(ValueError, match=r"'loss_total'; expected one of bbox/AP"):
-        check_best_metric(config, dataset)
+        check_metrics(config, dataset)
     config.eval.loss = True
-    check_best_metric(config, dataset)
+    check_metrics(config, dataset)
     config.train.best_metric = "loss_of_time"
     with pytest.raises(ValueError, match=r"expected one of bbox/AP.*loss_total"):
-        check_best_metric(config, dataset)
+        check_metrics(config, dataset)

@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from maskrcnn_jax.console import amount, said_if_slow
+from maskrcnn_jax.data.federated import read_federated
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import as_id, size_of, whole
 from maskrcnn_jax.data.files.paths import existing, path_in
@@ -122,6 +123,7 @@ def _read(
         records=[make_record(*image, instances.get(image[0], [])) for image in used],
         read_image=partial(read_image_file, max_pixels=options.max_pixels),
         faults=faults,
+        federated=read_federated(content),
     )
 
 

@@ -77,7 +77,7 @@ def _section(kind: str, numbers: Mapping[str, Any]) -> str:
         curves["f1"]["mean"] if len(names) > 1 else None,
     )
     return (
-        f"<h2>{_TITLES[kind]}</h2>{_sizes(numbers)}"
+        f"<h2>{_TITLES[kind]}</h2>{_sizes(numbers)}{_crowding(numbers['crowding'])}"
         f'<div class="row"><div>{pr_chart}</div><div>{f1_chart}</div></div>'
         f"<h3>Classes</h3>{_classes(numbers['classes'])}"
         f"<h3>Errors</h3>{_errors(numbers['errors'])}"
@@ -92,6 +92,18 @@ def _sizes(numbers) -> str:
     row = ["all classes", *(_percent(numbers[name]) for name in ("AP", "AP50", "AP75"))]
     row += [_percent(sizes[name][key]) for key in ("AP", "AR") for name in sizes]
     return _table(head, [row])
+
+
+def _crowding(groups) -> str:
+    head = ["images by crowding", "images", "AP", "AP50", "AP75"]
+    rows = [
+        [name, str(row["images"]), *(_percent(row[key]) for key in head[2:])]
+        for name, row in groups.items()
+    ]
+    return _table(head, rows) + _note(
+        "Crowding: pixels of other objects in an object's box, over its own, mean of the image. "
+        "Apart: below 0.1. Some: to 0.8. Crowded: from 0.8 on."
+    )
 
 
 def _classes(rows) -> str:

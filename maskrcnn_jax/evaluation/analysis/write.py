@@ -8,6 +8,7 @@ from pycocotools.cocoeval import COCOeval
 
 from maskrcnn_jax.console import amount
 from maskrcnn_jax.data.records import Dataset
+from maskrcnn_jax.evaluation.analysis.crowding import crowding_table
 from maskrcnn_jax.evaluation.analysis.page import page
 from maskrcnn_jax.evaluation.analysis.summary import Analysis, analyse
 from maskrcnn_jax.evaluation.analysis.worst import draw_errors, encode_jpeg
@@ -34,10 +35,11 @@ def write_analysis(
         OSError: the files cannot be written.
     """
     analyses = {kind: analyse(truth, results, evaluated[kind], kind) for kind in evaluated}
-    numbers = {kind: analysis.numbers for kind, analysis in analyses.items()}
-    images = len(truth["images"])
-    limit = evaluated["segm"].params.maxDets[-1]
-    written = {"dataset": dataset.name, "images": images, "max_detections": int(limit), **numbers}
+    limits = [int(limit) for limit in evaluated["segm"].params.maxDets]
+    crowding = crowding_table(truth, results, limits)
+    numbers = {k: {**analysis.numbers, "crowding": crowding[k]} for k, analysis in analyses.items()}
+    images, limit = len(truth["images"]), limits[-1]
+    written = {"dataset": dataset.name, "images": images, "max_detections": limit, **numbers}
     write_atomically(out_dir / "report.json", json.dumps(written, indent=1) + "\n")
     subtitle = f"{amount(images, 'image')}, at most {limit} detections of a class in an image"
     pictures = _pictures(dataset, analyses["segm"])
