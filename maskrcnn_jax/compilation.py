@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 ENVIRONMENT = "MASKRCNN_JAX_CACHE"
+_is_chosen = False  # whether this process has said where compiled programs are kept
 
 
 def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
@@ -19,6 +21,8 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     Returns:
         The folder, or None where the cache is off.
     """
+    global _is_chosen
+    _is_chosen = True
     configured = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     choices = (folder, os.environ.get(ENVIRONMENT), configured)
     choice = next((str(choice) for choice in choices if choice), "")
@@ -30,7 +34,18 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
     # Small programs count too: on a CPU hundreds of them add up to the waiting time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    compilation_cache.reset_cache()  # JAX looks at its settings at the first compilation only
     return path
+
+
+def cache_by_default() -> None:
+    """Turns the cache on, unless it has been decided upon already.
+
+    That is by a call of `use_compilation_cache`, or where JAX's own cache is set: then its folder
+    and all else that is set of it stay as they are.
+    """
+    if not _is_chosen and not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        use_compilation_cache()
 
 
 def user_cache() -> Path:

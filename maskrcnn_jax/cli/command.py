@@ -75,6 +75,16 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tta(parser: argparse.ArgumentParser) -> None:
+    """Adds `--tta`, whose value `test_time.parse_views` takes."""
+    parser.add_argument(
+        "--tta",
+        metavar="VIEWS",
+        help="test-time augmentation: flip, scales besides 1, or both, as flip,0.8,1.25; each view "
+        "costs the time of an image",
+    )
+
+
 def add_drawing(parser: argparse.ArgumentParser) -> None:
     """Adds what `drawing_style` takes."""
     group = parser.add_argument_group("how objects are drawn")

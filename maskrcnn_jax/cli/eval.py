@@ -4,6 +4,7 @@
     python eval.py --workdir=runs/coco --checkpoint=best --config.eval.batch_size=4
     python eval.py --workdir=runs/coco --config=coco --config.data.val.root=DIR
     python eval.py --workdir=runs/coco --report
+    python eval.py --workdir=runs/coco --tta=flip,0.8,1.25
 
 The configuration is the one in the checkpoint, of which single keys can be changed, or else the
 one given, which must have the keys of the model that belong to the weights as these need them. The
@@ -39,6 +40,7 @@ from maskrcnn_jax.evaluation.classes import (
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_metrics, evaluate
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.inference.test_time import parse_views, scaled_bucket
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.parallel.agreement import check_same
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="also write report.html: curves, classes, confusions, kinds of errors, worst images",
     )
+    command.add_tta(parser)
     command.add_config(parser)
     command.add_cache(parser)
     process_flags.add_arguments(parser)
@@ -74,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(options: argparse.Namespace, keys: list[str]) -> str:
     """Evaluates as the flags say; returns the report, of several processes in the first."""
+    views = parse_views(options.tta) if options.tta else None
     variables, metadata = load_for_inference(options.workdir, options.checkpoint)
     config = configuration(metadata["config"], options.config, keys)
     config.validate()
@@ -86,12 +90,14 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     check_metrics(config, dataset)
     check_same({"the validation images": [record.image_id for record in dataset.records]})
     mesh = mesh_for(config)
+    for scale in views.scales if views else ():
+        check_buckets([scaled_bucket(bucket, scale) for bucket in config.data.buckets], mesh)
     parts = batch_shards(mesh)
     config.eval.batch_size = batch_size(config.eval, len(dataset.records), parts)
     # By way of the host: what one device has cannot be copied to another process's.
     variables = jax.device_put(jax.device_get(variables), replicated(mesh))
     out_dir = Path(options.out or Path(options.workdir) / "eval")
-    predict_step = in_classes_of_data(make_predict_step(model, mesh), table)
+    predict_step = in_classes_of_data(make_predict_step(model, mesh, views), table)
     loss_step = None
     if config.eval.loss:
         loss_step = in_classes_of_model(make_loss_step(model, mesh), table)
@@ -103,6 +109,7 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
         out_dir,
         loss_step=loss_step,
         report=options.report,
+        views=views,
     )
     if jax.process_index() > 0:
         return ""

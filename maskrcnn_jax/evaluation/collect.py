@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from maskrcnn_jax.evaluation.validation_loss import LossStep, Rows
 from maskrcnn_jax.inference.coco_results import coco_results
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.inference.result import Result, to_result
+from maskrcnn_jax.inference.test_time import Views, scaled_inputs
 from maskrcnn_jax.parallel.gather import gather
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def collect(
     config: "Config",
     before_batch: Callable[[], None] = lambda: None,
     loss_step: LossStep | None = None,
+    views: Views | None = None,
 ) -> Found:
     """Detects the objects of all images of a data set, with progress on stderr.
 
@@ -69,6 +72,7 @@ def collect(
         config: the whole configuration.
         before_batch: called before each batch.
         loss_step: as `make_loss_step` returns it, where the losses are wanted, too.
+        views: of test-time augmentation, those of the predict step.
 
     Returns:
         What was found; with several processes, by all of them, in each of them.
@@ -78,6 +82,8 @@ def collect(
     start = last_line = time.perf_counter()
     with closing(pipeline.eval_batches(dataset, config, **process)) as batches:
         announced = _announced(batches, before_batch)
+        if views is not None:
+            announced = _with_views(announced, dataset, views)
         steps = predict_step, loss_step
         for detections, batch, info in _one_ahead(steps, variables, announced, found):
             _add(found, detections, batch, info, dataset, config)
@@ -98,12 +104,37 @@ def _announced(batches: Iterator[Any], before_batch: Callable[[], None]) -> Iter
         yield batch
 
 
+def _with_views(batches: Iterator[Any], dataset: Dataset, views: Views) -> Iterator[Any]:
+    """Adds what the predict step is given of each image at every scale, the usual one first.
+
+    The originals are read again for the other scales; slots without an image get an empty one.
+    """
+
+    def others(slot: tuple[int, np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        index, padded, size = slot
+        image = padded if index < 0 else dataset.read_image(dataset.records[index])
+        return scaled_inputs(image, size, padded.shape[:2], views.scales)
+
+    with ThreadPoolExecutor() as pool:
+        for batch, info in batches:
+            given = [(batch["image"], batch["image_size"])]
+            if views.scales:
+                valid = np.where(batch["image_valid"], info["indices"], -1)
+                made = pool.map(others, zip(valid, *given[0], strict=True))
+                scales = zip(*made, strict=True)
+                for scale in scales:
+                    inputs, sizes = zip(*scale, strict=True)
+                    given.append((np.stack(inputs), np.stack(sizes)))
+            yield batch, info | {"given": tuple(zip(*given, strict=True))}
+
+
 def _one_ahead(steps, variables, batches, found) -> Iterator[tuple[Any, dict, dict]]:
     """Yields each batch's detections while the device already works on the next batch."""
     (predict_step, loss_step), waiting, shapes = steps, None, set()
     for batch, info in batches:
         start = time.perf_counter()
-        detections = predict_step(variables, batch["image"], batch["image_size"])
+        given = info.get("given", (batch["image"], batch["image_size"]))
+        detections = predict_step(variables, *given)
         if loss_step is not None:
             found.losses.append(loss_step(variables, batch, info["indices"]))
         if batch["image"].shape not in shapes:  # such a call returns when it has compiled

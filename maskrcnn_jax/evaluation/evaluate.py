@@ -25,6 +25,7 @@ from maskrcnn_jax.evaluation.validation_loss import LossStep, loss_names, mean_l
 from maskrcnn_jax.files import refuse_links, write_atomically
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predict_step import PredictStep
+from maskrcnn_jax.inference.test_time import Views
 from maskrcnn_jax.models.build import make_model
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def evaluate(
     loss_step: LossStep | None = None,
     must_write: bool = True,
     report: bool = False,
+    views: Views | None = None,
 ) -> dict[str, float]:
     """Predicts on a data set, measures the metrics and writes them down.
 
@@ -103,6 +105,7 @@ def evaluate(
         must_write: False: a file that cannot be written is only reported on stderr.
         report: also write `report.html`, curves, confusions, errors and the worst images, and its
             numbers as `report.json`.
+        views: of test-time augmentation, those of the predict step.
 
     Returns:
         The numbers of `coco_metrics`, those of `config.eval.metrics`, those of `mean_losses` where
@@ -115,7 +118,7 @@ def evaluate(
     """
     if config.eval.max_images:
         dataset = replace(dataset, records=dataset.records[: config.eval.max_images])
-    found = collect(predict_step, variables, dataset, config, before_batch, loss_step)
+    found = collect(predict_step, variables, dataset, config, before_batch, loss_step, views)
     if not found.image_ids:
         first = f", the first because of: {found.skipped[0]}" if found.skipped else ""
         raise ValueError(f"none of the images of {dataset.name} could be evaluated{first}")

@@ -12,7 +12,7 @@ from maskrcnn_jax.images.opening import image_pixels
 from maskrcnn_jax.images.pixels import PixelFormat
 from maskrcnn_jax.images.read import read_image
 
-ImageLike = np.ndarray | jax.Array | Image.Image | str | Path
+ImageLike = np.ndarray | jax.Array | Image.Image | str | bytes | Path
 
 
 class SourceImage(NamedTuple):
@@ -37,13 +37,16 @@ class SourceImage(NamedTuple):
         """
         if isinstance(self.given, str | Path):
             return read_image(self.given, self.max_pixels, wanted=self.wanted)
+        if isinstance(self.given, bytes):
+            what = "the image given as bytes"
+            return read_image(what, self.max_pixels, content=self.given, wanted=self.wanted)
         if isinstance(self.given, Image.Image):
             return image_pixels(self.given, self.wanted)
         return _checked(self.given, self.wanted)
 
     @property
     def path(self) -> Path | None:
-        """The file; None of an image that was given as an array or by Pillow."""
+        """The file; None of an image that was given otherwise."""
         return Path(self.given) if isinstance(self.given, str | Path) else None
 
 
@@ -54,8 +57,8 @@ def _checked(image: np.ndarray | jax.Array, wanted: PixelFormat) -> np.ndarray:
     if shape is None or len(shape) not in (2, 3) or 0 in shape:
         given = type(image).__name__ if shape is None else tuple(shape)
         raise ValueError(
-            f"an image must be an array [height, width, {channels}], a path, or an image of "
-            f"Pillow; given: {given}"
+            f"an image must be an array [height, width, {channels}], the path, http(s) address or "
+            f"content (bytes) of a file, or an image of Pillow; given: {given}"
         )
     array = np.asarray(image)
     is_stretched = wanted.percentiles is not None and array.dtype in (np.uint8, np.uint16)

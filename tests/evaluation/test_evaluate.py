@@ -14,9 +14,11 @@ from pycocotools.cocoeval import COCOeval
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
+from maskrcnn_jax.evaluation.collect import collect
 from maskrcnn_jax.evaluation.evaluate import batch_size, check_metrics, evaluate
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.inference.test_time import Views
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.detections import Detections
 from tests.end_to_end.tiny import get_config
@@ -88,6 +90,29 @@ def test_other_metrics_are_measured_where_asked_for(dataset, config, tmp_path):
     config.eval.metrics = ("lvis",)
     with pytest.raises(ValueError, match="lvis"):
         check_metrics(config, dataset)
+
+
+def test_views_are_made_of_the_originals(dataset, config):
+    seen, truth_step = [], _perfect_step(dataset, config)
+
+    def step(variables, images, sizes):
+        seen.append((images, sizes))
+        return truth_step(variables, images[0], sizes[0])
+
+    views = Views(True, (0.5, 1.5))
+    found = collect(step, {}, dataset, config, views=views)
+    assert len(found.image_ids) == 5
+    images, sizes = seen[0]
+    assert [image.shape for image in images] == [(2, side, side, 3) for side in (64, 32, 96)]
+    assert sizes[2].tolist() == [[96, 96]] * 2
+    original = dataset.read_image(dataset.records[0])
+    np.testing.assert_array_equal(images[2][0], cv2.resize(original, (96, 96)))
+    images, sizes = seen[-1]  # the second slot is empty
+    assert [image[1].any() for image in images] == [False] * 3
+    truth_step = _perfect_step(dataset, config)
+    mirrored = Views(True, ())
+    found = collect(lambda v, i, s: truth_step(v, *i, *s), {}, dataset, config, views=mirrored)
+    assert len(found.image_ids) == 5
 
 
 def test_agrees_with_pycocotools_by_hand(dataset, config, tmp_path):

@@ -65,7 +65,7 @@ def test_one_compilation_for_each_bucket(images):
     predictor = tiny_predictor(batch_size=2)
     predictor(images)
     predictor(images[:1])
-    assert predictor._predict._cache_size() == 2
+    assert predictor._steps[None]._cache_size() == 2
 
 
 def test_min_score(images):
@@ -88,7 +88,9 @@ def test_wrong_input_is_named(tmp_path):
     for shape in ((10,), (10, 0, 3), (10, 10, 5)):
         with pytest.raises(ValueError, match=re.escape(str(shape))):
             tiny_predictor()(np.zeros(shape, np.uint8))
-    with pytest.raises(ValueError, match="NoneType"):
+    with pytest.raises(ValueError, match="the image given as bytes is not a readable image"):
+        tiny_predictor()(b"no image")
+    with pytest.raises(ValueError, match=r"http\(s\) address .* given: NoneType"):
         tiny_predictor()([None])
     (tmp_path / "no.jpg").write_text("no image")
     with pytest.raises(ValueError, match=r"no\.jpg"):
@@ -109,6 +111,7 @@ def test_every_kind_of_image_gives_the_same(images, tmp_path):
         Image.fromarray(image),
         Image.fromarray(clear),
         Image.open(tmp_path / "a.png"),
+        (tmp_path / "a.png").read_bytes(),
     ):
         _same(predictor(given), expected)
     grey = image[..., 0]
@@ -175,3 +178,31 @@ def test_a_result_knows_its_image(images, tmp_path):
     assert from_array.source.path is None
     np.testing.assert_array_equal(from_file.draw(), from_array.draw())
     assert {entry["category_id"] for entry in from_file.to_coco()} <= {10, 20, 30}
+
+
+def test_an_address_is_fetched_once(images, tmp_path, monkeypatch):
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    asked = []
+
+    def download(address):
+        asked.append(address)
+        return (tmp_path / "a.png").read_bytes()
+
+    monkeypatch.setattr("maskrcnn_jax.images.download.download", download)
+    result = tiny_predictor()("https://host/a.png")
+    _same(result, tiny_predictor()(images[0]))
+    assert result.draw().shape == (832, 832, 3)
+    assert asked == ["https://host/a.png"]
+
+
+def test_a_stream_gives_results_before_its_end(images):
+    taken = []
+
+    def frames():
+        while True:
+            taken.append(len(taken))
+            yield images[0]
+
+    stream = tiny_predictor().stream(frames())
+    assert [next(stream)[0] for _ in range(3)] == [0, 1, 2]
+    assert len(taken) == 4  # one is ahead on the device

@@ -106,7 +106,7 @@ def test_the_predictor_gives_the_same_where_one_tile_is_the_image():
     corner = found.chosen(np.flatnonzero((found.boxes[:, 2:] <= 62).all(1)))
     inside = whole.chosen(np.flatnonzero((whole.boxes[:, 2:] <= 62).all(1)))
     np.testing.assert_array_equal(corner.scores, inside.scores)
-    assert predictor._predict._cache_size() <= 2
+    assert predictor._steps[None]._cache_size() <= 2
     for wrong in ({"tile": 1}, {"tile": 64, "overlap": 1.0}, {"tile": 64, "overlap": -0.1}):
         with pytest.raises(ValueError, match=f"tile is {wrong['tile']}"):
             predictor(image, **wrong)
