@@ -141,7 +141,10 @@ class Predictor:
 
         Args:
             images: as for a call; they may have no end, as the frames of a camera.
-            min_score, tile, overlap, tta: as for a call.
+            min_score: as for a call.
+            tile: as for a call.
+            overlap: as for a call.
+            tta: as for a call.
 
         Yields:
             Number of the image, from 0, and its result. Images that enter the network at one size
