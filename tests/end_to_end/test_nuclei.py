@@ -1,9 +1,15 @@
-"""`train.py` on real images: nuclei in folders of masks, and by labelme."""
+"""`train.py` on real images: nuclei in folders of masks, and by labelme; what is exported then."""
 
 import json
+import re
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
+
+from maskrcnn_jax.cli import export
+from maskrcnn_jax.export.web.site import RUNTIME
 
 COMMAND = (
     "train.py",
@@ -48,3 +54,62 @@ def test_labelme(run, run_command, small_nuclei_dir, tmp_path):
     assert status == 0, err
     assert "classes kept: 1 of 1: nucleus" in out
     assert np.isfinite(losses(tmp_path)).all()
+
+
+@pytest.fixture
+def export_run(run, nuclei_dir, tmp_path):
+    """Exports the run, compared on two of its own images; gives the status and the place."""
+    images = [str(path) for path in sorted(nuclei_dir.glob("val/*/images/*.png"))[:2]]
+
+    def exported(*arguments):
+        out = tmp_path / "out"
+        given = (f"--out={out}", "--images", *images)
+        return export.main([str(run), *given, *arguments]), out
+
+    return exported
+
+
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo", "web"])
+def test_a_trained_detector_elsewhere(export_run, tmp_path, capsys, kind):
+    """It finds what the checkpoint finds, as the command says that keeps no other file."""
+    for name in RUNTIME:
+        (tmp_path / name).touch()
+    web = [f"--runtime={tmp_path}"] if kind == "web" else []
+    status, out = export_run(f"--format={kind}", *web)
+    assert status == 0
+    suffix = "stablehlo" if kind == "stablehlo" else "onnx"
+    assert len(list(out.glob(f"*_64x64.{suffix}"))) == 1
+    told = re.search(
+        r"compared on given images: (\d+) detections of 2 images, same classes and order.*"
+        r"boxes (\S+) px .*scores (\S+) .*masks (\S+) ",
+        capsys.readouterr().out,
+    )
+    detections, *differences = map(float, told.groups())
+    assert detections > 0
+    assert (np.array(differences) <= (1e-3, 1e-4, 1e-3)).all()
+
+
+def test_a_trained_detectors_weights(export_run, capsys):
+    status, out = export_run("--format=safetensors")
+    assert status == 0
+    assert "read back equal to the bit" in capsys.readouterr().out
+    assert (out / "model.safetensors").stat().st_size > 0
+
+
+def test_a_graph_with_a_wrong_weight_is_not_kept(export_run, monkeypatch, capsys):
+    convert = export.convert
+
+    def broken(*arguments):
+        proto = onnx.load_from_string(convert(*arguments))
+        stem = next(c for c in proto.graph.initializer if list(c.dims) == [8, 3, 7, 7])
+        weights = numpy_helper.to_array(stem).copy()
+        weights[2, 1, 3, 3] += 0.5
+        stem.CopyFrom(numpy_helper.from_array(weights, stem.name))
+        return proto.SerializeToString()
+
+    monkeypatch.setattr(export, "convert", broken)
+    status, out = export_run("--format=onnx")
+    assert status == 2
+    error = capsys.readouterr().err
+    assert "was not written, because it does not do what the original does" in error
+    assert not out.exists()

@@ -18,12 +18,13 @@ CLASS_NAMES = ("circle", "rectangle", "triangle")
 SHAPE = (64, 96)
 
 _SOURCES = {source.name: {**source.model, **source.settings} for source in SOURCES}
+_R50 = {"backbone.depth": 50}
 _GROUP_NORM = {f"{part}.norm": "gn" for part in ("backbone", "fpn", "box_head", "mask_head")}
 DIALECTS: dict[str, dict[str, Any]] = {
-    "torchvision_v1": _SOURCES["torchvision_v1"] | {"backbone.norm_eps": 1e-5},
-    "torchvision_v2": _SOURCES["torchvision_v2"],
-    "detectron2": _SOURCES["detectron2"] | {"backbone.depth": 50},
-    "matterport": _SOURCES["matterport"],
+    "torchvision_v1": _SOURCES["torchvision_v1"] | _R50 | {"backbone.norm_eps": 1e-5},
+    "torchvision_v2": _SOURCES["torchvision_v2"] | _R50,
+    "detectron2": _SOURCES["detectron2"] | _R50,
+    "matterport": _SOURCES["matterport"] | _R50,
     # What no published model has together.
     "mixed": _GROUP_NORM
     | {
