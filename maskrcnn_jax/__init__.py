@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskrcnn_jax.checkpoints.load import load_for_inference
     from maskrcnn_jax.compilation import use_compilation_cache
+    from maskrcnn_jax.inference.load import load
     from maskrcnn_jax.inference.predict_step import make_predict_step
-    from maskrcnn_jax.inference.predictor import Predictor, load
+    from maskrcnn_jax.inference.predictor import Predictor
     from maskrcnn_jax.inference.result import Result
     from maskrcnn_jax.models.build import initial_variables
     from maskrcnn_jax.models.detections import Detections
@@ -41,7 +42,7 @@ _HOME = {
     "Result": "inference.result",
     "draw_detections": "visualization.drawing",
     "initial_variables": "models.build",
-    "load": "inference.predictor",
+    "load": "inference.load",
     "load_for_inference": "checkpoints.load",
     "make_predict_step": "inference.predict_step",
     "use_compilation_cache": "compilation",

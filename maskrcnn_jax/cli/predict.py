@@ -26,7 +26,8 @@ from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.images.value_range import deep_range, is_dark, levels_left
 from maskrcnn_jax.inference.image_files import find_images, picture_names
-from maskrcnn_jax.inference.predictor import Predictor, load, shared_pixels
+from maskrcnn_jax.inference.load import load
+from maskrcnn_jax.inference.predictor import Predictor, shared_pixels
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.overlay import draw_result
 from maskrcnn_jax.visualization.stages import inference_pictures

@@ -18,10 +18,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, FileHandle, TiffFile, TiffPage, T
 
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.channels import Kind
-from maskrcnn_jax.images.png import encode_png
 
-_NPY = b"\x93NUMPY"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 _MOST_HEADER = 2**16  # bytes, of numpy's files
 _COLOURED = (PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR, PHOTOMETRIC.CIELAB)
 
@@ -42,72 +39,16 @@ class ArrayFile(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-@contextmanager
-def opened(stream: BinaryIO, path: str | Path) -> Iterator[ArrayFile | None]:
-    """Reads the header of an open file.
+def numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
+    """Reads the header of a `.npy` file.
 
     Args:
-        stream: of the file, which has no file number: tifffile follows what the metadata of OME,
-            Micro-Manager and NDTiff name beside a file that has one.
+        stream: of the file.
         path: of the file, for messages.
 
-    Yields:
-        What the header says; None where the file is for Pillow.
-
     Raises:
-        ValueError: the file has values of another kind, or is not what its first bytes say.
+        ValueError: it holds no image.
     """
-    start = stream.read(len(_NPY))
-    stream.seek(0)
-    if start == _NPY:
-        yield _numpy_file(stream, path)
-    elif start[:4] in _TIFF:
-        with faults_named(path):
-            file = TiffFile(stream, name=Path(path).name)
-        with file:
-            with faults_named(path):
-                found = _tiff_file(file, path)
-            yield found
-        stream.seek(0)
-    else:
-        yield None
-
-
-@contextmanager
-def faults_named(path: str | Path) -> Iterator[None]:
-    """Makes what a reader trips over a ValueError that names the file.
-
-    Args:
-        path: of the file.
-    """
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # of a broken file anything can come
-        if str(path) in str(error) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        if "imagecodecs" in str(error):
-            raise ValueError(
-                f"{path} is packed in a way that tifffile alone cannot unpack ({error}): pip "
-                "install imagecodecs, or save it uncompressed or by deflate"
-            ) from error
-        raise ValueError(f"{path} is not a readable image, or is truncated: {error}") from error
-
-
-def to_file(image: np.ndarray) -> tuple[bytes, str]:
-    """Returns an image [h, w, C] as the content of a file without loss, and how its name ends.
-
-    It is PNG for RGB of 8 bits, and else numpy's `.npy`.
-    """
-    if image.shape[2] == 3 and image.dtype == np.uint8:
-        return encode_png(image), ".png"
-    stream = io.BytesIO()
-    np.save(stream, image, allow_pickle=False)
-    return stream.getvalue(), ".npy"
-
-
-def _numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
     # numpy reads a header as long as it says it is, up to 4 GiB, before it looks at its length.
     header = io.BytesIO(stream.read(_MOST_HEADER))
     version = np.lib.format.read_magic(header)
@@ -134,7 +75,27 @@ def _numpy_file(stream: BinaryIO, path: str | Path) -> ArrayFile:
     return ArrayFile((shape[0], shape[1]), kind, 1, pixels)
 
 
-def _tiff_file(file: TiffFile, path: str | Path) -> ArrayFile | None:
+@contextmanager
+def tiff_file(stream: BinaryIO, path: str | Path) -> Iterator[ArrayFile | None]:
+    """Reads the header of a TIFF file.
+
+    Args:
+        stream: of the file, which has no file number: tifffile follows what the metadata of OME,
+            Micro-Manager and NDTiff name beside a file that has one.
+        path: of the file, for messages.
+
+    Yields:
+        What the header says; None where Pillow reads the file without loss.
+
+    Raises:
+        ValueError: the file has values of another kind, or is not what its first bytes say.
+    """
+    with TiffFile(stream, name=Path(path).name) as file:
+        yield _first_series(file, path)
+    stream.seek(0)
+
+
+def _first_series(file: TiffFile, path: str | Path) -> ArrayFile | None:
     series = file.series[0]
     page, axes, shape = series.keyframe, series.axes, series.shape
     if series.dataoffset is None and None in list(series):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,10 +18,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import regular
-from maskrcnn_jax.images import arrays
 from maskrcnn_jax.images.channels import Kind, as_wanted, check_kind, fitted
 from maskrcnn_jax.images.metadata import without_metadata
 from maskrcnn_jax.images.pixels import PixelFormat
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.images.arrays import ArrayFile
 
 # Pillow's names. HEIF is there where the package pillow-heif is installed.
 FORMATS = (
@@ -30,6 +32,8 @@ FORMATS = (
 )
 _MOST_METADATA = 2**30  # bytes of a file that is read a second time, without what is not pixels
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101  # tags of EXIF and TIFF
+_NPY = b"\x93NUMPY"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 _GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes
 
 
@@ -69,8 +73,8 @@ def opened(path: str | Path, max_pixels: int, content: bytes | None = None) -> I
         ValueError: the file is of no known format, is damaged or too large.
         OSError: it is not there or may not be read.
     """
-    with arrays.faults_named(path), _stream(path, content) as stream:
-        with arrays.opened(stream, path) as found:
+    with _faults_named(path), _stream(path, content) as stream:
+        with _array_file(stream, path) as found:
             if found is not None:
                 _check_pixels(path, found.size, max_pixels)
                 yield Source(
@@ -95,7 +99,7 @@ def image_pixels(image: Image.Image, wanted: PixelFormat) -> np.ndarray:
         ValueError: it has other channels or a lower depth, or cannot be decoded.
     """
     name = getattr(image, "filename", "") or f"the image of mode {image.mode}"
-    with arrays.faults_named(name):
+    with _faults_named(name):
         kind = _kind(image)._replace(depth=_depth_in_memory(image))
         check_kind(kind, wanted, name)
 
@@ -116,6 +120,41 @@ def _stream(path: str | Path, content: bytes | None) -> BinaryIO:
     if content is not None:
         return io.BytesIO(content)
     return _Alone(io.FileIO(path, opener=regular))
+
+
+@contextmanager
+def _faults_named(path: str | Path) -> Iterator[None]:
+    """Makes what a reader trips over a ValueError that names the file."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # of a broken file anything can come
+        if str(path) in str(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        if "imagecodecs" in str(error):
+            raise ValueError(
+                f"{path} is packed in a way that tifffile alone cannot unpack ({error}): pip "
+                "install imagecodecs, or save it uncompressed or by deflate"
+            ) from error
+        raise ValueError(f"{path} is not a readable image, or is truncated: {error}") from error
+
+
+@contextmanager
+def _array_file(stream: BinaryIO, path: str | Path) -> Iterator["ArrayFile | None"]:
+    """Reads the header of a file that Pillow cannot read as it is; yields None of any other."""
+    start = stream.read(len(_NPY))
+    stream.seek(0)
+    if start != _NPY and start[:4] not in _TIFF:
+        yield None
+        return
+    from maskrcnn_jax.images import arrays  # and tifffile, which other files do not need
+
+    if start == _NPY:
+        yield arrays.numpy_file(stream, path)
+    else:
+        with arrays.tiff_file(stream, path) as found:
+            yield found
 
 
 class _Alone(io.BufferedReader):

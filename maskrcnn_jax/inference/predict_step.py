@@ -1,7 +1,6 @@
 """The compiled step of inference: a batch of images in, detections out."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from maskrcnn_jax.parallel import partition
+from maskrcnn_jax.inference.forward import prediction
 from maskrcnn_jax.parallel.mesh import batch_sharding, batch_shards, local_parts, shard_batch
 
 if TYPE_CHECKING:
@@ -66,19 +65,8 @@ def jitted(
         mesh: as `make_predict_step` takes it.
         views: as `make_predict_step` takes it.
     """
-    method: str | Callable[..., Any] = "predict"
-    if views is not None:
-        from maskrcnn_jax.inference.test_time import predict_views
-
-        method = partial(predict_views, flip=views.flip)
-
-    def predict(variables, image, image_size):
-        with partition.over(mesh):
-            detections, _ = model.apply(variables, image, image_size, method=method)
-        return detections
-
     shardings = None if mesh is None else batch_sharding(mesh)
-    return jax.jit(predict, out_shardings=shardings)
+    return jax.jit(prediction(model, mesh, views), out_shardings=shardings)
 
 
 def _local_part(array: jax.Array) -> jax.Array | np.ndarray:

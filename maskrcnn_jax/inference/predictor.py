@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image
 
 from maskrcnn_jax.checkpoints.saved_config import detector_config
-from maskrcnn_jax.hub.load import load_model
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import prepare_image
 from maskrcnn_jax.images.tiles import tile_windows
-from maskrcnn_jax.inference.predict_step import PredictStep, make_predict_step
+from maskrcnn_jax.inference.forward import prediction
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.inference.source_image import ImageLike, SourceImage
 from maskrcnn_jax.inference.tiles import merge_tiles
@@ -23,38 +22,6 @@ from maskrcnn_jax.models.build import make_model
 
 if TYPE_CHECKING:
     from maskrcnn_jax.inference.test_time import Views
-
-
-def load(
-    workdir: str | Path,
-    checkpoint: str | int = "last",
-    batch_size: int = 1,
-    max_pixels: int | None = None,
-) -> "Predictor":
-    """Loads a trained model.
-
-    Compiled programs are kept between runs, as the commands keep them (see
-    `maskrcnn_jax.use_compilation_cache`), unless the program has called that itself or has set
-    JAX's own cache.
-
-    Args:
-        workdir: the folder of its training run, or where it was published: a folder, a zip archive
-            or hf://USER/NAME.
-        checkpoint: of a training run: `last`, `best` or the number of a step.
-        batch_size: images that the network gets at a time.
-        max_pixels: files of larger images are refused; None: `config.data.max_pixels` of the run.
-
-    Returns:
-        The predictor.
-
-    Raises:
-        OSError: there is no such checkpoint, or it cannot be fetched.
-        ValueError: it is damaged or none of these, or its configuration cannot be used.
-    """
-    from maskrcnn_jax.compilation import cache_by_default
-
-    cache_by_default()
-    return Predictor(*load_model(workdir, checkpoint), batch_size, max_pixels)
 
 
 class Predictor:
@@ -84,7 +51,7 @@ class Predictor:
         self._batch_size = batch_size
         self._max_pixels = self.image_config.max_pixels if max_pixels is None else max_pixels
         self._model = make_model(self.model_config, len(self.class_names))
-        self._steps: dict[Views | None, PredictStep] = {}
+        self._steps: dict[Views | None, Callable[..., Any]] = {}
 
     def __call__(
         self,
@@ -176,7 +143,7 @@ class Predictor:
     ) -> Iterator[tuple[int, Result]]:
         """Detects in images that were read, `[h, w, C]` each; yields as `stream` does."""
         if views not in self._steps:
-            self._steps[views] = make_predict_step(self._model, views=views)
+            self._steps[views] = jax.jit(prediction(self._model, views=views))
         step = self._steps[views]
         batches = _batches(self._prepare(images, views), self._batch_size)
         for batch, found in _one_ahead(lambda b: step(self._variables, *_stack(b)), batches):

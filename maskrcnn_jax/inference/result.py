@@ -1,4 +1,7 @@
-"""What a user gets for one image: detections in the pixels of the original image."""
+"""What a user gets for one image: detections in the pixels of the original image.
+
+What draws a result, or writes it in another format, is imported when it is first asked for.
+"""
 
 import json
 import os
@@ -13,11 +16,8 @@ import numpy as np
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.paste import MaskCrop, full_mask, paste_crop
 from maskrcnn_jax.images.png import SUFFIXES, encode_picture
-from maskrcnn_jax.inference.coco_results import coco_results
-from maskrcnn_jax.inference.labelme import labelme_content
 from maskrcnn_jax.inference.source_image import SourceImage
 from maskrcnn_jax.models.detections import Detections
-from maskrcnn_jax.visualization.overlay import draw_result
 
 
 class FoundObject(NamedTuple):
@@ -146,6 +146,8 @@ class Result:
                 f"the image has {image.shape[0]} x {image.shape[1]} pixels (height x width); the "
                 f"result is of one of {self.height} x {self.width}"
             )
+        from maskrcnn_jax.visualization.overlay import draw_result
+
         return draw_result(image, self, **options)
 
     def save(self, path: str | Path, **options: Any) -> None:
@@ -181,6 +183,8 @@ class Result:
             A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in
             pixels), `score`, `segmentation` (compressed run lengths); besides them `class_name`.
         """
+        from maskrcnn_jax.inference.coco_results import coco_results
+
         ids = self.category_ids or range(1, 1 + max(self.classes.tolist(), default=0))
         entries = coco_results(self, image_id, ids)
         return [
@@ -198,6 +202,8 @@ class Result:
         Raises:
             ValueError: an array was given, which has no name.
         """
+        from maskrcnn_jax.inference.labelme import labelme_content
+
         if image_path is None:
             if self.source is None or self.source.path is None:
                 raise ValueError(

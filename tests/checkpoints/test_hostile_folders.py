@@ -12,7 +12,7 @@ from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.resume import metadata_to_resume
 from maskrcnn_jax.checkpoints.saved_config import check_classes, detector_config
 from maskrcnn_jax.config_json import from_json, set_values, to_json
-from maskrcnn_jax.inference.predictor import load
+from maskrcnn_jax.inference.load import load
 from tests.end_to_end.tiny import get_config
 
 

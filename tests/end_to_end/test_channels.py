@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskrcnn_jax.inference.predictor import load
+from maskrcnn_jax.inference.load import load
 from tests.data.deep_images import deep_image, write_deep_set
 
 

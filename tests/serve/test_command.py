@@ -18,7 +18,7 @@ from PIL import Image
 from maskrcnn_jax.checkpoints import weights_folder
 from maskrcnn_jax.cli import serve as command
 from maskrcnn_jax.config_json import to_json
-from maskrcnn_jax.inference.predictor import load
+from maskrcnn_jax.inference.load import load
 from maskrcnn_jax.models.build import initial_variables, make_model
 from tests.end_to_end.tiny import get_config
 

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from maskrcnn_jax.data.masks.segmentation import Polygons, to_rle
 from maskrcnn_jax.data.prepared.layout import NAME, VERSION, WITHOUT_IMAGES
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.images.arrays import to_file
+from maskrcnn_jax.images.png import to_file
 
 _KEYS = 2**128  # of tensorflow-datasets, which has keys of 128 bits
 

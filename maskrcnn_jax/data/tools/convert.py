@@ -11,7 +11,7 @@ from maskrcnn_jax.data.files.paths import path_in
 from maskrcnn_jax.data.masks.segmentation import Polygons, Segmentation, to_rle
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.images.arrays import to_file
+from maskrcnn_jax.images.png import to_file
 
 
 def convert(dataset: Dataset, out: str | Path, images_root: str | Path | None = None) -> str:
