@@ -15,7 +15,8 @@ import tifffile
 from PIL import Image, features
 
 from maskrcnn_jax.images.pixels import PixelFormat
-from maskrcnn_jax.images.read import image_size, read_image, read_mask
+from maskrcnn_jax.images.read import image_size, read_image
+from maskrcnn_jax.images.read_masks import read_mask
 from maskrcnn_jax.pretrained.files.weight_files import read_weights
 
 pytestmark = pytest.mark.slow

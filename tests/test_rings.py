@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,46 @@ def test_only_commands_import_the_export():
     }
     others = {name for name in importers if not name.startswith("maskrcnn_jax.export.")}
     assert others == {f"maskrcnn_jax.cli.{name}" for name in ("export", "hub", "serve")}
+
+
+_NO_CODE = (
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
+    *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
+)
+
+
+def _code_lines(path: Path) -> int:
+    """Returns how many lines of a file are neither blank nor a comment nor a docstring."""
+    lines: set[int] = set()
+    with path.open("rb") as file:
+        for token in list(tokenize.tokenize(file.readline))[1:]:  # the first is the encoding
+            if token.type not in _NO_CODE:
+                lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def test_code_lines_are_counted(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        '"""Doc\n\nstring."""\n\n# why\nX = (\n    1,\n)\n\n\ndef f():\n    """Doc."""\n'
+    )
+    assert _code_lines(path) == 4
+
+
+def test_prediction_is_short_enough_to_be_read():
+    """What a program that predicts imports of the package; it grows where somebody looks away."""
+    script = (
+        "import sys, maskrcnn_jax.inference.predictor\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'maskrcnn_jax'))"
+    )
+    command = [sys.executable, "-c", script]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = {path: _code_lines(Path(path)) for path in process.stdout.split()}
+    assert len(lines) > 20
+    assert sum(lines.values()) <= 3500, sorted(lines.items(), key=lambda item: -item[1])
 
 
 def test_no_folder_is_crowded():

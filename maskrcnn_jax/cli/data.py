@@ -26,13 +26,13 @@ from maskrcnn_jax.cli import command
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.console import program
 from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.data.faults import counts_by_kind
 from maskrcnn_jax.data.tools.audit import as_json, audit
 from maskrcnn_jax.data.tools.browse import browse
 from maskrcnn_jax.data.tools.command_line import Target, add_arguments, target
 from maskrcnn_jax.data.tools.convert import convert
 from maskrcnn_jax.data.tools.statistics import statistics
 from maskrcnn_jax.data.tools.statistics_report import as_picture, as_text
-from maskrcnn_jax.faults import counts_by_kind
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png

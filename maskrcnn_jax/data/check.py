@@ -14,17 +14,11 @@ import numpy as np
 from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.console import amount, printable
 from maskrcnn_jax.data.config import DataConfig
+from maskrcnn_jax.data.faults import Fault, counts_by_severity, fault_of, raise_errors
 from maskrcnn_jax.data.masks.segmentation import box_of
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import (
-    Fault,
-    FaultError,
-    FaultKind,
-    counts_by_severity,
-    fault_of,
-    raise_errors,
-)
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat, pixel_format
 from maskrcnn_jax.images.read import MAX_PIXELS, image_size

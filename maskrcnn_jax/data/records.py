@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maskrcnn_jax.data.faults import Fault, grouped, raise_errors
 from maskrcnn_jax.data.federated import Federated
 from maskrcnn_jax.data.masks.segmentation import Segmentation
 from maskrcnn_jax.data.read_options import ReadOptions
-from maskrcnn_jax.faults import Fault, grouped, raise_errors
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import MAX_PIXELS, read_image
 

@@ -1,4 +1,4 @@
-"""Image files: sizes from headers alone, pixels as asked for, masks as 0 and 1 or as numbers.
+"""Image files: sizes from headers alone, pixels as asked for.
 
 Pillow decodes because it refuses a truncated JPEG, which OpenCV's `imread` fills with grey and
 returns. Speed is no reason against it: OpenCV's `imdecode` refuses such files too, gives the same
@@ -7,7 +7,6 @@ knows fewer kinds of files. Both leave Python's lock to other threads meanwhile.
 """
 
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +65,7 @@ def read_image(
     with opened(path, max_pixels, content) as source:
         check_kind(source.kind, wanted, str(path))
         pixels = as_wanted(source.read, source.kind.depth, wanted)
-        pixels = _turned(source, pixels, size)
+        pixels = turned(source, pixels, size)
     if size is not None and pixels.shape[:2] != tuple(size):
         raise FaultError(
             FaultKind.IMAGE_SIZE,
@@ -126,85 +125,7 @@ def check_stated_size(height: object, width: object, max_pixels: int) -> None:
         )
 
 
-def read_mask(
-    path: str | Path,
-    max_pixels: int = MAX_PIXELS,
-    content: bytes | None = None,
-    check: Callable[[np.ndarray], None] | None = None,
-) -> np.ndarray:
-    """Returns the mask that an image file shows bright on dark, [height, width] uint8, 0 or 1.
-
-    A pixel belongs to the mask where the brightest of its colours (transparency is not one) is
-    above half of the brightest in the file, so that masks of 0 and 1 are read like those of 0 and
-    255. In a JPEG, where black is not quite 0, it is above 127.
-
-    Args:
-        path: the image file.
-        max_pixels: an image of more pixels is refused before it is decoded.
-        content: as for `read_image`.
-        check: gets the values of a file that is not a JPEG, [height, width] or [height, width, C],
-            and may raise.
-
-    Raises:
-        ValueError: the file is not a readable image, is truncated, or too large.
-        OSError: the file is not there or may not be read.
-    """
-    with opened(path, max_pixels, content) as source:
-        if source.picture is None:
-            values, is_jpeg = _all_channels(source), False
-        else:
-            image = source.picture()
-            is_jpeg = image.format in ("JPEG", "MPO")
-            if image.mode in ("P", "CMYK", "YCbCr", "PA"):
-                image = image.convert("RGB")
-            values = np.asarray(image)
-        values = _turned(source, values)
-    if values.ndim == 3:
-        values = values[..., : {2: 1, 4: 3}.get(values.shape[2], values.shape[2])]
-    if check is not None and not is_jpeg:
-        check(values)
-    if values.ndim == 3:
-        # One colour after the other: several times as fast as the maximum over an axis of three.
-        values = reduce(np.maximum, np.moveaxis(values, -1, 0))
-    limit = 127 if is_jpeg else values.max() / 2
-    return (values > limit).astype(np.uint8)
-
-
-def read_ids(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Returns the number that an image file has in each pixel, [height, width] integers.
-
-    Of a file with a palette these are its indices, whatever their colours.
-
-    Args:
-        path: the image file.
-        max_pixels: an image of more pixels is refused before it is decoded.
-
-    Raises:
-        ValueError: the file is not a readable image, is truncated, too large, or has colours.
-        OSError: the file is not there or may not be read.
-    """
-    with opened(path, max_pixels) as source:
-        if source.picture is None:
-            ids = _all_channels(source)
-            if ids.shape[2] > 1:
-                raise ValueError(f"{path} has {ids.shape[2]} channels; {_NUMBERS}")
-            return _turned(source, ids[..., 0])
-        image = source.picture()
-        if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-            raise ValueError(f"{path} has colours (mode {image.mode}); {_NUMBERS}")
-        ids = np.array(image, np.uint8 if image.mode == "1" else None)
-        return _turned(source, ids.astype(ids.dtype.newbyteorder("="), copy=False))
-
-
-_NUMBERS = "expected an image of numbers: grey of 8 or 16 bits, or with a palette"
-
-
-def _all_channels(source: Source) -> np.ndarray:
-    """Returns the pixels of a file that Pillow does not read, [h, w, C] of the file's depth."""
-    return source.read(PixelFormat(source.kind.channels, source.kind.depth))
-
-
-def _turned(source: Source, pixels: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+def turned(source: Source, pixels: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
     """Returns a picture upright; as it is stored where `size` says so (see `read_image`).
 
     Args:

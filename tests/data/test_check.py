@@ -9,10 +9,11 @@ from PIL import Image
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import check
 from maskrcnn_jax.data.config import DataConfig
+from maskrcnn_jax.data.faults import Fault
 from maskrcnn_jax.data.formats import coco, shapes
 from maskrcnn_jax.data.masks.segmentation import RLE
 from maskrcnn_jax.data.records import Dataset, Instance, make_record
-from maskrcnn_jax.faults import Fault, FaultKind
+from maskrcnn_jax.faults import FaultKind
 from maskrcnn_jax.images.pixels import PixelFormat
 
 

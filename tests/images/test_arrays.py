@@ -10,7 +10,8 @@ import tifffile
 
 from maskrcnn_jax.data.augment.colour import map_colours
 from maskrcnn_jax.images.pixels import PixelFormat
-from maskrcnn_jax.images.read import image_size, read_ids, read_image
+from maskrcnn_jax.images.read import image_size, read_image
+from maskrcnn_jax.images.read_masks import read_ids
 from maskrcnn_jax.images.sizes import resize_image
 
 FIVE = np.random.default_rng(0).integers(0, 65536, (20, 30, 5)).astype(np.uint16)

@@ -15,7 +15,8 @@ from PIL import Image
 from maskrcnn_jax.images.arrays import _packbits_size
 from maskrcnn_jax.images.metadata import without_metadata
 from maskrcnn_jax.images.pixels import PixelFormat
-from maskrcnn_jax.images.read import image_size, read_ids, read_image, read_mask
+from maskrcnn_jax.images.read import image_size, read_image
+from maskrcnn_jax.images.read_masks import read_ids, read_mask
 
 READERS = (read_image, read_mask, read_ids, image_size)
 SETTINGS = settings(max_examples=60, derandomize=True, deadline=None, database=None)

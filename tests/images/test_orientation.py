@@ -9,7 +9,8 @@ from PIL import Image, features
 
 from maskrcnn_jax.images.opening import opened
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
-from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_ids, read_image, read_mask
+from maskrcnn_jax.images.read import MAX_PIXELS, image_size, read_image
+from maskrcnn_jax.images.read_masks import read_ids, read_mask
 
 # Where pixel (row, column) of the upright picture of height h and width w is stored: EXIF 2.32,
 # tag 0x0112 ("the 0th row is the visual top", and so on).

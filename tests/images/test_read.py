@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from maskrcnn_jax.images.pixels import PixelFormat
-from maskrcnn_jax.images.read import image_size, read_ids, read_image, read_mask
+from maskrcnn_jax.images.read import image_size, read_image
+from maskrcnn_jax.images.read_masks import read_ids, read_mask
 
 
 @pytest.fixture

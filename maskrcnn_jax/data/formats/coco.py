@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from maskrcnn_jax.console import amount, said_if_slow
+from maskrcnn_jax.data.faults import Fault, fault_of, grouped, raise_errors
 from maskrcnn_jax.data.federated import read_federated
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import as_id, size_of, whole
@@ -19,7 +20,7 @@ from maskrcnn_jax.data.files.paths import existing, path_in
 from maskrcnn_jax.data.formats.coco_annotations import Meaning, read_instances
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Instance, make_record, read_image_file
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, grouped, raise_errors
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import check_stated_size, image_size
 
 _Image = tuple[int | str, str, int, int]  # id, path, height, width

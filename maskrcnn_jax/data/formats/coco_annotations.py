@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.class_names import NO_CLASS
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.json_values import Ids, as_id, number, whole
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.data.masks.outlines import rectangle
@@ -26,7 +27,7 @@ from maskrcnn_jax.data.masks.segmentation import (
     to_rle,
 )
 from maskrcnn_jax.data.records import Instance
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
+from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
 
 _MOST_OUTSIDE = 10  # image sides from the origin to a polygon's corner
 

@@ -11,14 +11,16 @@ import csv
 import os
 from pathlib import Path
 
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_lines
 from maskrcnn_jax.data.files.paths import by_stem, existing, path_in
 from maskrcnn_jax.data.masks.instances import class_or_ignored, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
-from maskrcnn_jax.images.read import image_size, read_mask
+from maskrcnn_jax.faults import FaultError, FaultKind
+from maskrcnn_jax.images.read import image_size
+from maskrcnn_jax.images.read_masks import read_mask
 
 _CLASSES = {"c": "circle", "s": "square", "t": "triangle"}
 _COLUMNS = ("image_id", "object_id", "class", "mask_path")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import size_of, whole
 from maskrcnn_jax.data.files.paths import PICTURES, existing, files_in, path_in
@@ -18,7 +19,7 @@ from maskrcnn_jax.data.formats.labelme_shapes import has_area, part
 from maskrcnn_jax.data.masks.instances import class_numbers, class_or_ignored, instance, union
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import check_stated_size, image_size, read_image
 

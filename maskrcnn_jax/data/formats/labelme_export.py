@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
 from maskrcnn_jax.data.files.paths import PICTURES, by_stem, existing, files_in, stem
 from maskrcnn_jax.data.masks.instances import (
@@ -27,8 +28,9 @@ from maskrcnn_jax.data.masks.instances import (
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
-from maskrcnn_jax.images.read import image_size, read_ids
+from maskrcnn_jax.faults import FaultError, FaultKind
+from maskrcnn_jax.images.read import image_size
+from maskrcnn_jax.images.read_masks import read_ids
 
 _IGNORED = "__ignore__"
 

@@ -10,7 +10,7 @@ from maskrcnn_jax.data.masks.instances import encode
 from maskrcnn_jax.data.masks.outlines import ellipse, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import RLE
 from maskrcnn_jax.faults import FaultError, FaultKind
-from maskrcnn_jax.images.read import read_mask
+from maskrcnn_jax.images.read_masks import read_mask
 
 _WITH_INSIDE = "polygon, rectangle, oriented_rectangle, circle, mask"
 

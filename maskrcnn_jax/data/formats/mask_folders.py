@@ -8,14 +8,16 @@ import os
 from functools import partial
 from pathlib import Path
 
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.paths import existing, pictures
 from maskrcnn_jax.data.masks.instances import mask_instance
 from maskrcnn_jax.data.masks.label_map import LabelMap, check_one_object
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultKind, fault_of
-from maskrcnn_jax.images.read import image_size, read_mask
+from maskrcnn_jax.faults import FaultKind
+from maskrcnn_jax.images.read import image_size
+from maskrcnn_jax.images.read_masks import read_mask
 
 
 def read(

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.paths import by_stem, existing
 from maskrcnn_jax.data.masks.instances import check_mask_size, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, fault_of
-from maskrcnn_jax.images.read import image_size, read_ids
+from maskrcnn_jax.images.read import image_size
+from maskrcnn_jax.images.read_masks import read_ids
 
 
 def read(

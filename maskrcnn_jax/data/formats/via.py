@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.class_names import NO_CLASS
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import number, whole
 from maskrcnn_jax.data.files.paths import existing, path_in
@@ -24,7 +25,7 @@ from maskrcnn_jax.data.masks.outlines import ellipse, points, polygon, rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Instance, make_dataset, make_record
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
+from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
 from maskrcnn_jax.images.read import image_size
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.class_names import NO_CLASS
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_lines
 from maskrcnn_jax.data.files.paths import by_stem, existing, path_in, pictures, stem
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
@@ -25,8 +26,9 @@ from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, ma
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
-from maskrcnn_jax.images.read import image_size, read_ids
+from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
+from maskrcnn_jax.images.read import image_size
+from maskrcnn_jax.images.read_masks import read_ids
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

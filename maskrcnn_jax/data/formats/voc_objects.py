@@ -6,13 +6,14 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_xml
 from maskrcnn_jax.data.files.json_values import number
 from maskrcnn_jax.data.masks.instances import class_or_ignored, instance
 from maskrcnn_jax.data.masks.outlines import rectangle
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Instance
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of
+from maskrcnn_jax.faults import FaultError, FaultKind
 
 _MIN_IOU = 0.5  # of an object's box and the one around the mask that is taken for its own
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.class_names import NO_CLASS
+from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_lines, read_yaml
 from maskrcnn_jax.data.files.paths import PICTURES, existing, files_in, path_in
 from maskrcnn_jax.data.masks.instances import class_numbers, instance
@@ -28,7 +29,7 @@ from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, Ignored, fault_of
+from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
 from maskrcnn_jax.images.read import image_size
 
 _ROUNDING = 0.01  # how far outside of 0 to 1 a coordinate may be; it is clipped

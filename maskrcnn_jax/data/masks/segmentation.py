@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.faults import FaultError, FaultKind
-from maskrcnn_jax.images.read import read_mask
+from maskrcnn_jax.images.read_masks import read_mask
 
 # Polygons are sampled on a grid of at least this side, and averaged down. Twice M = 112 halves what
 # the mask loses against 112 (IoU 0.996, not 0.990, for 24-gons) for 70 us an instance.

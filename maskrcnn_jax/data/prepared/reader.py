@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.data.faults import Fault, fault_of, raise_errors
 from maskrcnn_jax.data.files.paths import existing
 from maskrcnn_jax.data.prepared.examples import record_of
 from maskrcnn_jax.data.prepared.folder import check_folder, check_metadata
@@ -20,7 +21,7 @@ from maskrcnn_jax.data.prepared.layout import NAME, VERSION, WITHOUT_IMAGES, che
 from maskrcnn_jax.data.prepared.tfrecords import content_of
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import read_image
 

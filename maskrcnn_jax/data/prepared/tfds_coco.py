@@ -16,13 +16,14 @@ import numpy as np
 
 from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.console import counted
+from maskrcnn_jax.data.faults import Fault, fault_of, raise_errors
 from maskrcnn_jax.data.files.paths import existing
 from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.data.prepared import tfrecords
 from maskrcnn_jax.data.prepared.folder import check_folder
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Record
-from maskrcnn_jax.faults import Fault, FaultError, FaultKind, fault_of, raise_errors
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import read_image
 

@@ -16,18 +16,11 @@ from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.console import counted
 from maskrcnn_jax.data.check import check, check_same_classes
+from maskrcnn_jax.data.faults import Fault, counts_by_kind, counts_by_severity, fault_of, grouped
 from maskrcnn_jax.data.masks.segmentation import RLE, Polygons, Segmentation, to_rle
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.data.threads import each_in_threads
-from maskrcnn_jax.faults import (
-    Fault,
-    FaultError,
-    FaultKind,
-    counts_by_kind,
-    counts_by_severity,
-    fault_of,
-    grouped,
-)
+from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 
 _MOST_PAIRS = 1_000_000  # edges that are compared with others at a time
