@@ -118,9 +118,10 @@ class Parts:
     def rpn_losses(self) -> Part:
         function, shapes = self.anchor_targets()
         wanted = jax.eval_shape(function, *shapes)
+        anchors = np.concatenate(self._anchors())
 
         def forward(predicted, wanted):
-            return rpn_losses(*predicted, wanted, self.config.rpn.box_loss_beta)
+            return rpn_losses(*predicted, wanted, anchors, self.config.rpn)
 
         return forward, ((self.train["rpn_logits"], self.train["rpn_deltas"]), wanted)
 

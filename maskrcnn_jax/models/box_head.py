@@ -22,6 +22,7 @@ class BoxHead(nn.Module):
             bias only where there is no norm.
         norm: none | frozen_bn | bn | gn, of the convolutions.
         norm_eps: added to the variance, in both.
+        class_agnostic: one box for all classes.
         dtype: of the convolutions and dense layers.
     """
 
@@ -32,6 +33,7 @@ class BoxHead(nn.Module):
     dense_norm: str = "none"
     norm: str = "none"
     norm_eps: float = 1e-5
+    class_agnostic: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -47,7 +49,8 @@ class BoxHead(nn.Module):
                 norm_layer(self.dense_norm, self.dense_channels, self.norm_eps) for _ in self.dense
             ]
         self.class_logits = Dense(self.num_classes + 1, self.dtype, small_normal)
-        self.box_deltas = Dense(4 * (self.num_classes + 1), self.dtype, normal(0.001))
+        self.boxes = 1 if self.class_agnostic else self.num_classes + 1
+        self.box_deltas = Dense(4 * self.boxes, self.dtype, normal(0.001))
 
     def __call__(
         self, x: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
@@ -61,7 +64,8 @@ class BoxHead(nn.Module):
 
         Returns:
             class_logits [B, N, K + 1] float32 and box_deltas [B, N, K + 1, 4] float32; class 0 is
-            the background, whose deltas nobody reads: torchvision's weights have them.
+            the background, whose deltas nobody reads: torchvision's weights have them. With
+            `class_agnostic` box_deltas are [B, N, 1, 4].
         """
         for conv in self.conv:
             x = nn.relu(conv(x, statistics_parts, mask))
@@ -72,5 +76,5 @@ class BoxHead(nn.Module):
                 x = self.dense_norm_layer[i](x, statistics_parts, mask)
             x = nn.relu(x)
         deltas = self.box_deltas(x).astype(jnp.float32)
-        deltas = deltas.reshape((*x.shape[:-1], self.num_classes + 1, 4))
+        deltas = deltas.reshape((*x.shape[:-1], self.boxes, 4))
         return self.class_logits(x).astype(jnp.float32), deltas

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from maskrcnn_jax.config_fields import check_fields, setting
 from maskrcnn_jax.models.heads_config import (
+    BOX_LOSSES,
     FRACTION,
     NORMS,
     POSITIVE,
@@ -196,6 +197,10 @@ class RPNConfig:
     positive_fraction: float = setting(
         0.5, "maximum fraction of positives among them", within=FRACTION, weights=()
     )
+    box_loss: str = setting(
+        "smooth_l1", "loss of the proposals' boxes", choices=BOX_LOSSES, weights=()
+    )
+    box_loss_weight: float = setting(1.0, "factor of that loss", within="(0, inf)", weights=())
     box_loss_beta: float = setting(
         1.0 / 9.0,
         "where smooth L1 turns from quadratic to linear",

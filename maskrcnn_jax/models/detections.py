@@ -44,7 +44,7 @@ def detect(
 
     Args:
         class_logits: [N, K + 1] float32.
-        box_deltas: [N, K + 1, 4] float32.
+        box_deltas: [N, K + 1, 4] float32, or [N, 1, 4] where they are of all classes.
         proposals: of one image.
         limits: [2] float32, the largest y and x of a box, pixels.
         config: `config.model`.
@@ -54,10 +54,11 @@ def detect(
     """
     settings = config.detections
     scores = jax.nn.softmax(class_logits)[:, 1:]
-    boxes = box_ops.decode(
-        box_deltas[:, 1:], proposals.boxes[:, None], config.box_head.coder_weights
-    )
+    foreground = box_deltas if config.box_head.class_agnostic else box_deltas[:, 1:]
+    boxes = box_ops.decode(foreground, proposals.boxes[:, None], config.box_head.coder_weights)
     boxes = box_ops.clip(boxes, limits[0], limits[1])
+    if config.box_head.class_agnostic:
+        boxes = jnp.broadcast_to(boxes, (*scores.shape, 4))
     candidate = (scores > settings.score_threshold) & proposals.valid[:, None]
     candidate &= box_ops.is_at_least(boxes, settings.min_size)
     if settings.classes == "best":

@@ -8,6 +8,7 @@ from maskrcnn_jax.images.config import PASTE_RULES
 NORMS = ("none", "frozen_bn", "bn", "gn")
 POSITIVE = "[1, inf)"
 FRACTION = "[0, 1]"
+BOX_LOSSES = ("smooth_l1", "l1", "giou", "diou", "ciou")
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -95,6 +96,18 @@ class BoxHeadConfig:
         within="(0, inf)",
         weights=("box_head",),
     )
+    class_agnostic: bool = setting(
+        False, "one box for all classes instead of one for each", weights=("box_head",)
+    )
+    box_loss: str = setting(
+        "smooth_l1",
+        "loss of the boxes; giou, diou, ciou compare decoded boxes by their overlap",
+        choices=BOX_LOSSES,
+        weights=(),
+    )
+    box_loss_weight: float = setting(
+        1.0, "factor of that loss (mmdetection has 10 for giou)", within="(0, inf)", weights=()
+    )
     box_loss_beta: float = setting(
         1.0 / 9.0,
         "where smooth L1 turns from quadratic to linear",
@@ -115,6 +128,9 @@ class MaskHeadConfig:
     )
     convs: int = setting(4, "3x3 convolutions", within="[1, 64]", weights=("mask_head",))
     channels: int = setting(256, "channels of these", within=POSITIVE, weights=("mask_head",))
+    class_agnostic: bool = setting(
+        False, "one mask for all classes instead of one for each", weights=("mask_head",)
+    )
     norm: str = setting("none", "normalisation layers", choices=NORMS, weights=("mask_head",))
     norm_eps: float = setting(
         1e-5, "epsilon of the normalisation", within="[0, inf)", weights=("mask_head",)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from maskrcnn_jax.models.config import BoxHeadConfig, RPNConfig
 from maskrcnn_jax.models.targets import (
     AnchorTargets,
     RoIs,
@@ -23,7 +25,14 @@ from maskrcnn_jax.models.targets import (
     ground_truth,
     sample_rois,
 )
+from maskrcnn_jax.ops import boxes as box_ops
+from maskrcnn_jax.ops.box_losses import (
+    complete_iou_loss,
+    distance_iou_loss,
+    generalized_iou_loss,
+)
 from maskrcnn_jax.ops.losses import (
+    masked,
     masked_mean,
     masked_sum,
     sigmoid_cross_entropy,
@@ -35,6 +44,12 @@ from maskrcnn_jax.parallel import partition
 
 if TYPE_CHECKING:
     from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
+
+_OF_OVERLAPS = {
+    "giou": generalized_iou_loss,
+    "diou": distance_iou_loss,
+    "ciou": complete_iou_loss,
+}
 
 
 def training_losses(
@@ -63,13 +78,13 @@ def training_losses(
         rngs[0], gt
     )
     losses = rpn_losses(
-        rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, config.rpn.box_loss_beta
+        rpn_stages["rpn_logits"], rpn_stages["rpn_deltas"], targets, anchors, config.rpn
     )
 
     rois = partition.per_image(partial(sample_rois, config=config))(rngs[1], proposals, gt)
     box_features = model.pool(pyramid, rois.boxes, config.box_head.pool_size)
     class_logits, box_deltas = model.box_head(box_features, statistics_parts, rois.valid)
-    losses |= box_losses(class_logits, box_deltas, rois, config.box_head.box_loss_beta)
+    losses |= box_losses(class_logits, box_deltas, rois, config.box_head)
 
     # Positives come first, so that the costly mask head runs on them alone.
     slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
@@ -96,7 +111,11 @@ def training_losses(
 
 
 def rpn_losses(
-    logits: jax.Array, deltas: jax.Array, targets: AnchorTargets, beta: float
+    logits: jax.Array,
+    deltas: jax.Array,
+    targets: AnchorTargets,
+    anchors: np.ndarray,
+    config: RPNConfig,
 ) -> dict[str, jax.Array]:
     """Losses of the RPN, both divided by the number of sampled anchors of the whole batch.
 
@@ -104,7 +123,8 @@ def rpn_losses(
         logits: [B, A] float32.
         deltas: [B, A, 4] float32.
         targets: with leading axis B.
-        beta: where smooth L1 turns from quadratic to linear.
+        anchors: [A, 4] float32.
+        config: `config.model.rpn`, which says what the loss of the boxes is.
 
     Returns:
         loss_objectness and loss_rpn_box_reg, scalars.
@@ -112,34 +132,36 @@ def rpn_losses(
     positive = targets.sampled & (targets.label == 1)
     number = jnp.maximum(targets.sampled.sum(), 1)
     cross_entropy = sigmoid_cross_entropy(logits, positive.astype(jnp.float32))
-    distance = smooth_l1(deltas, targets.deltas, beta)
+    distance = _box_distance(deltas, targets.deltas, anchors, positive, config)
     return {
         "loss_objectness": masked_sum(cross_entropy, targets.sampled) / number,
-        "loss_rpn_box_reg": masked_sum(distance, positive) / number,
+        "loss_rpn_box_reg": _weighted(masked_sum(distance, positive) / number, config),
     }
 
 
 def box_losses(
-    class_logits: jax.Array, box_deltas: jax.Array, rois: RoIs, beta: float
+    class_logits: jax.Array, box_deltas: jax.Array, rois: RoIs, config: BoxHeadConfig
 ) -> dict[str, jax.Array]:
     """Losses of the box head, both divided by the number of sampled RoIs of the whole batch.
 
     Args:
         class_logits: [B, N, K + 1] float32.
-        box_deltas: [B, N, K + 1, 4] float32; only those of the true class count.
+        box_deltas: [B, N, K + 1, 4] float32, of which only those of the true class count; or
+            [B, N, 1, 4] where they are of all classes.
         rois: with leading axis B.
-        beta: where smooth L1 turns from quadratic to linear.
+        config: `config.model.box_head`, which says what the loss of the boxes is.
 
     Returns:
         loss_classifier and loss_box_reg, scalars.
     """
     number = jnp.maximum(rois.valid.sum(), 1)
-    own = jnp.take_along_axis(box_deltas, rois.labels[..., None, None], axis=2)[..., 0, :]
-    distance = smooth_l1(own, rois.deltas, beta)
+    of_class = jnp.zeros_like(rois.labels) if config.class_agnostic else rois.labels
+    own = jnp.take_along_axis(box_deltas, of_class[..., None, None], axis=2)[..., 0, :]
+    distance = _box_distance(own, rois.deltas, rois.boxes, rois.labels > 0, config)
     cross_entropy = softmax_cross_entropy(class_logits, rois.labels)
     return {
         "loss_classifier": masked_sum(cross_entropy, rois.valid) / number,
-        "loss_box_reg": masked_sum(distance, rois.labels > 0) / number,
+        "loss_box_reg": _weighted(masked_sum(distance, rois.labels > 0) / number, config),
     }
 
 
@@ -155,3 +177,35 @@ def mask_loss(logits: jax.Array, targets: jax.Array, positive: jax.Array) -> jax
         Scalar; 0 without positives.
     """
     return masked_mean(sigmoid_cross_entropy(logits, targets), positive)
+
+
+def _box_distance(
+    deltas: jax.Array,
+    targets: jax.Array,
+    boxes: jax.Array | np.ndarray,
+    counted: jax.Array,
+    config: RPNConfig | BoxHeadConfig,
+) -> jax.Array:
+    """Returns the loss of each box: one number, or one for each of its four deltas.
+
+    Args:
+        deltas: [B, N, 4] float32, predicted.
+        targets: [B, N, 4] float32, to the matched object.
+        boxes: [B, N, 4] or [N, 4] float32, from which both lead.
+        counted: [B, N] bool, the boxes that have an object.
+        config: of the head.
+    """
+    if config.box_loss == "smooth_l1":
+        return smooth_l1(deltas, targets, config.box_loss_beta)
+    if config.box_loss == "l1":
+        return smooth_l1(deltas, targets, 0.0)
+    # Of empty slots the loss would be 0, but its gradient NaN.
+    boxes = jnp.where(counted[..., None], boxes, jnp.array([0.0, 0.0, 1.0, 1.0]))
+    pred, true = (
+        box_ops.decode(masked(x, counted), boxes, config.coder_weights) for x in (deltas, targets)
+    )
+    return _OF_OVERLAPS[config.box_loss](pred, true)
+
+
+def _weighted(loss: jax.Array, config: RPNConfig | BoxHeadConfig) -> jax.Array:
+    return loss if config.box_loss_weight == 1 else config.box_loss_weight * loss

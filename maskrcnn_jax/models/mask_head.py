@@ -23,6 +23,7 @@ class MaskHead(nn.Module):
         channels: of those and of the up-sampling.
         norm: none | frozen_bn | bn | gn, of the convolutions.
         norm_eps: added to the variance.
+        class_agnostic: one mask for all classes; the predictor then has a single output.
         dtype: of the convolutions.
     """
 
@@ -31,13 +32,15 @@ class MaskHead(nn.Module):
     channels: int = 256
     norm: str = "none"
     norm_eps: float = 1e-5
+    class_agnostic: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         kind: dict[str, Any] = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         self.conv = [ConvNorm(self.channels, 3, **kind) for _ in range(self.convs)]
         self.upsample = Upsample(self.channels, self.dtype)
-        self.mask_logits = ClassConv(self.num_classes + 1, self.dtype)
+        outputs = 1 if self.class_agnostic else self.num_classes + 1
+        self.mask_logits = ClassConv(outputs, self.dtype)
 
     def __call__(
         self,
@@ -57,6 +60,7 @@ class MaskHead(nn.Module):
         for conv in self.conv:
             x = nn.relu(conv(x, statistics_parts, mask))
         x = nn.relu(self.upsample(x))
+        classes = jnp.zeros_like(classes) if self.class_agnostic else classes
         return self.mask_logits(x, classes).astype(jnp.float32)
 
 

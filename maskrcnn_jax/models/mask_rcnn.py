@@ -79,6 +79,7 @@ class MaskRCNN(nn.Module):
             dense_norm=box.dense_norm,
             norm=box.norm,
             norm_eps=box.norm_eps,
+            class_agnostic=box.class_agnostic,
             dtype=dtype,
         )
         self.mask_head = part(MaskHead)(
@@ -87,6 +88,7 @@ class MaskRCNN(nn.Module):
             channels=mask.channels,
             norm=mask.norm,
             norm_eps=mask.norm_eps,
+            class_agnostic=mask.class_agnostic,
             dtype=dtype,
         )
 

@@ -75,8 +75,12 @@ _SET = (
 # Keys that change nothing in what a trained model detects, or only the rounding of it.
 _OF_NO_MATTER = (
     "dtype",
+    "rpn.box_loss",
+    "rpn.box_loss_weight",
     "rpn.box_loss_beta",
     "roi.crowd_overlap",
+    "box_head.box_loss",
+    "box_head.box_loss_weight",
     "box_head.box_loss_beta",
     "detections.mask_paste",  # torchvision has its own way; see `builder`
 )

@@ -8,14 +8,14 @@ import numpy as np
 
 from maskrcnn_jax.class_names import matching
 
+Path = tuple[str, ...]
+
 # The layers that answer for each class, the background first, and with how many numbers for one.
-_PREDICTORS = {
+_PREDICTORS: dict[Path, int] = {
     ("box_head", "class_logits"): 1,
     ("box_head", "box_deltas"): 4,
     ("mask_head", "mask_logits"): 1,
 }
-
-Path = tuple[str, ...]
 
 
 def check_fit(expected: Any, given: Any, parts: Sequence[str], what: str) -> None:
@@ -73,8 +73,8 @@ def merged(
         path = tuple(key.key for key in path)
         if path not in given:
             return array
-        if numbers := _PREDICTORS.get(path[1:3]):
-            return _with_rows(np.asarray(array), given[path], rows, numbers)
+        if _has_classes(path, array.shape):
+            return _with_rows(np.asarray(array), given[path], rows, _PREDICTORS[path[1:3]])
         return given[path]
 
     return jax.tree_util.tree_map_with_path(chosen, new)
@@ -113,7 +113,12 @@ def _of_parts(tree: Mapping[str, Any], parts: Sequence[str]) -> dict[Path, Any]:
 
 def _fixed_shape(path: Path, shape: Sequence[int]) -> tuple[int, ...]:
     """The part of a shape that does not depend on the number of classes."""
-    return tuple(shape[:-1]) if path[1:3] in _PREDICTORS else tuple(shape)
+    return tuple(shape[:-1]) if _has_classes(path, shape) else tuple(shape)
+
+
+def _has_classes(path: Path, shape: Sequence[int]) -> bool:
+    """Whether an array has rows for each class, and is not of all classes together."""
+    return path[1:3] in _PREDICTORS and shape[-1] > _PREDICTORS[path[1:3]]
 
 
 def _name(path: Path) -> str:

@@ -29,6 +29,8 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "mixed": _GROUP_NORM
     | {
         "box_head.convs": 1,
+        "box_head.class_agnostic": True,
+        "mask_head.class_agnostic": True,
         "roi.pooling": "crop_and_resize",
         "rpn.nms": "joint",
         "pixel.mean": (30_000.0, 20_000.0, 10_000.0, 40_000.0, 100.0),

@@ -22,6 +22,9 @@ from torchvision.ops import (
     batched_nms,
     box_iou,
     clip_boxes_to_image,
+    complete_box_iou_loss,
+    distance_box_iou_loss,
+    generalized_box_iou_loss,
     nms,
     remove_small_boxes,
     roi_align,
@@ -32,6 +35,11 @@ from tests.parity import scene, store
 
 COTANGENTS = ((7, 7), (3, 5))  # sizes that RoIAlign pools to
 WEIGHTS = {"rpn": (1.0, 1.0, 1.0, 1.0), "roi": (10.0, 10.0, 5.0, 5.0)}
+BOX_LOSSES = {
+    "giou": generalized_box_iou_loss,
+    "diou": distance_box_iou_loss,
+    "ciou": complete_box_iou_loss,
+}
 CANVASES = ((800, 1344), (256, 320))  # that anchors are made for
 SIDES = [(480, 640), (640, 480), (427, 640), (375, 500), (800, 1333), (500, 333), (1080, 1920),
          (333, 1000), (1200, 50), (2000, 3000), (612, 612), (799, 1334), (426, 640)]  # fmt: skip
@@ -158,6 +166,12 @@ def inputs(seed: int) -> dict[str, np.ndarray]:
         z[f"transform.image.{i}"] = scene.image(height, width, seed + i)
         z[f"transform.boxes.{i}"] = random_boxes(rng, 4 - i, width, height)
         z[f"transform.masks.{i}"] = scene.objects(height, width, seed + i, 2, 4 - i)[2]
+
+    z["box_loss.target"] = random_boxes(rng, 40, 200, 150, 8)
+    near = z["box_loss.target"] + rng.normal(0, 4, (40, 4))
+    near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 2)
+    near[30:] = random_boxes(rng, 10, 200, 150)  # most of them overlap nothing
+    z["box_loss.pred"] = near.astype(np.float32)
     return z
 
 
@@ -197,6 +211,12 @@ def results(z: dict[str, np.ndarray], dtype: torch.dtype) -> dict[str, np.ndarra
         decoded = coder.decode(t[f"coder.codes.{kind}"], [proposals])
         out[f"coder.decoded.{kind}"] = decoded
         out[f"coder.clipped.{kind}"] = clip_boxes_to_image(decoded, (150, 200))
+
+    for kind, loss in BOX_LOSSES.items():
+        pred = t["box_loss.pred"].clone().requires_grad_()
+        each = loss(pred, t["box_loss.target"])
+        each.sum().backward()
+        out[f"box_loss.{kind}"], out[f"box_loss.grad.{kind}"] = each.detach(), pred.grad
 
     out["paste.out"] = paste_masks_in_image(t["paste.masks"], t["paste.boxes"], (60, 80))
     names = ("gt_masks", "boxes", "matched")

@@ -116,3 +116,22 @@ def test_words_about_classes():
     line = classes_line(("a",), [f"x{i}" for i in range(20)])
     assert line.startswith("predictors new: none of the classes a is among x0, x1")
     assert line.endswith("and 12 more")
+
+
+def test_what_is_of_all_classes_is_kept_whole_whatever_the_classes_are():
+    new, given = _variables(3, 0), _variables(2, 50_000)
+    for tree in (new, given):
+        deltas = tree["params"]["box_head"]["box_deltas"]
+        tree["params"]["box_head"]["box_deltas"] = {k: x[..., :4] for k, x in deltas.items()}
+    check_fit(new, given, PARTS, "the weights")
+    result = merged(new, given, PARTS, ("bird", "dog", "fish"), ("cat", "cow"))
+    kept = result["params"]["box_head"]["box_deltas"]
+    np.testing.assert_equal(kept, given["params"]["box_head"]["box_deltas"])
+
+
+def test_boxes_of_all_classes_do_not_fit_a_model_with_boxes_of_each():
+    new, given = _variables(3, 0), _variables(3, 0)
+    deltas = given["params"]["box_head"]["box_deltas"]
+    given["params"]["box_head"]["box_deltas"] = {k: x[..., :4] for k, x in deltas.items()}
+    with pytest.raises(ValueError, match=r"box_deltas.kernel is \(2, 4\), not \(2, 16\)"):
+        check_fit(new, given, PARTS, "the weights")

@@ -28,7 +28,8 @@ def box_head(graph: Graph, x: FeatureMap, part: Part, config: Any) -> tuple[str,
         config: `config.model.box_head`.
 
     Returns:
-        Class logits `[n, K + 1]` and box deltas `[n, 4 K]`: nobody reads the background's.
+        Class logits `[n, K + 1]` and box deltas `[n, 4 K]`, without the background's, which nobody
+        reads; or `[n, 4]` where they are of all classes.
     """
     for i in range(config.convs):
         x = conv_norm(graph, x, part[f"conv_{i}"], config.norm, config.norm_eps, relu=True)
@@ -37,9 +38,9 @@ def box_head(graph: Graph, x: FeatureMap, part: Part, config: Any) -> tuple[str,
         norm = None if config.dense_norm == "none" else part[f"dense_norm_layer_{i}"]
         window = x.height if i == 0 else 0
         y = dense(graph, y, part[f"dense_{i}"], norm, config.norm_eps, window, relu=True)
-    deltas = part["box_deltas"].params
-    foreground = Part({name: array[..., _COORDINATES:] for name, array in deltas.items()}, {})
-    return dense(graph, y, part["class_logits"]), dense(graph, y, foreground)
+    first = 0 if config.class_agnostic else _COORDINATES
+    deltas = {name: array[..., first:] for name, array in part["box_deltas"].params.items()}
+    return dense(graph, y, part["class_logits"]), dense(graph, y, Part(deltas, {}))
 
 
 def detect(
@@ -64,9 +65,12 @@ def detect(
     """
     settings = config.detections
     scores = graph("Slice", graph("Softmax", logits, axis=1), ints(1), ints(LAST), ints(1))
-    deltas = graph("Reshape", deltas, ints(0, num_classes, _COORDINATES))
+    sets = 1 if config.box_head.class_agnostic else num_classes
+    deltas = graph("Reshape", deltas, ints(0, sets, _COORDINATES))
     proposals = graph("Unsqueeze", proposals, ints(1))
     boxes = clip(graph, decode(graph, deltas, proposals, config.box_head.coder_weights), limits)
+    if config.box_head.class_agnostic:
+        boxes = graph("Expand", boxes, ints(1, num_classes, 1))
     scores = scores_of_at_least(graph, boxes, scores, settings.min_size)
     if settings.classes == "best":
         scores = _of_best_class(graph, logits, scores, num_classes)
@@ -102,6 +106,8 @@ def mask_head(graph: Graph, x: FeatureMap, classes: str, part: Part, config: Any
         x = conv_norm(graph, x, part[f"conv_{i}"], config.norm, config.norm_eps, relu=True)
     x = upsample(graph, x, part["upsample"])
     name, predictor = graph("Relu", x.name), part["mask_logits"]
+    if config.class_agnostic:
+        classes = graph("Mul", classes, np.int64(0))
     kernel = graph("Gather", predictor.array("kernel").T, classes)  # [n, C]
     bias = graph("Gather", predictor.array("bias"), classes)  # [n]
     weighted = graph("Mul", name, graph("Unsqueeze", kernel, ints(2, 3)))

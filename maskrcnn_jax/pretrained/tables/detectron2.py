@@ -129,12 +129,9 @@ def _box_head(config) -> Iterator[Entry]:
         chain(_BACKGROUND_LAST, DENSE),
         _BACKGROUND_LAST,
     )
-    yield from layer(
-        ("box_head", "box_deltas"),
-        f"{predictor}.bbox_pred",
-        chain(_no_background(4), DENSE),
-        _no_background(4),
-    )
+    boxes = SAME if head.class_agnostic else _no_background(4)
+    deltas = ("box_head", "box_deltas")
+    yield from layer(deltas, f"{predictor}.bbox_pred", chain(boxes, DENSE), boxes)
 
 
 def _mask_head(config) -> Iterator[Entry]:
@@ -142,12 +139,9 @@ def _mask_head(config) -> Iterator[Entry]:
     for i in range(head.convs):
         yield from _conv_norm(("mask_head", f"conv_{i}"), f"{name}.mask_fcn{i + 1}", head.norm)
     yield from layer(("mask_head", "upsample"), f"{name}.deconv", UPSAMPLE)
-    yield from layer(
-        ("mask_head", "mask_logits"),
-        f"{name}.predictor",
-        chain(_no_background(1), CLASS_CONV),
-        _no_background(1),
-    )
+    masks = SAME if head.class_agnostic else _no_background(1)
+    logits = ("mask_head", "mask_logits")
+    yield from layer(logits, f"{name}.predictor", chain(masks, CLASS_CONV), masks)
 
 
 def _conv_norm(path, name, kind) -> Iterator[Entry]:

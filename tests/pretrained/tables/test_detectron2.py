@@ -387,3 +387,30 @@ def test_pixels_of_another_scale_are_refused():
         detectron2.checked_pixels({"pixel_mean": mean[::-1]})
     with pytest.raises(ValueError, match="pixel_std"):
         detectron2.checked_pixels({"pixel_std": np.array([58.0, 57.0, 57.0])})
+
+
+def test_class_agnostic_predictors_have_no_background_to_leave_out():
+    """CLS_AGNOSTIC_BBOX_REG and CLS_AGNOSTIC_MASK."""
+    shapes = zoo_shapes(50, classes=3, width=4, channels=8, dense=6)
+    for name, rows in (("box_predictor.bbox_pred", 4), ("mask_head.predictor", 1)):
+        for array in ("weight", "bias"):
+            key = f"roi_heads.{name}.{array}"
+            shapes[key] = (rows, *shapes[key][1:])
+    rng = np.random.default_rng(0)
+    state = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = get_config().model
+    widths = {"backbone.width": 4, "fpn.channels": 8, "box_head.dense_channels": 6}
+    widths |= {"mask_head.channels": 8, "backbone.norm": "frozen_bn"}
+    agnostic = {f"{head}.class_agnostic": True for head in ("box_head", "mask_head")}
+    set_values(config, widths | agnostic)
+    table = detectron2.table(config)
+    expected = abstract_variables(make_model(config, 3))
+    variables = import_arrays(state, table, expected, what="they").variables
+    heads = variables["params"]
+    bias = state["roi_heads.box_predictor.bbox_pred.bias"]
+    np.testing.assert_array_equal(heads["box_head"]["box_deltas"]["bias"], bias)
+    assert heads["mask_head"]["mask_logits"]["kernel"].shape == (8, 1)
+    exported = export_arrays(variables, table)
+    assert exported.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(exported[name], array, err_msg=name)
