@@ -47,6 +47,8 @@ def _shape(found):
     crop = mask[top : bottom + 1, left : right + 1]
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     points = max(outlines, key=cv2.contourArea)[:, 0]
+    if len(points) < 3:  # CVAT may turn it into a polygon
+        return None
     return {
         "confidence": str(found["score"]),
         "label": found["class_name"],

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from tests.examples.test_label_studio import example, png
 from tests.serve.model import Model
@@ -48,6 +49,16 @@ def test_masks(call):
         points = np.array(shapes[0]["points"]).reshape(-1, 2)
         assert points.min(0).tolist() == [1, 2]
         assert points.max(0).tolist() == [4, 6]
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (4, 1), (2, 2)])
+def test_an_outline_that_is_no_polygon(shape):
+    mask = np.zeros((6, 8), np.uint8, order="F")
+    mask[: shape[0], : shape[1]] = 1
+    segmentation = coco_mask.encode(mask)
+    found = {"segmentation": segmentation, "score": 0.9, "class_name": "cat"}
+    made = example("cvat/main.py")._shape(found)
+    assert (made is not None) == (shape == (2, 2))
 
 
 def test_what_is_no_image(call):
