@@ -1,4 +1,7 @@
-"""A trained model for use: images in, objects out."""
+"""A trained model for use: images in, objects out.
+
+What only some calls need (tiles, test-time augmentation, downloads) is imported by these.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +16,9 @@ from PIL import Image
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import prepare_image
-from maskrcnn_jax.images.tiles import tile_windows
 from maskrcnn_jax.inference.forward import prediction
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.inference.source_image import ImageLike, SourceImage
-from maskrcnn_jax.inference.tiles import merge_tiles
 from maskrcnn_jax.models.build import make_model
 
 if TYPE_CHECKING:
@@ -162,6 +163,9 @@ class Predictor:
         views: "Views | None",
     ) -> Result:
         """Detects in the tiles of an image; it was stretched, where it is, as a whole."""
+        from maskrcnn_jax.images.tiles import tile_windows
+        from maskrcnn_jax.inference.tiles import merge_tiles
+
         height, width = image.shape[:2]
         windows = tile_windows(height, width, side, shared)
         tiles = (image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows)
