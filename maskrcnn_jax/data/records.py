@@ -12,6 +12,7 @@ from maskrcnn_jax.data.faults import Fault, grouped, raise_errors
 from maskrcnn_jax.data.federated import Federated
 from maskrcnn_jax.data.masks.segmentation import Segmentation
 from maskrcnn_jax.data.read_options import ReadOptions
+from maskrcnn_jax.data.threads import each_in_threads
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import MAX_PIXELS, read_image
 
@@ -172,12 +173,21 @@ def make_dataset(
     )
 
 
-def split_results(
-    results: Iterable[tuple[Record | None, list[Fault]]],
+# What a reader gives for one image: its record, unless it cannot be used, and the faults found.
+OneRead = tuple[Record | None, list[Fault]]
+
+
+def read_each(
+    read_one: Callable[[str], OneRead], names: Sequence[str]
 ) -> tuple[list[Record], list[Fault]]:
-    """Returns the records and the faults of images that were read one by one."""
+    """Returns the records and the faults of images that are read one by one, in threads.
+
+    Args:
+        read_one: reads the image of a name, and what it shows.
+        names: of the images.
+    """
     records, faults = [], []
-    for record, found in results:
+    for record, found in each_in_threads(read_one, names, "images read"):
         faults += found
         if record is not None:
             records.append(record)

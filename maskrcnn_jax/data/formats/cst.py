@@ -16,8 +16,7 @@ from maskrcnn_jax.data.files.annotation_files import read_lines
 from maskrcnn_jax.data.files.paths import by_stem, existing, path_in
 from maskrcnn_jax.data.masks.instances import class_or_ignored, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import image_size
 from maskrcnn_jax.images.read_masks import read_mask
@@ -61,10 +60,10 @@ def read(
         for name in rows.keys() - set(names)
     ]
 
-    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+    def read_one(name: str) -> OneRead:
         return _read_one(base, source, name, rows.get(name, []), options.max_pixels)
 
-    records, found = split_results(each_in_threads(read_one, names, "images read"))
+    records, found = read_each(read_one, names)
     faults += found
     names = list(_CLASSES.values())
     return make_dataset((folder, split), names, records, faults, options)
@@ -88,9 +87,7 @@ def _rows(source: str) -> dict[str, list[dict[str, str]]]:
     return rows
 
 
-def _read_one(
-    base: str, source: str, name: str, rows: list[dict], max_pixels: int
-) -> tuple[Record | None, list[Fault]]:
+def _read_one(base: str, source: str, name: str, rows: list[dict], max_pixels: int) -> OneRead:
     """Reads one image's size and its masks."""
     folder = os.path.join(base, name)
     image = os.path.join(folder, by_stem(folder).get(name, f"{name}.jpg"))

@@ -27,8 +27,7 @@ from maskrcnn_jax.data.masks.instances import (
     mask_instance,
 )
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import image_size
 from maskrcnn_jax.images.read_masks import read_ids
@@ -73,12 +72,12 @@ def read(
     classes = _ClassMap(folder, class_map, class_name)
     numbers = class_numbers(class_names if class_map else [class_name], classes.names())
 
-    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+    def read_one(name: str) -> OneRead:
         paths = os.path.join(folder, images[name]), masks.get(name)
         return _read_one(folder, name, *paths, classes, numbers, options.max_pixels)
 
     chosen = options.chosen(images)
-    records, faults = split_results(each_in_threads(read_one, chosen, "images read"))
+    records, faults = read_each(read_one, chosen)
     left = sorted(masks.keys() - images.keys())
     if left and options.split != "val":
         reason = f"{len(left)} label images have no image: {', '.join(left[:5])}"
@@ -150,7 +149,7 @@ def _read_one(
     classes: _ClassMap,
     numbers: dict[str, int],
     max_pixels: int,
-) -> tuple[Record | None, list[Fault]]:
+) -> OneRead:
     """Reads one image's size and its label image."""
     try:
         if mask is None:

@@ -26,8 +26,7 @@ from maskrcnn_jax.data.masks.instances import (
     mask_instance,
 )
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import image_size
 from maskrcnn_jax.images.read_masks import read_ids
@@ -74,10 +73,10 @@ def read(
     numbers = class_numbers(class_names, stems)
     usable = [name for name in wanted if name in labels]
 
-    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+    def read_one(name: str) -> OneRead:
         return _read_one(folder, name, labels[name], numbers, options.max_pixels)
 
-    records, found = split_results(each_in_threads(read_one, usable, "images read"))
+    records, found = read_each(read_one, usable)
     faults += found
     return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
@@ -106,7 +105,7 @@ def _stem(label: str) -> str:
 
 def _read_one(
     folder: str, name: str, labels: list[str], numbers: dict[str, int], max_pixels: int
-) -> tuple[Record | None, list[Fault]]:
+) -> OneRead:
     """Reads one image's size and masks."""
     base = os.path.join(folder, name)
     there = by_stem(base)

@@ -13,8 +13,7 @@ from maskrcnn_jax.data.files.paths import existing, pictures
 from maskrcnn_jax.data.masks.instances import mask_instance
 from maskrcnn_jax.data.masks.label_map import LabelMap, check_one_object
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.faults import FaultKind
 from maskrcnn_jax.images.read import image_size
 from maskrcnn_jax.images.read_masks import read_mask
@@ -46,11 +45,11 @@ def read(
         )
     names = options.chosen(names)
     read_one = partial(_read_one, folder, max_pixels=options.max_pixels)
-    records, faults = split_results(each_in_threads(read_one, names, "images read"))
+    records, faults = read_each(read_one, names)
     return make_dataset((folder, options.split), [class_name], records, faults, options)
 
 
-def _read_one(folder: str, name: str, max_pixels: int) -> tuple[Record | None, list[Fault]]:
+def _read_one(folder: str, name: str, max_pixels: int) -> OneRead:
     """Reads one image's size and masks; its annotation ids stay 0."""
     base = os.path.join(folder, name)
     files = pictures(os.path.join(base, "images"))

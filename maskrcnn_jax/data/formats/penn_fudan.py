@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrcnn_jax.data.faults import Fault, fault_of
+from maskrcnn_jax.data.faults import fault_of
 from maskrcnn_jax.data.files.paths import by_stem, existing
 from maskrcnn_jax.data.masks.instances import check_mask_size, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.images.read import image_size
 from maskrcnn_jax.images.read_masks import read_ids
 
@@ -47,17 +46,15 @@ def read(
         raise ValueError(f"{folder}/PNGImages has no images; expected <id>.png")
     names = options.chosen(files)
 
-    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+    def read_one(name: str) -> OneRead:
         mask = masks.get(f"{name}_mask", f"{name}_mask.png")
         return _read_one(folder, name, files[name], mask, options.max_pixels)
 
-    records, faults = split_results(each_in_threads(read_one, names, "images read"))
+    records, faults = read_each(read_one, names)
     return make_dataset((folder, options.split), [class_name], records, faults, options)
 
 
-def _read_one(
-    folder: str, name: str, file: str, mask: str, max_pixels: int
-) -> tuple[Record | None, list[Fault]]:
+def _read_one(folder: str, name: str, file: str, mask: str, max_pixels: int) -> OneRead:
     """Reads one image's size and masks, or says what is wrong with them."""
     image = os.path.join(folder, "PNGImages", file)
     mask_file = os.path.join(folder, "PedMasks", mask)

@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from maskrcnn_jax.class_names import NO_CLASS
-from maskrcnn_jax.data.faults import Fault, fault_of
+from maskrcnn_jax.data.faults import fault_of
 from maskrcnn_jax.data.files.annotation_files import read_lines
 from maskrcnn_jax.data.files.paths import by_stem, existing, path_in, pictures, stem
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
 from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
 from maskrcnn_jax.images.read import image_size
 from maskrcnn_jax.images.read_masks import read_ids
@@ -72,7 +71,7 @@ def read(
     numbers = class_numbers(class_names or _class_names(folder))
     names = options.chosen(_ids(folder, image_set))
     read_one = partial(_read_one, folder, images, numbers, max_pixels=options.max_pixels)
-    records, faults = split_results(each_in_threads(read_one, names, "images read"))
+    records, faults = read_each(read_one, names)
     name = folder, image_set, options.split
     return make_dataset(name, list(numbers), records, faults, options)
 
@@ -104,7 +103,7 @@ def _ids(folder: str, image_set: str) -> list[str]:
 
 def _read_one(
     folder: str, images: dict[str, str], numbers: dict[str, int], name: str, max_pixels: int
-) -> tuple[Record | None, list[Fault]]:
+) -> OneRead:
     """Reads one image's size, masks and XML file."""
     where = f"{folder}: image {name}"
     xml = os.path.join(folder, "Annotations", f"{name}.xml")

@@ -27,8 +27,7 @@ from maskrcnn_jax.data.masks.instances import class_numbers, instance
 from maskrcnn_jax.data.masks.outlines import polygon
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
-from maskrcnn_jax.data.records import Dataset, Record, make_dataset, make_record, split_results
-from maskrcnn_jax.data.threads import each_in_threads
+from maskrcnn_jax.data.records import Dataset, OneRead, make_dataset, make_record, read_each
 from maskrcnn_jax.faults import FaultError, FaultKind, Ignored
 from maskrcnn_jax.images.read import image_size
 
@@ -75,10 +74,10 @@ def read(
         name, path = next(iter(labels.items()))
         raise ValueError(f"{folder} has no labels: those of {name}, say, are expected in {path}")
 
-    def read_one(name: str) -> tuple[Record | None, list[Fault]]:
+    def read_one(name: str) -> OneRead:
         return _read_one(folder, name, labels[name], len(numbers), options.max_pixels)
 
-    records, found = split_results(each_in_threads(read_one, files, "images read"))
+    records, found = read_each(read_one, files)
     faults += found
     return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
@@ -146,9 +145,7 @@ def _labels_of(image: str) -> str:
     return posixpath.splitext("/".join(parts))[0] + ".txt"
 
 
-def _read_one(
-    folder: str, name: str, labels: str, num_classes: int, max_pixels: int
-) -> tuple[Record | None, list[Fault]]:
+def _read_one(folder: str, name: str, labels: str, num_classes: int, max_pixels: int) -> OneRead:
     """Reads one image's size and its labels."""
     path = os.path.join(folder, name)
     has_labels = os.path.isfile(labels)
