@@ -22,7 +22,7 @@ from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.config import Config
 from maskrcnn_jax.data import check, datasets
 from maskrcnn_jax.data.input import pipeline
-from maskrcnn_jax.evaluation.evaluate import check_metrics, evaluate
+from maskrcnn_jax.evaluation.evaluate import check_metrics, evaluate, pictures_in
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.validation_loss import make_loss_step
 from maskrcnn_jax.inference.predict_step import make_predict_step
@@ -95,6 +95,7 @@ def train(config: Config, workdir: Path) -> None:
             process_count=jax.process_count(),
         ),
         report=lambda metrics: report_text(metrics, val_set, config.eval.max_detections),
+        pictures=partial(pictures_in, workdir / "eval"),
         evaluate=lambda variables, before_batch: evaluate(
             predict_step,
             variables,

@@ -160,6 +160,19 @@ def _write(
         write_atomically(out_dir / "pictures" / _picture_name(index, record), encode_png(picture))
 
 
+def pictures_in(out_dir: str | Path) -> dict[str, bytes]:
+    """Returns the pictures of an evaluation, PNG files by their names without suffix.
+
+    Args:
+        out_dir: as for `evaluate`.
+    """
+    return {
+        path.stem: path.read_bytes()
+        for path in sorted((Path(out_dir) / "pictures").glob("eval_*.png"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
 def _picture_name(index: int, record: Record) -> str:
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(record.path).stem or str(record.image_id))
     return f"eval_{index:06d}_{name[:_MOST_NAME]}.png"

@@ -2,12 +2,15 @@
 
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from maskrcnn_jax.checkpoints.best import is_better
@@ -24,6 +27,7 @@ from maskrcnn_jax.training.config import TrainConfig
 from maskrcnn_jax.training.early_stopping import reason_to_stop
 from maskrcnn_jax.training.run.emergency import leaves_in_time
 from maskrcnn_jax.training.run.log import MetricsLog
+from maskrcnn_jax.training.run.profile import Profile
 from maskrcnn_jax.training.run.progress import (
     COUNTS,
     USUAL,
@@ -49,6 +53,7 @@ class TrainingData:
         evaluate: gives the metrics of variables, as `evaluation.evaluate` does; the second
             argument is to be called before each batch, equally often in all processes.
         report: gives these metrics in words.
+        pictures: gives the pictures of the last evaluation, PNG files by name; asked of process 0.
     """
 
     class_names: tuple[str, ...]
@@ -57,6 +62,7 @@ class TrainingData:
     batches: Callable[[int], Batches]
     evaluate: Callable[[dict[str, Any], Callable[[], None]], dict[str, float]]
     report: Callable[[dict[str, float]], str]
+    pictures: Callable[[], Mapping[str, bytes]] = dict
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Run:
         data: to train and to evaluate on.
         checkpoints: of the work directory.
         log: of metrics.
+        profile: traces the steps that are asked for.
         progress: of the steps, with their losses and times.
         interrupts: by signals.
         batches: this process's, with their info, from the first step on.
@@ -80,6 +87,7 @@ class Run:
     data: TrainingData
     checkpoints: Checkpoints
     log: MetricsLog
+    profile: Profile
     progress: Progress
     interrupts: Interrupts
     batches: Batches
@@ -155,6 +163,26 @@ def evaluate(run: Run, state: TrainState, step: int) -> dict[str, float]:
     words = "  ".join(f"{key} {metrics[key]:.4f}" for key in shown if key in metrics)
     say(f"evaluation at step {step}: {words}{'  (best so far)' if is_best else ''}")
     return metrics
+
+
+def log_evaluation(run: Run, state: TrainState, step: int, metrics: dict[str, float]) -> None:
+    """Writes an evaluation's numbers and pictures, and where asked for the weights' histograms."""
+    run.log.write("eval", step, metrics)
+    with run.progress.pause("the pictures of an evaluation"):
+        if jax.process_index() == 0:
+            run.log.write_pictures(step, run.data.pictures())
+        if run.settings.histograms:
+            run.log.write_histograms(step, _weights(state))
+
+
+def _weights(state: TrainState) -> dict[str, np.ndarray]:
+    """Returns every array of the parameters on the host, by its path; in all processes together."""
+    arrays = {}
+    for path, leaf in flatten_dict(state.params, sep="/").items():
+        if not leaf.is_fully_addressable:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        arrays[path] = np.asarray(leaf)
+    return arrays
 
 
 def early_end(run: Run) -> str:

@@ -61,6 +61,14 @@ class TrainConfig:
     watchdog_abort_seconds: float = setting(
         0.0, "duration of a step after which the process ends; 0: never", within="[0, inf)"
     )
+    histograms: bool = setting(
+        False, "TensorBoard shows how the weights are distributed at each evaluation"
+    )
+    profile_steps: tuple[int, ...] = setting(
+        (),
+        "the first and the last step of which a trace is written, in WORKDIR/tensorboard; (): none",
+        within="[1, inf)",
+    )
     optimizer: str = setting("sgd", "the optimiser", choices=("sgd", "adamw", "lamb"))
     learning_rate: float = setting(
         0.02, "learning rate at the given batch size, unless a rule is given", within="(0, inf)"
@@ -114,6 +122,11 @@ class TrainConfig:
                 f"{key}.early_stop is {self.early_stop} evaluations, but {key}.eval_every is 0, so "
                 "that there is one at the end alone; set it"
             )
+        if self.profile_steps and not _is_range(self.profile_steps):
+            raise ValueError(
+                f"{key}.profile_steps is {self.profile_steps}; expected the first and the last "
+                "step of a trace, such as (21, 25), or ()"
+            )
         if list(self.decay_steps) != sorted(self.decay_steps):
             raise ValueError(f"{key}.decay_steps is {self.decay_steps}; the steps must increase")
         if self.batch_size % self.accumulate:
@@ -121,3 +134,7 @@ class TrainConfig:
                 f"{key}.accumulate is {self.accumulate}, but {key}.batch_size = {self.batch_size} "
                 "images cannot be divided into that many equal parts; make it a divisor"
             )
+
+
+def _is_range(steps: tuple[int, ...]) -> bool:
+    return len(steps) == 2 and steps[0] <= steps[1]

@@ -29,8 +29,9 @@ from maskrcnn_jax.training.run.closing_lines import closing_lines
 from maskrcnn_jax.training.run.cost import hopeless_on_cpu
 from maskrcnn_jax.training.run.emergency import leaves_compilation
 from maskrcnn_jax.training.run.lock import only_run_in
-from maskrcnn_jax.training.run.log import MetricsLog
+from maskrcnn_jax.training.run.log import FOLDER, MetricsLog
 from maskrcnn_jax.training.run.preflight import check_writable
+from maskrcnn_jax.training.run.profile import Profile
 from maskrcnn_jax.training.run.progress import NonFiniteLoss, Progress
 from maskrcnn_jax.training.run.schedule import due
 from maskrcnn_jax.training.run.summary import describe, parameter_table
@@ -127,6 +128,7 @@ def _begun(
     progress = Progress(step, settings.steps, settings.batch_size)
     with (
         MetricsLog(checkpoints.workdir, step, active=jax.process_index() == 0) as log,
+        Profile(settings.profile_steps, checkpoints.workdir / FOLDER, progress.pause) as profile,
         Interrupts() as interrupts,
         closing(data.batches(step)) as batches,
         processes.ends_in_time(_SECONDS_TO_CLEAN_UP),
@@ -135,7 +137,9 @@ def _begun(
             settings.emergency_seconds, progress.activity, checkpoints.workdir / LAST
         ),
     ):
-        yield Run(settings, mesh, data, checkpoints, log, progress, interrupts, batches, set())
+        yield Run(
+            settings, mesh, data, checkpoints, log, profile, progress, interrupts, batches, set()
+        )
 
 
 def _train(run: Run, stages: Sequence[Stage], state: TrainState, step: int) -> dict[str, float]:
@@ -154,7 +158,7 @@ def _train(run: Run, stages: Sequence[Stage], state: TrainState, step: int) -> d
         if is_evaluated:
             metrics = actions.evaluate(run, state, step)
             if step > evaluated_step:  # else a finished run, evaluated again
-                run.log.write("eval", step, metrics)
+                actions.log_evaluation(run, state, step, metrics)
                 reason = actions.early_end(run)
         if is_last or reason:
             actions.finish(run, state, step, reason)
@@ -164,8 +168,10 @@ def _train(run: Run, stages: Sequence[Stage], state: TrainState, step: int) -> d
             stage = stage_at(stages, step)
             state = actions.enter(run, stage, state, step)
         batch, info = actions.next_batch(run)
-        state, step_metrics = actions.do_step(run, stage, state, batch)
         step += 1
+        run.profile.before_step(step, state)
+        state, step_metrics = actions.do_step(run, stage, state, batch)
+        run.profile.after_step(step, state)
         run.progress.add(step, step_metrics, info)
         if due(step, settings.log_every) or step == settings.steps:
             actions.log_steps(run, step, info["epoch"])

@@ -1,5 +1,6 @@
 """The loop with the toy detector: when it logs, saves, evaluates and stops, and how it resumes."""
 
+import gzip
 import itertools
 import json
 import os
@@ -9,10 +10,13 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import StandardCheckpointer
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
 
 from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.parallel.interrupts import Interrupted
 from maskrcnn_jax.training import loop, stages
 from maskrcnn_jax.training.run import progress
@@ -141,6 +145,32 @@ def test_a_whole_run(config, data, tmp_path, capsys):
     ):
         assert part in said
     assert said.count("compiled in") == 2
+
+
+def test_tensorboard_has_pictures_weights_and_a_trace_where_asked_for(
+    config, data, tmp_path, capsys
+):
+    set_values(config.train, dict(histograms=True, profile_steps=(2, 3)))
+    pictures = {"eval_000000_a": encode_png(np.zeros((2, 3, 3), np.uint8))}
+    train(config, tmp_path, data.training_data(pictures=lambda: pictures))
+    folder = tmp_path / "tensorboard"
+    shown = [
+        (kind, event.step, value.tag)
+        for kind in ("eval", "train")
+        for file in folder.glob(f"{kind}/*")
+        for event in map(Event.FromString, RawEventFileLoader(str(file)).Load())
+        for value in event.summary.value
+    ]
+    for step in (3, 6):
+        assert ("eval", step, "eval_000000_a") in shown
+        for tag in ("trained/kernel", "frozen/bias"):
+            assert ("train", step, tag) in shown
+    assert f"steps 2 to 3 are traced in {folder / 'plugins' / 'profile'}" in capsys.readouterr().out
+    assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+    (trace,) = folder.glob("plugins/profile/*/perfetto_trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    names = {event.get("name") for event in events}
+    assert {"waiting for data", "compilation"} <= names  # of the second bucket, at step 2
 
 
 def test_resuming_gives_the_same_bits_as_a_run_in_one_go(config, tmp_path, capsys):

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES, indexed, prepared
 
 MAX_DETECTIONS = 300
-NAMES = (
-    *("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"),
-    *(f"AR{letter}@{MAX_DETECTIONS}" for letter in ("", "s", "m", "l")),
-)
+_AP = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+_RECALLS = {f"AR{MAX_DETECTIONS}": "AR@300", **{f"AR{x}": f"AR{x}@300" for x in "sml"}}
+NAMES = (*_AP, *_RECALLS)  # the recalls are named as `coco_metrics` names them
 
 
 def lvis_metrics(
@@ -52,7 +51,9 @@ def lvis_metrics(
             evaluation = hotcoco.COCOeval(index, detected, iou_type, lvis_style=True)
             evaluation.run()
             values = evaluation.get_results()
-        numbers |= {f"lvis/{iou_type}/{name}": float(values[name]) for name in NAMES}
+        numbers |= {
+            f"lvis/{iou_type}/{name}": float(values[_RECALLS.get(name, name)]) for name in NAMES
+        }
     return numbers
 
 

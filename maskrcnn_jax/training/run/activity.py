@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import jax
+
 _RECENT = 50  # steps whose median is what a step usually takes
 _FEWEST = 5  # steps from which on there is such a median
 
@@ -46,7 +48,7 @@ class Activity:
 
     @contextmanager
     def doing(self, what: str, is_pause: bool = False) -> Iterator[None]:
-        """Says what is done within it.
+        """Says what is done within it, to a profiler as well.
 
         Args:
             what: in words.
@@ -55,7 +57,8 @@ class Activity:
         before, began = self._doing, self._clock()
         self._doing = (what, before[1] or is_pause)
         try:
-            yield
+            with jax.profiler.TraceAnnotation(what):
+                yield
         finally:
             if is_pause and not before[1]:
                 step, since, paused = self._step

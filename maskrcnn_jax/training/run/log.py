@@ -2,18 +2,19 @@
 
 import json
 import math
-import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
+import numpy as np
 
 from maskrcnn_jax.files import own, regular, set_aside, write_atomically
 from maskrcnn_jax.parallel.messages import warn
+from maskrcnn_jax.training.run.events import Events
 
 FILE = "metrics.jsonl"
+FOLDER = "tensorboard"
+_KINDS = ("train", "eval")
 
 
 class MetricsLog:
@@ -42,8 +43,8 @@ class MetricsLog:
         if active:
             write_atomically(workdir / FILE, "".join(_line(row) for row in rows))
             self._lines = _Lines(workdir / FILE)
-            self._folder = workdir / "tensorboard"
-            self._events: _Events | None = _Events(self._folder, start_step)
+            self._folder = workdir / FOLDER
+            self._events = {kind: Events(self._folder / kind, start_step) for kind in _KINDS}
             self._fails = False
 
     def __enter__(self) -> "MetricsLog":
@@ -52,8 +53,8 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         if self._active:
             self._lines.close()
-            if self._events is not None:
-                self._events.close()
+            for events in self._events.values():
+                events.close()
 
     @property
     def evaluated_step(self) -> int:
@@ -74,19 +75,39 @@ class MetricsLog:
         row = {"kind": kind, "step": step, **metrics}
         if kind == "eval":
             self.evaluations.append(row)
+        if self._active and self._written(lambda: self._lines.write(_line(row))):
+            self._add(kind, step, lambda events: events.scalars(step, metrics))
+
+    def write_pictures(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Writes pictures, PNG files by name, of the evaluation after a step for TensorBoard."""
+        self._add("eval", step, lambda events: events.pictures(step, files))
+
+    def write_histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes how the numbers of arrays are distributed after a step for TensorBoard."""
+        self._add("train", step, lambda events: events.histograms(step, arrays))
+
+    def _add(self, kind: str, step: int, write: Callable[[Events], None]) -> None:
         if not self._active:
             return
+
+        def add() -> None:
+            if kind not in self._events:
+                self._events[kind] = Events(self._folder / kind, step - 1)
+            write(self._events[kind])
+
+        if not self._written(add):
+            self._events.pop(kind, None)  # its file may end with half a record
+
+    def _written(self, write: Callable[[], None]) -> bool:
+        """Returns whether it could be written; the first time that it cannot is reported."""
         try:
-            self._lines.write(_line(row))
-            if self._events is None:
-                self._events = _Events(self._folder, step - 1)
-            self._events.write(step, {f"{kind}/{key}": value for key, value in metrics.items()})
+            write()
             self._fails = False
         except OSError as error:
-            self._events = None  # its file may end with half a record: the next is a new one
             if not self._fails:
                 warn(f"the log in {self._folder.parent} cannot be written: {error}")
             self._fails = True
+        return not self._fails
 
 
 def read(workdir: str | Path) -> list[dict[str, Any]]:
@@ -113,7 +134,7 @@ def read(workdir: str | Path) -> list[dict[str, Any]]:
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-        if isinstance(row["step"], int) and row["kind"] in ("train", "eval"):
+        if isinstance(row["step"], int) and row["kind"] in _KINDS:
             return row
     except (ValueError, KeyError, TypeError):  # no JSON, or another thing than a row
         pass
@@ -153,28 +174,3 @@ class _Lines:
 
     def close(self) -> None:
         self._file.close()
-
-
-class _Events:
-    """A TensorBoard event file, written without TensorFlow."""
-
-    def __init__(self, folder: Path, start_step: int):
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time():.6f}.maskrcnn_jax"
-        self._records = RecordWriter(open(folder / name, "xb"))  # noqa: SIM115
-        self._add(Event(file_version="brain.Event:2"))
-        # TensorBoard then drops what earlier files have from this step on.
-        start = SessionLog(status=SessionLog.START)
-        self._add(Event(step=start_step + 1, session_log=start))
-
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._add(Event(step=step, summary=Summary(value=values)))
-
-    def _add(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
-        self._records.flush()
-
-    def close(self) -> None:
-        self._records.close()
