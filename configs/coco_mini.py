@@ -5,7 +5,8 @@
 
 DIR is a folder in COCO's layout, of COCO 2017 itself or of a part of it. The network is small and
 trained from scratch on a CPU; it is evaluated on the images it was trained on, which proves the
-program and says nothing of the method.
+program and says nothing of the method. Cost: 0.13 hours on 2 cores. Result: box AP 100.0, mask AP
+94.7 (docs/results.md).
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,8 @@
         --config.data.val.folder=DIR/val
 
 A small network trained from scratch on a CPU, on images of 256 pixels; nuclei are small, hence the
-small anchors, and many in an image, hence the 300 detections.
+small anchors, and many in an image, hence the 300 detections. Cost: 0.6 hours on 2 cores. Result on
+67 images that were kept apart: box AP 51.8, mask AP 54.0 (docs/results.md).
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ where the export does not say which. Any argument of a reader can be added on th
 `--config.data.train.crowd_as_objects=True`. `own:photos:small` is a small network from
 scratch, to try things on a CPU; otherwise training starts from a detector that was trained on COCO,
 which is what makes a hundred images enough, and wants a GPU. docs/own_data.md says what to change
-for which data.
+for which data, what a run costs and what to expect.
 """
 
 from maskrcnn_jax.config import Config

@@ -3,7 +3,7 @@
     python train.py --config=configs/shapes.py
 
 Every image is a function of the seed and its number; the validation images have a seed of their
-own.
+own. Cost: 0.18 hours on 2 cores. Result: box AP 82.2, mask AP 83.2 (docs/results.md).
 """
 
 from ml_collections import ConfigDict

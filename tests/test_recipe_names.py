@@ -1,12 +1,17 @@
 """`--config`: recipes by name or by file, mistakes told in one line."""
 
+import ast
+
 import pytest
 
-from maskrcnn_jax import config_flags, recipes
+from configs import coco
+from maskrcnn_jax import config_flags, config_json, recipes
 from maskrcnn_jax.config import get_config
+from maskrcnn_jax.data import datasets
 
 KNOWN = (
-    "the recipes are coco, coco_mini, nuclei, own, shapes; a file of your own is given by its path"
+    "the recipes are balloon, coco, coco_mini, cst, lvis, nuclei, own, penn_fudan, shapes, voc; a "
+    "file of your own is given by its path"
 )
 
 
@@ -17,6 +22,44 @@ def test_a_recipe_has_a_name(given, by_file, monkeypatch, tmp_path):
     expected = config_flags.read(by_file)
     monkeypatch.chdir(tmp_path)  # from any folder
     assert config_flags.read(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(name for name in recipes.names() if name != "own"),
+        *(f"coco:{name}" for name in (*coco.SCHEDULES, *coco.VARIANTS)),
+        *("voc:2007", "own:photos", "own:photos:small"),
+    ],
+)
+def test_every_recipe_is_valid_and_asks_for_its_folder(given):
+    """Its reader takes the arguments, so that the folder is all that is missing."""
+    config = config_flags.read(given)
+    config.validate()
+    config_json.to_json(config)
+    if config.data.format == "shapes":
+        return
+    for split in ("train", "val"):
+        with pytest.raises(ValueError, match=f"config.data.{split}: .*does not exist"):
+            datasets.load(config.data, split)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_says_its_command(name):
+    said = ast.get_docstring(ast.parse((recipes.folder() / f"{name}.py").read_text()))
+    assert f"python train.py --config=configs/{name}.py" in said or name == "own"
+    assert "Cost" in said or name in ("coco", "own")
+
+
+def test_lsj_is_the_detector_and_the_jitter_of_the_paper():
+    config = config_flags.read("coco:lsj_paste")
+    assert config.model.box_head.convs == 4
+    assert config.model.rpn.convs == 2
+    assert config.data.augment.scale_range == (0.1, 2.0)
+    assert config.data.augment.copy_paste == 0.5
+    images = config.train.steps * config.train.batch_size
+    assert round(images / 118_000) == 100  # epochs
+    assert config_flags.read("coco:r101").model.backbone.depth == 101
 
 
 def test_an_argument_may_have_a_colon():
@@ -34,7 +77,8 @@ def test_a_file_comes_before_a_recipe_of_the_same_name(monkeypatch, tmp_path):
     [
         (
             "cocoo",
-            f"--config=cocoo: there is no such recipe; did you mean coco or coco_mini? {KNOWN}",
+            "--config=cocoo: there is no such recipe; did you mean coco or coco_mini or voc? "
+            f"{KNOWN}",
         ),
         (
             "configs/shape.py:2",
