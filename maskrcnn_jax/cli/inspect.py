@@ -4,25 +4,29 @@
     python -m maskrcnn_jax.inspect targets --workdir=runs/shapes
     python -m maskrcnn_jax.inspect model --workdir=runs/shapes photo.jpg
     python -m maskrcnn_jax.inspect weights --workdir=runs/shapes --checkpoint=best
+    python -m maskrcnn_jax.inspect gradients --workdir=runs/shapes --max=8
 
 data shows images with their annotations, as stored, resized and augmented, what mask grids lose,
 and statistics. targets shows which anchors are positive, negative and neutral, the sampled ones,
 the sampled RoIs and the masks that they should give. model shows a prediction: activations,
-objectness, anchors, proposals, refinement, RoIs, detections, masks. weights shows a histogram of
-each layer and names those that look dead or exploding.
+objectness, anchors, proposals, refinement, RoIs, what suppression leaves, detections, masks.
+weights shows a histogram of each layer and names those that look dead or exploding. gradients
+shows how long each layer's gradient is, for one batch.
 
 All look at a trained model (--workdir), or at a recipe's new one (--config).
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from maskrcnn_jax import config_flags
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.inspect.data import data_views, evenly
+from maskrcnn_jax.inspect.gradients import gradient_views
 from maskrcnn_jax.inspect.model import model_views
 from maskrcnn_jax.inspect.page import View, write_page
 from maskrcnn_jax.inspect.subject import Subject, subject
@@ -52,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--min_score", type=float, default=0.5, metavar="SCORE", help="of detections drawn (0.5)"
     )
     _verb(verbs, "weights", _weights, "histograms of each layer", None)
+    _verb(verbs, "gradients", _gradients, "norms of each layer's gradient, for one batch", "train")
     return parser
 
 
@@ -102,11 +107,21 @@ def _data(what: Subject, options: argparse.Namespace) -> Iterator[View]:
 
 
 def _targets(what: Subject, options: argparse.Namespace) -> Iterator[View]:
-    dataset = what.dataset(options.split)
+    dataset, variables = _to_train(what, options.split)
+    return target_views(variables, dataset, what.config, options.max)
+
+
+def _gradients(what: Subject, options: argparse.Namespace) -> Iterator[View]:
+    dataset, variables = _to_train(what, options.split)
+    return gradient_views(variables, dataset, what.config, options.max)
+
+
+def _to_train(what: Subject, split: str) -> tuple[Dataset, Mapping[str, Any]]:
+    dataset = what.dataset(split)
     variables, names = what.trained(dataset)
     if names != dataset.class_names:
         raise ValueError(f"the model has the classes {names}, the data {dataset.class_names}")
-    return target_views(variables, dataset, what.config, options.max)
+    return dataset, variables
 
 
 def _model(what: Subject, options: argparse.Namespace) -> Iterator[View]:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.data.masks import segmentation
 from maskrcnn_jax.data.records import Record
+from maskrcnn_jax.evaluation.analysis.matching import greedy_match
+from maskrcnn_jax.images.run_lengths import crop_to_rle
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.visualization.drawing import draw_detections, enlarged, side_by_side
 from maskrcnn_jax.visualization.overlay import draw_result
@@ -26,9 +29,11 @@ def comparison(
         class_names: K names.
 
     Returns:
-        `[H, W, 3]` uint8, RGB; small images are enlarged.
+        `[H, W, 3]` uint8, RGB; small images are enlarged. A detection that has found an object has
+        its colour, all others have their own.
     """
-    predictions = draw_result(image, result, MIN_SCORE)
+    shown = result.chosen(np.flatnonzero(result.scores >= MIN_SCORE))
+    predictions = draw_result(image, shown, colors=_colors(shown, record))
     picture, scale = enlarged(image)
     masks = (segmentation.to_mask(s, *image.shape[:2]) for s in record.segmentations)
     names = names_of(record.classes, class_names)
@@ -38,5 +43,18 @@ def comparison(
         (enlarged(mask, scale)[0] for mask in masks),
         [f"{n} (crowd)" if c else n for n, c in zip(names, record.crowd, strict=True)],
     )
-    shown = np.count_nonzero(result.scores >= MIN_SCORE)
-    return side_by_side([predictions, truth], [f"predicted ({shown})", f"true ({len(names)})"])
+    titles = [f"predicted ({len(shown)})", f"true ({len(names)})"]
+    return side_by_side([predictions, truth], titles)
+
+
+def _colors(result: Result, record: Record) -> list[int]:
+    """Returns the numbers of the objects that were found, and numbers beyond theirs."""
+    size = record.height, record.width
+    found = [crop_to_rle(crop, *size) for crop in result.crops]
+    true = [segmentation.to_rle(s, *size) for s in record.segmentations]
+    same = result.classes[:, None] == np.where(record.crowd, -1, record.classes)
+    iou = np.zeros(same.shape)
+    if found and true:
+        iou = same * np.asarray(coco_mask.iou(found, true, [0] * len(true)))
+    match = greedy_match(iou)
+    return [len(true) + i if match[i] < 0 else int(match[i]) for i in range(len(match))]

@@ -9,6 +9,7 @@ from maskrcnn_jax.images.paste import full_mask
 from maskrcnn_jax.inference.predictor import Predictor
 from maskrcnn_jax.inference.result import Result
 from maskrcnn_jax.inspect.page import View
+from maskrcnn_jax.inspect.suppression import suppression_views
 from maskrcnn_jax.ops.boxes import decode
 from maskrcnn_jax.visualization.drawing import as_rgb, draw_detections, enlarged
 from maskrcnn_jax.visualization.overlay import draw_result
@@ -46,6 +47,7 @@ def model_views(
         yield View(f"{key[2:]} of {name}", _LEGENDS[key], picture)
     yield _refined(predictor, stages, name)
     yield _classified(predictor, stages, name)
+    yield from suppression_views(predictor, stages, name)
     yield View(
         f"detections of {name}",
         f"Those with a score of {min_score:g} or more, after NMS within each class: {len(result)}",

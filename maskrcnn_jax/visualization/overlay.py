@@ -1,5 +1,6 @@
 """A result drawn over its image."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,11 @@ _USUAL = Style()
 
 
 def draw_result(
-    image: np.ndarray, result: "Result", min_score: float = 0.0, style: Style = _USUAL
+    image: np.ndarray,
+    result: "Result",
+    min_score: float = 0.0,
+    style: Style = _USUAL,
+    colors: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Draws the detections of an image with their masks, boxes, names and scores.
 
@@ -25,6 +30,7 @@ def draw_result(
         result: as a predictor returns it.
         min_score: detections with a lower score are left out.
         style: what is drawn, and how.
+        colors: numbers of colours for the detections that are drawn; None: as `style` says.
 
     Returns:
         `[H, W, 3]` uint8, RGB; a small image is enlarged by an integer factor, so that the names do
@@ -34,6 +40,8 @@ def draw_result(
     masks = (full_mask(result.crops[i], result.height, result.width) for i in shown)
     if style.splash:
         return color_splash(as_rgb(image), masks)
+    if colors is None and style.color_by == "class":
+        colors = (result.classes[shown] - 1).tolist()
     picture, scale = enlarged(image)
     return draw_detections(
         picture,
@@ -41,6 +49,6 @@ def draw_result(
         (enlarged(mask, scale)[0] for mask in masks),
         [result.class_names[i] for i in shown],
         result.scores[shown],
-        (result.classes[shown] - 1).tolist() if style.color_by == "class" else None,
+        colors,
         style,
     )

@@ -51,7 +51,7 @@ def inference_pictures(
     return {
         "1_features": features_picture(image, stages, index),
         "2_objectness": objectness_picture(image, stages, index),
-        "3_anchors": _boxes_by_rank(image, _anchors(stages, config)[best] * scale),
+        "3_anchors": _boxes_by_rank(image, anchor_boxes(stages, config)[best] * scale),
         "4_proposals": _boxes_by_rank(image, proposals * scale),
         "5_masks": masks_picture(stages["mask_logits"][index][stages["detection_valid"][index]]),
     }
@@ -80,7 +80,7 @@ def training_pictures(
         ones red). True boxes are white.
     """
     plain, scale = enlarged(batch["image"][index])
-    anchors = _anchors(stages, config)
+    anchors = anchor_boxes(stages, config)
     targets = _anchor_targets(batch, anchors, config, rng, index)
     label, sampled = np.asarray(targets.label), np.asarray(targets.sampled)
     valid, labels = stages["roi_valid"][index], stages["roi_labels"][index]
@@ -190,7 +190,8 @@ def _draw_dashed(picture: np.ndarray, box: np.ndarray, paint: tuple[int, int, in
             cv2.line(picture, first, last, paint, 1, cv2.LINE_AA)
 
 
-def _anchors(stages: Stages, config: ModelConfig) -> np.ndarray:
+def anchor_boxes(stages: Stages, config: ModelConfig) -> np.ndarray:
+    """Returns the anchors `[A, 4]` of all levels, in the order of `rpn_logits`."""
     shapes = [stages[name].shape[1:3] for name in LEVELS]
     return np.concatenate(
         pyramid_anchors(shapes, stages["image"].shape[1:3], **asdict(config.anchors))

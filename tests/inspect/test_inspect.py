@@ -68,8 +68,11 @@ def test_weights(tmp_path):
 def test_model():
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     views = list(model_views(tiny_predictor(), image, "a.png", 0.0))
-    titles = "features objectness anchors proposals masks refinement rois detections masks"
-    assert [view.title for view in views] == [f"{title} of a.png" for title in titles.split()]
+    first = "features objectness anchors proposals masks refinement rois"
+    titles = [f"{title} of a.png" for title in first.split()]
+    titles += ["nms of the rpn on a.png", "nms of classes on a.png"]
+    titles += ["detections of a.png", "masks of a.png"]
+    assert [view.title for view in views] == titles
     assert all(view.picture.dtype == np.uint8 and view.picture.std() > 0 for view in views)
 
 

@@ -62,7 +62,7 @@ class ImageMatch:
             true_labels=self.true_labels,
             iou=iou,
             in_crowd=self.in_crowd[kept],
-            match=_greedy(iou * (labels[:, None] == self.true_labels)),
+            match=greedy_match(iou * (labels[:, None] == self.true_labels)),
         )
 
 
@@ -113,7 +113,7 @@ def _match(image_id, detections, annotations, places, iou_type, limit) -> ImageM
         true_labels=true_labels,
         iou=iou,
         in_crowd=in_region.any(axis=1),
-        match=_greedy(iou * (labels[:, None] == true_labels)),
+        match=greedy_match(iou * (labels[:, None] == true_labels)),
     )
 
 
@@ -148,8 +148,15 @@ def overlaps(detections: Sequence[Mapping], objects: Sequence[Mapping], iou_type
     )
 
 
-def _greedy(iou: np.ndarray) -> np.ndarray:
-    """Gives every row, the surest first, its best column that is still free; -1: there is none."""
+def greedy_match(iou: np.ndarray) -> np.ndarray:
+    """Gives every row, the surest first, its best column that is still free; -1: there is none.
+
+    Args:
+        iou: `[D, G]`, 0 where the classes differ.
+
+    Returns:
+        `[D]` int.
+    """
     left = iou.copy()
     match = np.full(len(left), -1)
     for row, values in enumerate(left if left.shape[1] else ()):
