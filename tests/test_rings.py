@@ -16,7 +16,7 @@ _HOST_ONLY = ("tensorflow", "tensorflow_datasets", "pycocotools")
 _JAX = ("jax", "flax", "optax", "orbax")
 _UPPER = tuple(
     f"maskrcnn_jax.{name}"
-    for name in ("cli", "doctor", "evaluation", "inference", "inspect", "visualization")
+    for name in ("cli", "doctor", "evaluation", "inference", "inspect", "predict", "visualization")
 )
 FORBIDDEN = {
     "ops": (*_HOST_ONLY, "flax", "ml_collections", "orbax", "maskrcnn_jax.models"),
@@ -39,7 +39,13 @@ FORBIDDEN = {
     "pretrained": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data", "maskrcnn_jax.training"),
     "training": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data"),
     "hub": (*_HOST_ONLY, *_UPPER, "maskrcnn_jax.data", "maskrcnn_jax.training"),
-    "inference": (*_HOST_ONLY, "maskrcnn_jax.data", "maskrcnn_jax.training"),
+    "inference": (
+        *_HOST_ONLY,
+        "maskrcnn_jax.data",
+        "maskrcnn_jax.training",
+        "maskrcnn_jax.predict",
+    ),
+    "predict": (*_HOST_ONLY, "maskrcnn_jax.data", "maskrcnn_jax.training", "maskrcnn_jax.cli"),
     "export": (
         *_HOST_ONLY,
         *(name for name in _UPPER if name != "maskrcnn_jax.inference"),

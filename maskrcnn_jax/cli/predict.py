@@ -1,35 +1,42 @@
-"""Finds objects in images: draws them, and writes them down in COCO's results format.
+"""Finds objects in images and videos: draws them, and writes them down.
 
     python predict.py --workdir=runs/shapes photo.jpg folder/with/images --out=predictions
+    python predict.py --workdir=runs/shapes 'scans/*.png' https://host/photo.jpg
+    python predict.py --workdir=runs/shapes clip.mp4 frames/%04d.png camera:0 --splash
 
-For every image a PNG with masks, boxes, names and scores (small images are enlarged), and one
-predictions.json for all: a list of detections with `file_name` beside COCO's keys (`image_id`
-counts the images from 1). With --stages also what the network saw on its way: features, anchors,
-proposals, mask grids. --splash shows the objects in colour on grey instead. --tile=SIDE cuts large
-images into tiles, which the network sees one by one, and joins what it finds.
+Folders are searched with all that is in them. --outputs says what is written, for every image or
+frame: overlays are pictures in the image's own format and size (--scale), videos of videos;
+predictions.json is a list of all objects in COCO's results format, with `class_name`, `file_name`
+and, of videos, `frame` beside COCO's keys (`image_id` counts from 1). With --stages also what the
+network saw on its way: features, anchors, proposals, mask grids. --splash shows the objects in
+colour on grey instead. --tile=SIDE cuts large images into tiles, which the network sees one by one,
+and joins what it finds. A camera runs until Ctrl-C or --max_frames.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from maskrcnn_jax.cli import command
 from maskrcnn_jax.compilation import use_compilation_cache
-from maskrcnn_jax.console import amount, printable
+from maskrcnn_jax.console import printable
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.images.value_range import deep_range, is_dark, levels_left
-from maskrcnn_jax.inference.image_files import find_images, picture_names
 from maskrcnn_jax.inference.load import load
 from maskrcnn_jax.inference.predictor import Predictor, shared_pixels
 from maskrcnn_jax.inference.result import Result
-from maskrcnn_jax.visualization.overlay import draw_result
+from maskrcnn_jax.inference.test_time import parse_views
+from maskrcnn_jax.predict import video
+from maskrcnn_jax.predict.outputs import KINDS, USUAL, Outputs, kinds, overlay_path
+from maskrcnn_jax.predict.run import Settings, run
+from maskrcnn_jax.predict.sources import Source, find
 from maskrcnn_jax.visualization.stages import inference_pictures
 
 
@@ -45,14 +52,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser(__doc__)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="a file, or a folder of images")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        metavar="INPUT",
+        help="image, video, folder, quoted pattern, http(s) address of an image, numbered frames "
+        "such as frames/%%04d.png, or camera:0",
+    )
     command.add_checkpoint(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
         default=Path("predictions"),
-        help="the folder for pictures and predictions.json (predictions)",
+        help="the folder for what is written (predictions)",
+    )
+    parser.add_argument(
+        "--outputs",
+        metavar="KINDS",
+        default=",".join(USUAL),
+        help=f"what is written, with commas between ({','.join(USUAL)}): "
+        + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
+    )
+    parser.add_argument(
+        "--scale",
+        metavar="FACTOR",
+        default="1",
+        help="size of overlays over that of the image (1), or auto: small ones are enlarged, so "
+        "that names do not cover them",
+    )
+    parser.add_argument(
+        "--max_frames", metavar="N", type=int, help="of each video and camera; by default all"
+    )
+    parser.add_argument(
+        "--fps", metavar="N", type=float, help="frames per second of numbered frames (25)"
     )
     parser.add_argument(
         "--min_score",
@@ -87,64 +120,110 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=int,
         default=1,
-        help="tiles that the network gets at a time (1)",
+        help="images, frames or tiles that the network gets at a time (1)",
     )
+    command.add_tta(parser)
     command.add_drawing(parser)
     command.add_cache(parser)
     return parser
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Predicts as the flags say; returns 1 where an image could not be read, else 0."""
+    """Predicts as the flags say; returns 1 where an input could not be read, else 0."""
     use_compilation_cache(options.compilation_cache)
-    options.style = command.drawing_style(options)
-    if options.tile is not None:
-        shared_pixels(options.tile, options.overlap)
-        if options.stages:
-            raise ValueError("--stages shows what the network sees in one image; leave out --tile")
-    images = list(find_images(options.images))
-    _check_out(images, options.out)
+    make_outputs = partial(
+        Outputs, options.out, kinds(options.outputs), command.drawing_style(options)
+    )
+    scale = _scale(options.scale)
+    _check(options)
+    sources, passed_over = find(options.images, options.out)
+    if str(passed_over):
+        print(passed_over, file=sys.stderr)
+    _check_sources(sources, options)
     predictor = load(
         options.workdir, options.checkpoint, options.batch_size, max_pixels=options.max_pixels
     )
-    unreadable = run(predictor, images, options)
-    if unreadable:
-        print(f"{len(unreadable)} of {len(images)} images could not be read", file=sys.stderr)
-    return int(bool(unreadable))
+    classes = list(zip(predictor.category_ids, predictor.class_names, strict=True))
+    faults = run(predictor, sources, make_outputs(scale, classes), settings(predictor, options))
+    if faults:
+        print(f"{len(faults)} of {len(sources)} inputs could not be read", file=sys.stderr)
+    return int(bool(faults))
 
 
-def run(predictor: Predictor, paths: list[Path], options: argparse.Namespace) -> list[str]:
-    """Predicts on every image and writes the results; returns a message for each unreadable one.
+def settings(predictor: Predictor, options: argparse.Namespace) -> Settings:
+    """Returns how the flags say that images are predicted on."""
+    read: list[Source] = []
+    is_told = False
 
-    Raises:
-        OSError: a result cannot be written; it says which, and what is finished.
-    """
-    out = options.out
-    entries: list[dict[str, Any]] = []
-    unreadable: list[str] = []
-    drawn, is_told = 0, False
+    def seen(source: Source) -> None:
+        nonlocal is_told
+        read.append(source)
+        if source.kind == "image" and not is_told:
+            is_told = _tell_of_dark(predictor, source.place)
+
+    def with_stages(images: Iterable[np.ndarray]) -> Iterator[tuple[int, Result]]:
+        first = len(read)  # of this group of images
+        for index, image in enumerate(images):
+            result, stages = predictor.stages(image, options.min_score)
+            folder = options.out / "stages" / read[first + index].name
+            _draw_stages(stages, predictor, folder)
+            yield index, result
+
+    def plain(images: Iterable[np.ndarray]) -> Iterator[tuple[int, Result]]:
+        where = options.tile, options.overlap
+        return predictor.stream(images, options.min_score, *where, options.tta)
+
+    detect: Callable[..., Iterator[tuple[int, Result]]] = with_stages if options.stages else plain
+    return Settings(detect, options.max_frames, options.fps, seen)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises ValueError where flags do not fit, before a model is loaded."""
+    if options.tta:
+        parse_views(options.tta)
+    if options.tile is not None:
+        shared_pixels(options.tile, options.overlap)
+    if options.stages and (options.tile is not None or options.tta):
+        raise ValueError(
+            "--stages shows what the network sees in one image; leave out --tile and --tta"
+        )
+    for name in ("max_frames", "fps"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise ValueError(f"--{name} is {value}; it must be positive")
+
+
+def _scale(text: str) -> float | None:
+    """Returns the factor of overlays, None where small ones are to be enlarged."""
+    if text == "auto":
+        return None
     try:
-        for image_id, (path, name) in enumerate(zip(paths, picture_names(paths), strict=True), 1):
-            try:
-                image = predictor.read(path)
-            except (ValueError, OSError) as error:
-                unreadable.append(str(error))
-                print(f"skipped: {printable(error)}", file=sys.stderr)
-                continue
-            is_told = is_told or _tell_of_dark(predictor, path)
-            result = _draw(predictor, image, name, options)
-            found = result.to_coco(image_id)
-            entries += [{**entry, "file_name": str(path)} for entry in found]
-            drawn += 1
-            print(f"{printable(path)}: {amount(len(result), 'object')} -> {printable(out / name)}")
-    except OSError as error:  # the disk is full, say
-        raise OSError(f"{error}; {drawn} of {len(paths)} images are finished, in {out}") from error
-    finally:  # also of those before a Ctrl-C
-        _write_entries(entries, out, drawn)
-    return unreadable
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0.01 <= scale <= 100:
+        raise ValueError(f"--scale is {text!r}; expected auto or a factor from 0.01 to 100")
+    return scale
 
 
-def _tell_of_dark(predictor: Predictor, path: Path) -> bool:
+def _check_sources(sources: Sequence[Source], options: argparse.Namespace) -> None:
+    """Raises ValueError where a source cannot be so, or would be replaced by what is written."""
+    videos = [source for source in sources if not source.is_image]
+    if videos and options.stages:
+        raise ValueError(f"--stages shows images, not the frames of {videos[0]}")
+    if any(source.kind == "video" for source in videos) or (
+        videos and "overlays" in options.outputs
+    ):
+        video.library()
+    given = {Path(source.place).resolve() for source in sources}
+    for source in sources:
+        if overlay_path(source, options.out).resolve() in given:
+            raise ValueError(
+                f"--out={options.out} is a folder of what is given: {source} would be replaced; "
+                "give another one"
+            )
+
+
+def _tell_of_dark(predictor: Predictor, path: str) -> bool:
     """Warns of a file whose 16 bits the model reads as 8, nearly black; returns whether it is."""
     data = predictor.image_config
     found = deep_range(path, data.max_pixels, pixel_format(data))
@@ -159,39 +238,7 @@ def _tell_of_dark(predictor: Predictor, path: Path) -> bool:
     return True
 
 
-def _write_entries(entries: list[dict[str, Any]], out: Path, drawn: int) -> None:
-    try:
-        write_atomically(out / "predictions.json", json.dumps(entries))
-    except OSError as error:
-        raise OSError(
-            f"{error}; the pictures of {drawn} images are in {out}, but what was found in them is "
-            "not written down: make room and run the command again"
-        ) from error
-
-
-def _draw(
-    predictor: Predictor, image: np.ndarray, name: str, options: argparse.Namespace
-) -> Result:
-    """Predicts on one image and draws what was found, and the stages if wanted."""
-    if options.stages:
-        result, stages = predictor.stages(image, options.min_score)
-        _draw_stages(stages, predictor, options.out / "stages" / Path(name).stem)
-    else:
-        where = options.tile, options.overlap
-        (result,) = cast(list[Result], predictor([image], options.min_score, *where))
-    write_atomically(
-        options.out / name, encode_png(draw_result(image, result, style=options.style))
-    )
-    return result
-
-
 def _draw_stages(stages: dict[str, Any], predictor: Predictor, folder: Path) -> None:
     drawn = inference_pictures(stages["input"][0], stages, predictor.model_config)
     for name, picture in drawn.items():
         write_atomically(folder / f"{name}.png", encode_png(picture))
-
-
-def _check_out(paths: Iterable[Path], out: Path) -> None:
-    """Refuses to write among the images that are read, where a picture could replace one."""
-    if any(path.parent.resolve() == out.resolve() for path in paths):
-        raise ValueError(f"--out={out} is a folder of the images given; give another one")

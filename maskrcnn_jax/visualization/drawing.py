@@ -87,8 +87,8 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return shown if shown.shape[2] == 3 else np.repeat(shown, 3, 2)
 
 
-def enlarged(image: np.ndarray, scale: int | None = None) -> tuple[np.ndarray, int]:
-    """Enlarges a small image or mask by a whole factor, so that what is drawn can be read.
+def enlarged(image: np.ndarray, scale: float | None = None) -> tuple[np.ndarray, float]:
+    """Resizes an image or mask; by default a small one by a whole factor, so that names fit.
 
     Args:
         image: a mask `[h, w]`, or an image `[h, w, C]`, which `as_rgb` is applied to.
@@ -100,7 +100,12 @@ def enlarged(image: np.ndarray, scale: int | None = None) -> tuple[np.ndarray, i
     if scale is None:
         scale = max(1, -(-_SMALL // max(image.shape[:2])))
     image = np.asarray(image, np.uint8) if np.ndim(image) == 2 else as_rgb(image)
-    return (image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)), scale
+    if scale == round(scale):
+        whole = round(scale)
+        return (image if whole == 1 else image.repeat(whole, axis=0).repeat(whole, axis=1)), scale
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    how = cv2.INTER_NEAREST if image.ndim == 2 else cv2.INTER_AREA
+    return cv2.resize(image, size, interpolation=how), scale
 
 
 def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:

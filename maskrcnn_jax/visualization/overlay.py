@@ -22,6 +22,7 @@ def draw_result(
     min_score: float = 0.0,
     style: Style = _USUAL,
     colors: Sequence[int] | None = None,
+    scale: float | None = None,
 ) -> np.ndarray:
     """Draws the detections of an image with their masks, boxes, names and scores.
 
@@ -31,18 +32,19 @@ def draw_result(
         min_score: detections with a lower score are left out.
         style: what is drawn, and how.
         colors: numbers of colours for the detections that are drawn; None: as `style` says.
+        scale: size of the picture over that of the image; None: a small image is enlarged by a
+            whole factor, so that the names do not cover it, and a splash has its size.
 
     Returns:
-        `[H, W, 3]` uint8, RGB; a small image is enlarged by an integer factor, so that the names do
-        not cover it. A splash has the size of the image.
+        `[H, W, 3]` uint8, RGB.
     """
     shown = np.flatnonzero(result.scores >= min_score)
     masks = (full_mask(result.crops[i], result.height, result.width) for i in shown)
     if style.splash:
-        return color_splash(as_rgb(image), masks)
+        return enlarged(color_splash(as_rgb(image), masks), scale or 1)[0]
     if colors is None and style.color_by == "class":
         colors = (result.classes[shown] - 1).tolist()
-    picture, scale = enlarged(image)
+    picture, scale = enlarged(image, scale)
     return draw_detections(
         picture,
         result.boxes[shown] * scale,
