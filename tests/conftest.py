@@ -8,6 +8,9 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Compilation dominates the suite, and LLVM's costly passes are a third of it. With 0 the tests run
+# the machine code that users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -16,7 +19,7 @@ from tests.datasets import generated
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Compilation dominates the suite: programs are kept between runs.
+# Compiled programs are kept between runs.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
