@@ -22,6 +22,7 @@ PACKAGE = "maskrcnn_jax"
 # Pages that are files of the repository outside docs/.
 BORROWED = {
     "README.md": "index.md",
+    "README.zh.md": "index.zh.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
