@@ -9,9 +9,12 @@ TORCH ?=
 
 .PHONY: demo test lint docs setup setup-test clean
 
+# Two thirds of the recipe's steps; pictures of some images every hundred, to see it learn.
 demo: setup  ## train on generated shapes, evaluate, and draw predictions
-	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR)
-	$(BIN)/python eval.py --workdir=$(DEMO_DIR)
+	@echo "Pictures of predictions, the first after 100 steps: $(DEMO_DIR)/eval/pictures"
+	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR) --config.train.steps=1000 \
+	    --config.train.eval_every=100 --config.data.val.count=24 --config.eval.pictures=4
+	$(BIN)/python eval.py --workdir=$(DEMO_DIR) --config.data.val.count=200
 	@echo "Pictures of predictions: $(DEMO_DIR)/eval/pictures"
 
 test: setup-test  ## the whole test suite, about 20 minutes on 2 cores
