@@ -30,7 +30,8 @@ class Progress:
         if now - self._told >= (_RENEWED if is_terminal else _SPARSE):
             self._told = now
             of = f" of {self.total:,}" if self.total else ""
-            text = f"{self.images:,}{of} images, {self.rate:.1f} images/s"
+            speed = f", {self.rate:.1f} images/s" if self.images > 1 else ""
+            text = f"{self.images:,}{of} images{speed}"
             self._show(text) if is_terminal else print(text, file=sys.stderr, flush=True)
 
     def say(self, text: str, is_fault: bool = False) -> None:
