@@ -165,3 +165,20 @@ def test_a_camera(monkeypatch):
     with pytest.raises(ValueError, match="camera:7 cannot be opened"):
         _read("7", "camera")
     assert all(camera.is_released for camera in made)
+
+
+def test_sound_is_told_of(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as film:
+        pictures, sound = film.add_stream("mpeg4", rate=10), film.add_stream("aac", rate=44_100)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate = 44_100
+        film.mux(pictures.encode(av.VideoFrame.from_ndarray(_picture(0), format="rgb24")))
+        for stream, frames in ((sound, [silence, None]), (pictures, [None])):
+            for frame in frames:
+                film.mux(stream.encode(frame))
+    film, frames = _read(tmp_path / "a.mkv")
+    assert film.has_sound
+    assert len(frames) == 1
