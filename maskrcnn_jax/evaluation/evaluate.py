@@ -161,13 +161,13 @@ def _write(
 
 
 def pictures_in(out_dir: str | Path) -> dict[str, bytes]:
-    """Returns the pictures of an evaluation, PNG files by their names without suffix.
+    """Returns the pictures of an evaluation, PNG files by `predictions/NUMBER_NAME`.
 
     Args:
         out_dir: as for `evaluate`.
     """
     return {
-        path.stem: path.read_bytes()
+        f"predictions/{path.stem.removeprefix('eval_')}": path.read_bytes()
         for path in sorted((Path(out_dir) / "pictures").glob("eval_*.png"))
         if path.is_file() and not path.is_symlink()
     }

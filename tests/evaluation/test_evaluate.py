@@ -15,7 +15,7 @@ from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.data import datasets
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.collect import collect
-from maskrcnn_jax.evaluation.evaluate import batch_size, check_metrics, evaluate
+from maskrcnn_jax.evaluation.evaluate import batch_size, check_metrics, evaluate, pictures_in
 from maskrcnn_jax.evaluation.truth import coco_truth
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.inference.test_time import Views
@@ -72,6 +72,8 @@ def test_the_truth_scores_full_marks(dataset, config, tmp_path, capsys):
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.name == f"eval_000000_{dataset.records[0].image_id}.png"
     assert cv2.imread(str(picture)).shape[1] > 2 * 90
+    shown = {f"predictions/000000_{dataset.records[0].image_id}": picture.read_bytes()}
+    assert pictures_in(tmp_path) == shown
 
 
 def test_other_metrics_are_measured_where_asked_for(dataset, config, tmp_path):
