@@ -27,6 +27,7 @@ from maskrcnn_jax.images.png import encode_png
 from maskrcnn_jax.inference.predict_step import PredictStep
 from maskrcnn_jax.inference.test_time import Views
 from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.parallel.gather import gather
 
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
@@ -91,8 +92,8 @@ def evaluate(
 
     Writes `report.txt` (a table), `metrics.json`, `detections.json` (COCO results at the original
     resolution) and `pictures/` (predictions beside the truth, by the names of the images). With
-    several processes each predicts its part of every batch; all return the metrics, the first one
-    writes.
+    several processes each predicts its part of every batch; the first one measures and writes, all
+    return its metrics.
 
     Args:
         predict_step: as `make_predict_step` returns it.
@@ -122,6 +123,8 @@ def evaluate(
     if not found.image_ids:
         first = f", the first because of: {found.skipped[0]}" if found.skipped else ""
         raise ValueError(f"none of the images of {dataset.name} could be evaluated{first}")
+    if jax.process_index() > 0:
+        return gather([])[0]  # measuring takes memory and cores, which processes may share
     truth = coco_truth(dataset, found.image_ids)
     evaluated = accumulate(truth, found.results, config.eval.max_detections)
     metrics = summaries(evaluated)
@@ -132,16 +135,16 @@ def evaluate(
     metrics["images"] = float(len(found.image_ids))
     metrics["images_skipped"] = float(len(found.skipped))
     metrics["images_per_second"] = found.images_per_second
-    if jax.process_index() == 0:
-        try:
-            _write(Path(out_dir), metrics, found, dataset, config)
-            if report:
-                write_analysis(Path(out_dir), dataset, truth, found.results, evaluated)
-        except OSError as error:
-            if must_write:
-                raise
-            warning = f"the results of the evaluation cannot be written to {out_dir}: {error}"
-            print(f"\nWARNING: {warning}\n", file=sys.stderr, flush=True)
+    gather([metrics])
+    try:
+        _write(Path(out_dir), metrics, found, dataset, config)
+        if report:
+            write_analysis(Path(out_dir), dataset, truth, found.results, evaluated)
+    except OSError as error:
+        if must_write:
+            raise
+        warning = f"the results of the evaluation cannot be written to {out_dir}: {error}"
+        print(f"\nWARNING: {warning}\n", file=sys.stderr, flush=True)
     return metrics
 
 
