@@ -1,5 +1,6 @@
 """A prediction from sources to files, with decoding and drawing in threads beside the device."""
 
+import itertools
 import os
 import sys
 from collections import deque
@@ -81,7 +82,8 @@ class _Run:
 
     def predict_images(self, sources: list[Source], pool: ThreadPoolExecutor) -> None:
         """Predicts on image files and addresses, which are read some ahead."""
-        shown: list[tuple[Source, int, np.ndarray] | None] = []
+        read_ones = itertools.count()
+        shown: dict[int, tuple[Source, int, np.ndarray]] = {}
 
         def read() -> Generator[np.ndarray]:
             places = _ahead(pool, lambda source: self.predictor.read(source.place), sources)
@@ -94,14 +96,12 @@ class _Run:
                         self._fault(error)
                         continue
                     self.settings.seen(source)
-                    shown.append((source, number, pixels))
+                    shown[next(read_ones)] = source, number, pixels
                     yield pixels
 
         def found() -> Iterator[Found]:
             for index, result in self.settings.detect(images):
-                source, number, pixels = shown[index] or ()  # type: ignore[misc]
-                shown[index] = None
-                yield Found(source, number, pixels, result)
+                yield Found(*shown.pop(index), result)
 
         with closing(read()) as images:
             self._write(found(), pool, lambda one, _: self._tell(one.source, len(one.result)))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from maskrcnn_jax import compilation
 from maskrcnn_jax.compilation import ENVIRONMENT, cache_by_default, use_compilation_cache
@@ -24,6 +25,7 @@ def clean(monkeypatch):
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()  # or JAX would keep the folder of a test
 
 
 def test_in_the_users_cache_folder_by_default(monkeypatch, tmp_path):
