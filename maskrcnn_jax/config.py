@@ -61,6 +61,7 @@ class Config:
         _check_pixels(self)
         check_detector(self.model, self.data)
         check_batches(self)
+        _check_boxes_alone(self)
         if self.train.best_metric.startswith("loss_") and not self.eval.loss:
             raise ValueError(
                 f"config.train.best_metric is {self.train.best_metric!r}, which is measured "
@@ -71,6 +72,29 @@ class Config:
 def get_config() -> Config:
     """Returns the default configuration."""
     return Config()
+
+
+def _check_boxes_alone(config: Config) -> None:
+    """Checks that nothing is asked of the masks of a model that has none."""
+    if config.model.masks:
+        return
+    asked = {
+        "config.train.best_metric": (config.train.best_metric,),
+        "config.eval.metrics": config.eval.metrics,
+    }
+    for key, names in asked.items():
+        of_masks = ("segm/", "lvis/segm", "boundary", "matterport")
+        if found := [name for name in names if name.startswith(of_masks)]:
+            raise ValueError(
+                f"{key} is of masks ({found[0]}), and with config.model.masks = False there are "
+                "boxes alone; set config.train.best_metric to bbox/AP, and leave matterport and "
+                "boundary out of config.eval.metrics"
+            )
+    if config.data.augment.copy_paste or config.data.boxes == "masks":
+        raise ValueError(
+            "config.data.augment.copy_paste and config.data.boxes = 'masks' need masks, and "
+            "config.model.masks is False; leave both as they are by default"
+        )
 
 
 def _check_pixels(config: Config) -> None:

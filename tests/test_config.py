@@ -44,6 +44,19 @@ def test_a_misspelt_key_is_an_error_in_a_recipe():
             },
             r"order is 'bgr', of images with 3 channels",
         ),
+        ({"model.masks": False}, r"best_metric is of masks .* set .* to bbox/AP"),
+        (
+            {
+                "model.masks": False,
+                "train.best_metric": "bbox/AP",
+                "eval.metrics": ("voc07", "boundary"),
+            },
+            r"config\.eval\.metrics is of masks \(boundary\)",
+        ),
+        (
+            {"model.masks": False, "train.best_metric": "bbox/AP", "data.boxes": "masks"},
+            r"data\.boxes = 'masks' need masks",
+        ),
         ({"train.best_metric": "loss_total"}, r"only with config\.eval\.loss=True"),
         ({"init_parts": ("fpn", "neck")}, r"init_parts is .*neck.*; expected backbone \| fpn"),
         ({"init_parts": ()}, r"config\.init_parts is empty"),

@@ -81,9 +81,10 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     variables, metadata = load_for_inference(options.workdir, options.checkpoint)
     config = configuration(metadata["config"], options.config, keys)
     config.validate()
-    dataset = check.checked(
-        datasets.load(config.data, "val"), config.data, log=lambda t: say(f"val: {t}")
-    )
+    if options.report and not config.model.masks:
+        raise ValueError("--report analyses masks, and the model has none; leave it out")
+    loaded = datasets.load(config.data, "val", config.model.masks)
+    dataset = check.checked(loaded, config.data, log=lambda t: say(f"val: {t}"))
     table = class_table(metadata["class_names"], dataset.class_names)
     model = make_model(config.model, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), f"{options.workdir} (variables)")

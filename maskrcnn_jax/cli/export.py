@@ -50,6 +50,11 @@ def _export(options: argparse.Namespace) -> None:
     if options.format in ("onnx", "web") and detector.model_config.dtype != "float32":
         print("ONNX has no bfloat16 convolutions: written, and compared, in float32")
         detector = detector.in_float32()
+    if not detector.model_config.masks and (options.format == "web" or options.masks == "paste"):
+        raise ValueError(
+            f"{options.source} is a model of boxes alone (config.model.masks = False); "
+            "--format=web and --masks=paste show masks"
+        )
     _EXPORTS[options.format](detector, options)
 
 

@@ -29,7 +29,7 @@ from maskrcnn_jax.data.union import union
 from maskrcnn_jax.images.pixels import RGB8, pixel_format
 
 
-def load(config_data: DataConfig, split: str) -> Dataset:
+def load(config_data: DataConfig, split: str, masks: bool = True) -> Dataset:
     """Returns the dataset of one split.
 
     Args:
@@ -37,6 +37,7 @@ def load(config_data: DataConfig, split: str) -> Dataset:
             `max_pixels`, `channels` and `depth`, which hold for both, and what `_for_training`
             takes.
         split: "train" or "val".
+        masks: `config.model.masks`; without, an object needs no mask (`boxes_as_masks`).
 
     Raises:
         ValueError: unknown format or split, missing or unknown arguments, what the reader finds, or
@@ -45,7 +46,9 @@ def load(config_data: DataConfig, split: str) -> Dataset:
     if split not in ("train", "val"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
     config_data.validate()
-    common = ReadOptions(on_error=config_data.on_error, max_pixels=config_data.max_pixels)
+    common = ReadOptions(
+        on_error=config_data.on_error, max_pixels=config_data.max_pixels, boxes_as_masks=not masks
+    )
     form, wanted = config_data.format, pixel_format(config_data)
     dataset = _read(
         form,

@@ -18,6 +18,8 @@ class ReadOptions:
         split_seed: another one divides the images otherwise.
         on_error: "skip" leaves out what is faulty and lists it; "raise" accepts no fault.
         max_pixels: an image or mask of more pixels is refused before it is decoded.
+        boxes_as_masks: whether the box of an object without a mask is taken for its mask, where
+            the format has such (COCO's, Pascal VOC's, YOLO's); else it is ignored.
     """
 
     split: str = ""
@@ -25,6 +27,7 @@ class ReadOptions:
     split_seed: int = 0
     on_error: str = "skip"
     max_pixels: int = MAX_PIXELS
+    boxes_as_masks: bool = False
 
     def chosen(self, names: Iterable[str]) -> list[str]:
         """Returns the names that belong to the split, in their order.

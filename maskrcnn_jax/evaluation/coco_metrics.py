@@ -57,6 +57,7 @@ def accumulate(
     results: Sequence[Mapping],
     max_detections: Sequence[int] = (1, 10, 100),
     library: str | None = None,
+    iou_types: Sequence[str] = IOU_TYPES,
 ) -> dict[str, COCOeval]:
     """Matches detections with true objects; the errors are those of `coco_metrics`.
 
@@ -65,10 +66,11 @@ def accumulate(
         results: as for `coco_metrics`.
         max_detections: as for `coco_metrics`.
         library: "hotcoco" or "pycocotools"; None: hotcoco where it is installed.
+        iou_types: "bbox" and "segm", or one of them.
 
     Returns:
-        For boxes and for masks the evaluation with its arrays of precision and recall (a `COCOeval`
-        of the library).
+        For boxes and for masks, as asked, the evaluation with its arrays of precision and recall (a
+        `COCOeval` of the library).
     """
     if library is None:
         library = "hotcoco" if importlib.util.find_spec("hotcoco") else "pycocotools"
@@ -78,7 +80,7 @@ def accumulate(
         iou_type: _accumulate(
             _library(library), *prepared(truth, results, iou_type), iou_type, limits
         )
-        for iou_type in IOU_TYPES
+        for iou_type in iou_types
     }
 
 
@@ -137,13 +139,17 @@ def class_numbers(evaluation: COCOeval) -> list[dict[str, float]]:
     ]
 
 
-def metric_names(class_names: Sequence[str], max_detections: Sequence[int]) -> list[str]:
+def metric_names(
+    class_names: Sequence[str],
+    max_detections: Sequence[int],
+    iou_types: Sequence[str] = IOU_TYPES,
+) -> list[str]:
     """Returns the names that `coco_metrics` gives its numbers; raises as it does."""
     check_limits(max_detections)
     recalls = [str(limit) for limit in max_detections] + list(_AREAS)
     names = ["AP", "AP50", "AP75", *(f"AP{letter}" for letter in _AREAS)]
     names += [f"AR{recall}" for recall in recalls] + [f"AP/{name}" for name in class_names]
-    return [f"{iou_type}/{name}" for iou_type in IOU_TYPES for name in names]
+    return [f"{iou_type}/{name}" for iou_type in iou_types for name in names]
 
 
 def _check_known(results, image_ids, category_ids):

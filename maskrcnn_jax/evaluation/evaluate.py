@@ -13,7 +13,7 @@ import jax
 
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.evaluation.analysis.write import write_analysis
-from maskrcnn_jax.evaluation.coco_metrics import accumulate, metric_names, summaries
+from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES, accumulate, metric_names, summaries
 from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.config import EvalConfig
 from maskrcnn_jax.evaluation.metrics.chosen import more_metrics, more_names
@@ -48,8 +48,8 @@ def check_metrics(config: "Config", dataset: Dataset) -> None:
     """
     if "lvis" in config.eval.metrics:
         check_lvis(dataset.federated is not None)
-    names = metric_names(dataset.class_names, config.eval.max_detections)
-    names += more_names(config.eval.metrics, dataset.class_names, config.eval.max_detections)
+    given = dataset.class_names, config.eval.max_detections, _iou_types(config)
+    names = [*metric_names(*given), *more_names(config.eval.metrics, *given)]
     is_loss = config.train.best_metric.startswith("loss_")
     if is_loss and config.eval.loss:
         names += loss_names(make_model(config.model, len(dataset.class_names)))
@@ -58,6 +58,10 @@ def check_metrics(config: "Config", dataset: Dataset) -> None:
             f"config.train.best_metric is {config.train.best_metric!r}; expected one of "
             f"{', '.join(names)}"
         )
+
+
+def _iou_types(config: "Config") -> tuple[str, ...]:
+    return IOU_TYPES if config.model.masks else IOU_TYPES[:1]
 
 
 def batch_size(settings: EvalConfig, num_images: int, num_devices: int) -> int:
@@ -126,10 +130,10 @@ def evaluate(
     if jax.process_index() > 0:
         return gather([])[0]  # measuring takes memory and cores, which processes may share
     truth = coco_truth(dataset, found.image_ids)
-    evaluated = accumulate(truth, found.results, config.eval.max_detections)
+    kinds, limits = _iou_types(config), config.eval.max_detections
+    evaluated = accumulate(truth, found.results, limits, iou_types=kinds)
     metrics = summaries(evaluated)
-    limits = config.eval.max_detections
-    metrics |= more_metrics(config.eval.metrics, truth, found.results, limits)
+    metrics |= more_metrics(config.eval.metrics, truth, found.results, limits, kinds)
     if found.losses:
         metrics |= mean_losses(found.losses)
     metrics["images"] = float(len(found.image_ids))

@@ -35,12 +35,15 @@ def comparison(
     shown = result.chosen(np.flatnonzero(result.scores >= MIN_SCORE))
     predictions = draw_result(image, shown, colors=_colors(shown, record))
     picture, scale = enlarged(image)
-    masks = (segmentation.to_mask(s, *image.shape[:2]) for s in record.segmentations)
+    masks = None
+    if result.has_masks:
+        shapes = (segmentation.to_mask(s, *image.shape[:2]) for s in record.segmentations)
+        masks = (enlarged(shape, scale)[0] for shape in shapes)
     names = names_of(record.classes, class_names)
     truth = draw_detections(
         picture,
         record.boxes * scale,
-        (enlarged(mask, scale)[0] for mask in masks),
+        masks,
         [f"{n} (crowd)" if c else n for n, c in zip(names, record.crowd, strict=True)],
     )
     titles = [f"predicted ({len(shown)})", f"true ({len(names)})"]

@@ -54,7 +54,7 @@ def _numbers(metrics, max_detections) -> list[str]:
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     names += [f"AR{limit}" for limit in max_detections] + ["ARs", "ARm", "ARl"]
     lines = ["".join(f"{name:>7}" for name in ["", *names])]
-    for iou_type in IOU_TYPES:
+    for iou_type in _measured(metrics):
         values = "".join(f"{_percent(metrics[f'{iou_type}/{name}']):>7}" for name in names)
         lines.append(f"{_TITLES[iou_type]:>7}{values}")
     return lines
@@ -78,11 +78,17 @@ def _more(metrics) -> list[str]:
 
 def _classes(metrics, class_names) -> list[str]:
     width = max(len("class"), *(len(name) for name in class_names))
-    lines = [f"{'class':<{width}}" + "".join(f"{_TITLES[t]:>8}" for t in IOU_TYPES)]
+    kinds = _measured(metrics)
+    lines = [f"{'class':<{width}}" + "".join(f"{_TITLES[kind]:>8}" for kind in kinds)]
     for name in class_names:
-        values = (_percent(metrics[f"{iou_type}/AP/{name}"]) for iou_type in IOU_TYPES)
+        values = (_percent(metrics[f"{iou_type}/AP/{name}"]) for iou_type in kinds)
         lines.append(f"{name:<{width}}" + "".join(f"{value:>8}" for value in values))
     return lines
+
+
+def _measured(metrics) -> list[str]:
+    """Boxes and masks, or boxes alone."""
+    return [iou_type for iou_type in IOU_TYPES if f"{iou_type}/AP" in metrics]
 
 
 def _percent(value: float) -> str:

@@ -23,7 +23,7 @@ class Found(NamedTuple):
     boxes: np.ndarray  # [n, 4] float32, xyxy, input pixels
     scores: np.ndarray  # [n] float32
     classes: np.ndarray  # [n] int, 1..K
-    masks: np.ndarray  # [n, 2S, 2S] float32, or [n, H, W] uint8
+    masks: np.ndarray  # [n, 2S, 2S] float32, or [n, H, W] uint8; [n, 0, 0] of boxes alone
 
 
 # From image [B, H, W, C] and image_size [B, 2] to the detections of each image.

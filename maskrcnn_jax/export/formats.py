@@ -125,10 +125,14 @@ def description(detector: Detector, options: Options) -> dict[str, Any]:
         "nms_threshold": detections.nms_threshold,
         "max_detections": detections.max_per_image,
         "weights": options.weights,
-        "masks": "pasted" if options.pasted else "grid inside the box",
+        "masks": _masks_in_words(options) if model.masks else "none",
         "mask_paste": detections.mask_paste,
         "versions": versions(),
     }
+
+
+def _masks_in_words(options: Options) -> str:
+    return "pasted" if options.pasted else "grid inside the box"
 
 
 def batched(

@@ -46,7 +46,7 @@ def to_stablehlo(
         # the original does with weights that are arguments.
         weights = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, variables))
         detections, _ = model.apply(weights, image, image_size, method="predict")
-        return detections._asdict()
+        return {name: x for name, x in detections._asdict().items() if x is not None}
 
     images = export.symbolic_shape("batch")[0] if batch is None else batch
     dtype = jnp.uint8 if depth == 8 else jnp.uint16
@@ -74,8 +74,9 @@ def found(detections: Mapping[str, jax.Array]) -> list[Found]:
     Args:
         detections: those of `Detections`, by name.
     """
-    parts = {name: np.asarray(array) for name, array in jax.device_get(detections).items()}
-    names = ("boxes", "scores", "classes", "masks")
+    parts = {name: np.asarray(x) for name, x in jax.device_get(detections).items() if x is not None}
+    parts.setdefault("masks", np.zeros((*parts["scores"].shape, 0, 0), np.float32))
     return [
-        Found(*(parts[name][i][valid] for name in names)) for i, valid in enumerate(parts["valid"])
+        Found(*(parts[name][i][valid] for name in Found._fields))
+        for i, valid in enumerate(parts["valid"])
     ]

@@ -17,10 +17,24 @@ _METRICS = {
 }
 _MOST_CLASSES = 100  # of which the card gives the names
 
+# By whether there are masks: what the model is, what a result has, and its task on hubs.
+_KINDS = {
+    True: (
+        "A [Mask R-CNN](https://arxiv.org/abs/1703.06870) for instance segmentation",
+        "boxes, scores, class_names, masks",
+        "image-segmentation",
+    ),
+    False: (
+        "A [Faster R-CNN](https://arxiv.org/abs/1506.01497) for object detection",
+        "boxes, scores, class_names",
+        "object-detection",
+    ),
+}
+
 _TEXT = """\
 # {name}
 
-A [Mask R-CNN](https://arxiv.org/abs/1703.06870) for instance segmentation, made with maskrcnn_jax.
+{kind}, made with maskrcnn_jax.
 
 | | |
 |---|---|
@@ -42,7 +56,7 @@ python -m maskrcnn_jax.export {where} --format=onnx --out=detector
 import maskrcnn_jax
 
 predictor = maskrcnn_jax.load("{where}")
-result = predictor("photo.jpg", min_score=0.5)  # boxes, scores, class_names, masks
+result = predictor("photo.jpg", min_score=0.5)  # {found}
 ```
 
 ## Train it again
@@ -64,8 +78,11 @@ def model_card(metadata: Mapping[str, Any], where: str, metrics: Mapping[str, fl
         where: what `maskrcnn_jax.load` takes.
         metrics: of an evaluation, by name; empty where there was none.
     """
-    config, (_, images) = to_json(metadata["config"]), detector_config(metadata)
-    return _front_matter(metadata["license"]) + _TEXT.format(
+    config, (model, images) = to_json(metadata["config"]), detector_config(metadata)
+    kind, found, task = _KINDS[model.masks]
+    return _front_matter(metadata["license"], task) + _TEXT.format(
+        kind=kind,
+        found=found,
         name=config.get("name") or "model",
         where=where,
         classes=_class_names(metadata["class_names"]),
@@ -77,10 +94,10 @@ def model_card(metadata: Mapping[str, Any], where: str, metrics: Mapping[str, fl
     )
 
 
-def _front_matter(license_name: str) -> str:
+def _front_matter(license_name: str, task: str) -> str:
     values = {
         "library_name": "maskrcnn_jax",
-        "pipeline_tag": "image-segmentation",
+        "pipeline_tag": task,
         "tags": ["instance-segmentation", "object-detection", "mask-rcnn", "jax"],
         "license": license_name.lower(),
     }

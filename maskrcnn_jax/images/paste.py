@@ -85,6 +85,12 @@ def paste_mask(
     return image
 
 
+def box_crop(box: np.ndarray) -> MaskCrop:
+    """Returns a box `[4]`, xyxy, pixels of the image and inside it, as a mask."""
+    x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
+    return MaskCrop(np.ones((y2 - y1, x2 - x1), bool), y1, x1)
+
+
 def full_mask(crop: MaskCrop, height: int, width: int) -> np.ndarray:
     """Returns a crop as a mask of the whole image, `[height, width]` bool."""
     image = np.zeros((height, width), bool)

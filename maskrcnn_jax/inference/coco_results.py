@@ -21,19 +21,20 @@ def coco_results(
 
     Returns:
         A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels),
-        `score`, `segmentation` (run lengths, `counts` as text), ready for `json.dump`.
+        `score`, `segmentation` (run lengths, `counts` as text; not of a model of boxes alone),
+        ready for `json.dump`.
     """
     entries: list[dict[str, object]] = []
-    for box, score, label, crop in zip(
-        result.boxes, result.scores, result.classes, result.crops, strict=True
-    ):
+    for box, score, label in zip(result.boxes, result.scores, result.classes, strict=True):
         entries.append(
             {
                 "image_id": image_id,
                 "category_id": int(category_ids[label - 1]),
                 "bbox": box_entry(box),
                 "score": float(score),
-                "segmentation": crop_to_rle(crop, result.height, result.width),
             }
         )
+    if result.has_masks:
+        for entry, crop in zip(entries, result.crops, strict=True):
+            entry["segmentation"] = crop_to_rle(crop, result.height, result.width)
     return entries

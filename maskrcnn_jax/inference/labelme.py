@@ -1,7 +1,8 @@
 """Results as labelme's JSON files, to be corrected by hand and trained on.
 
 Written by the format that `data.formats.labelme` reads. An object is the polygons of its outlines,
-in half pixels; several parts share a `group_id`. Polygons have no holes: those are filled.
+in half pixels; several parts share a `group_id`. Polygons have no holes: those are filled. Of a
+model of boxes alone an object is a rectangle.
 """
 
 import itertools
@@ -28,10 +29,12 @@ def labelme_content(result: "Result", image_path: str) -> dict[str, Any]:
     """
     numbers = itertools.count(1)
     shapes: list[dict[str, Any]] = []
-    for name, score, crop in zip(result.class_names, result.scores, result.crops, strict=True):
-        parts = outlines(crop)
+    kind = "polygon" if result.has_masks else "rectangle"
+    for i, (name, score) in enumerate(zip(result.class_names, result.scores, strict=True)):
+        box = result.boxes[i].astype(float)
+        parts = outlines(result.crops[i]) if result.has_masks else [box.reshape(2, 2)]
         group = next(numbers) if len(parts) > 1 else None
-        shapes += [_shape(name, float(score), part, group) for part in parts]
+        shapes += [_shape(name, float(score), part, group, kind) for part in parts]
     return {
         "version": _VERSION,
         "flags": {},
@@ -43,12 +46,14 @@ def labelme_content(result: "Result", image_path: str) -> dict[str, Any]:
     }
 
 
-def _shape(name: str, score: float, part: np.ndarray, group: int | None) -> dict[str, Any]:
+def _shape(
+    name: str, score: float, part: np.ndarray, group: int | None, kind: str
+) -> dict[str, Any]:
     return {
         "label": name,
         "points": part.tolist(),
         "group_id": group,
-        "shape_type": "polygon",
+        "shape_type": kind,
         "flags": {},
         "description": f"score {score:.3f}",
     }

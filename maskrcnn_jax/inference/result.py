@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskrcnn_jax.files import write_atomically
-from maskrcnn_jax.images.paste import MaskCrop, full_mask, paste_crop
+from maskrcnn_jax.images.paste import MaskCrop, box_crop, full_mask, paste_crop
 from maskrcnn_jax.images.png import SUFFIXES, encode_picture
 from maskrcnn_jax.inference.source_image import SourceImage
 from maskrcnn_jax.models.detections import Detections
@@ -27,13 +27,13 @@ class FoundObject(NamedTuple):
         class_name: of its class.
         score: 0..1.
         box: `[4]` float32, xyxy, pixels of the image.
-        mask: `[height, width]` bool.
+        mask: `[height, width]` bool; None of a model of boxes alone.
     """
 
     class_name: str
     score: float
     box: np.ndarray
-    mask: np.ndarray
+    mask: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class Result:
         classes: `[n]` int32, 1..K.
         class_names: n names.
         crops: n masks, each only where its box is: a hundred masks of a photograph of 12
-            megapixels would take 1.2 GB.
+            megapixels would take 1.2 GB. Of a model of boxes alone, the boxes.
         height: of the original image, pixels.
         width: of the original image, pixels.
         category_ids: K ids that the data set gives the classes; empty: their numbers.
         source: the image as it was given; None: `draw` must be given it.
+        has_masks: False of a model of boxes alone (`config.model.masks`).
     """
 
     boxes: np.ndarray
@@ -62,6 +63,7 @@ class Result:
     width: int
     category_ids: tuple[int, ...] = ()
     source: SourceImage | None = field(default=None, repr=False)
+    has_masks: bool = True
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -70,7 +72,8 @@ class Result:
         for name, score, box, crop in zip(
             self.class_names, self.scores, self.boxes, self.crops, strict=True
         ):
-            yield FoundObject(name, float(score), box, full_mask(crop, self.height, self.width))
+            mask = full_mask(crop, self.height, self.width) if self.has_masks else None
+            yield FoundObject(name, float(score), box, mask)
 
     def chosen(self, indices: Sequence[int] | np.ndarray) -> "Result":
         """Returns the result with the detections of these indices, in their order."""
@@ -94,7 +97,7 @@ class Result:
         Args:
             score: the lowest one.
             classes: a name, or a number 1..K, or several of them; None: all.
-            area: lowest and highest number of the mask's pixels, both included.
+            area: lowest and highest of `areas`, both included.
 
         Raises:
             ValueError: `area` is not of two numbers.
@@ -111,12 +114,18 @@ class Result:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """The number of pixels of each mask, `[n]` int64."""
+        """The number of pixels of each mask, without masks of each box, `[n]` int64."""
         return np.array([crop.mask.sum() for crop in self.crops], np.int64)
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """The masks at full size, `[n, height, width]` bool; made when first asked for."""
+        """The masks at full size, `[n, height, width]` bool; made when first asked for.
+
+        Raises:
+            ValueError: the model gives boxes alone.
+        """
+        if not self.has_masks:
+            raise ValueError("the model gives boxes alone (config.model.masks = False)")
         masks = np.zeros((len(self), self.height, self.width), bool)
         for mask, crop in zip(masks, self.crops, strict=True):
             mask[:] = full_mask(crop, self.height, self.width)
@@ -181,7 +190,8 @@ class Result:
 
         Returns:
             A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in
-            pixels), `score`, `segmentation` (compressed run lengths); besides them `class_name`.
+            pixels), `score`, `segmentation` (compressed run lengths; not without masks); besides
+            them `class_name`.
         """
         from maskrcnn_jax.inference.coco_results import coco_results
 
@@ -245,16 +255,19 @@ def to_result(
     boxes = np.asarray(detections.boxes[index])[chosen] * ratio[[1, 0, 1, 0]]
     boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
     classes = np.asarray(detections.classes[index])[chosen]
-    grids = np.asarray(detections.masks[index])[chosen]
+    if has_masks := detections.masks is not None:
+        grids = np.asarray(detections.masks[index])[chosen]
+        pairs = zip(grids, boxes, strict=True)
+        crops = [paste_crop(*pair, height, width, rule=mask_paste) for pair in pairs]
+    else:
+        crops = [box_crop(box) for box in boxes]
     return Result(
         boxes=boxes.astype(np.float32),
         scores=np.asarray(detections.scores[index])[chosen].astype(np.float32),
         classes=classes.astype(np.int32),
         class_names=tuple(class_names[k - 1] for k in classes),
-        crops=tuple(
-            paste_crop(grid, box, height, width, rule=mask_paste)
-            for grid, box in zip(grids, boxes, strict=True)
-        ),
+        crops=tuple(crops),
         height=height,
         width=width,
+        has_masks=has_masks,
     )

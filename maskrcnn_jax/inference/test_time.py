@@ -130,6 +130,8 @@ def predict_views(
         for name in ("boxes", "scores", "classes", "valid")
     )
     boxes, scores, classes, valid = partition.per_image(partial(join, config=model.config))(*joined)
+    if not model.config.masks:
+        return Detections(boxes, scores, classes, None, valid), {}
     masks = []
     for size, is_mirrored, _, stages in views:
         seen = _moved(boxes, base, size, is_mirrored) - model.corner

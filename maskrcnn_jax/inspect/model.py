@@ -53,7 +53,8 @@ def model_views(
         f"Those with a score of {min_score:g} or more, after NMS within each class: {len(result)}",
         draw_result(image, result),
     )
-    yield _masks(image, result, stages, name)
+    if result.has_masks:
+        yield _masks(image, result, stages, name)
 
 
 def _best_rois(stages: Stages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,7 +74,8 @@ def _refined(predictor: Predictor, stages: Stages, name: str) -> View:
     order, classes, _ = _best_rois(stages)
     before = stages["proposals"][0][order]
     weights = predictor.model_config.box_head.coder_weights
-    deltas = jnp.asarray(stages["box_deltas"][0][order, classes])
+    columns = 0 if predictor.model_config.box_head.class_agnostic else classes
+    deltas = jnp.asarray(stages["box_deltas"][0][order, columns])
     after = np.asarray(decode(deltas, jnp.asarray(before), weights))
     return View(
         f"refinement of {name}",

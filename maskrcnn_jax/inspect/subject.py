@@ -41,7 +41,8 @@ class Subject:
         """
         if not self.config.data.format:
             raise ValueError("no data are named: give a recipe with config.data.format")
-        return check.checked(datasets.load(self.config.data, split), self.config.data)
+        loaded = datasets.load(self.config.data, split, self.config.model.masks)
+        return check.checked(loaded, self.config.data)
 
     def trained(self, dataset: Dataset | None) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         """Returns variables and class names, those of a recipe new and for a dataset's classes."""

@@ -62,7 +62,8 @@ def target_views(
         for name, picture in training_pictures(batch, stages, config.model, rng).items():
             legend = f"{_LEGENDS[name]}\n{numbers}"
             yield View(f"{name.replace('_', ' ')} of {record.image_id}", legend, picture)
-        yield _mask_targets(record.image_id, example, stages, dataset)
+        if config.model.masks:
+            yield _mask_targets(record.image_id, example, stages, dataset)
 
 
 def _mask_targets(image_id, example, stages, dataset: Dataset) -> View:

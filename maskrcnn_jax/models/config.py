@@ -225,6 +225,9 @@ class ModelConfig:
         choices=("continuous", "inclusive"),
         weights=("rpn", "box_head"),
     )
+    masks: bool = setting(
+        True, "predict masks; False: boxes alone (Faster R-CNN), without a mask head", weights=()
+    )
     sync_batch_norm: bool = setting(
         True,
         "norm = bn uses the statistics of the whole batch; False: of the images of each device (or "

@@ -19,14 +19,15 @@ class Detections(NamedTuple):
         boxes: [B, D, 4] float32, xyxy, input pixels.
         scores: [B, D] float32, 0..1.
         classes: [B, D] int32, 1..K; 0 in empty slots.
-        masks: [B, D, 2S, 2S] float32, probabilities on a grid inside the box.
+        masks: [B, D, 2S, 2S] float32, probabilities on a grid inside the box; None of a detector
+            of boxes alone (`config.model.masks`).
         valid: [B, D] bool; the other slots hold zeros.
     """
 
     boxes: jax.Array | np.ndarray
     scores: jax.Array | np.ndarray
     classes: jax.Array | np.ndarray
-    masks: jax.Array | np.ndarray
+    masks: jax.Array | np.ndarray | None
     valid: jax.Array | np.ndarray
 
 

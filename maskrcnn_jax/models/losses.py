@@ -86,24 +86,28 @@ def training_losses(
     class_logits, box_deltas = model.box_head(box_features, statistics_parts, rois.valid)
     losses |= box_losses(class_logits, box_deltas, rois, config.box_head)
 
-    # Positives come first, so that the costly mask head runs on them alone.
-    slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
-    first = jax.tree.map(lambda x: x[:, :slots], rois)
-    positive = first.labels > 0
-    mask_features = model.pool(pyramid, first.boxes, config.mask_head.pool_size)
-    mask_logits = model.mask_head(mask_features, first.labels, statistics_parts, positive)
-    mask_size = mask_logits.shape[-1]
-    mask_targets = partition.per_image(partial(crop_targets, size=mask_size))(
-        gt.masks, gt.boxes + model.corner, first.boxes + model.corner, first.matched
-    )
-    losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
+    if config.masks:
+        # Positives come first, so that the costly mask head runs on them alone.
+        slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
+        first = jax.tree.map(lambda x: x[:, :slots], rois)
+        positive = first.labels > 0
+        mask_features = model.pool(pyramid, first.boxes, config.mask_head.pool_size)
+        mask_logits = model.mask_head(mask_features, first.labels, statistics_parts, positive)
+        mask_size = mask_logits.shape[-1]
+        mask_targets = partition.per_image(partial(crop_targets, size=mask_size))(
+            gt.masks, gt.boxes + model.corner, first.boxes + model.corner, first.matched
+        )
+        losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
+        stages |= dict(
+            mask_features=mask_features, mask_logits=mask_logits, mask_targets=mask_targets,
+            mask_valid=positive,
+        )  # fmt: skip
     losses["loss_total"] = sum(losses.values(), jnp.float32(0))
     stages |= rpn_stages
     stages |= dict(
         rois=rois.boxes, roi_labels=rois.labels, roi_matched=rois.matched,
         roi_valid=rois.valid, box_features=box_features, class_logits=class_logits,
-        box_deltas=box_deltas, mask_features=mask_features, mask_logits=mask_logits,
-        mask_targets=mask_targets, mask_valid=positive,
+        box_deltas=box_deltas,
         anchor_counts=jnp.stack([(targets.label == k).sum(1) for k in (1, 0, -1)], axis=-1),
         roi_counts=jnp.stack([rois.valid.sum(1), (rois.labels > 0).sum(1)], axis=-1),
     )  # fmt: skip

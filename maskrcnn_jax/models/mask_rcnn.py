@@ -82,15 +82,16 @@ class MaskRCNN(nn.Module):
             class_agnostic=box.class_agnostic,
             dtype=dtype,
         )
-        self.mask_head = part(MaskHead)(
-            num_classes=self.num_classes,
-            convs=mask.convs,
-            channels=mask.channels,
-            norm=mask.norm,
-            norm_eps=mask.norm_eps,
-            class_agnostic=mask.class_agnostic,
-            dtype=dtype,
-        )
+        if config.masks:
+            self.mask_head = part(MaskHead)(
+                num_classes=self.num_classes,
+                convs=mask.convs,
+                channels=mask.channels,
+                norm=mask.norm,
+                norm_eps=mask.norm_eps,
+                class_agnostic=mask.class_agnostic,
+                dtype=dtype,
+            )
 
     def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
         """Detects the objects of a batch of images.
@@ -115,14 +116,17 @@ class MaskRCNN(nn.Module):
         boxes, scores, classes, valid = partition.per_image(partial(detect, config=config))(
             class_logits, box_deltas, proposals, image_size - self.corner[2:]
         )
-        mask_features = self.pool(pyramid, boxes, config.mask_head.pool_size)
-        mask_logits = self.mask_head(mask_features, classes, _STORED)
-        masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
+        masks = None
+        if config.masks:
+            mask_features = self.pool(pyramid, boxes, config.mask_head.pool_size)
+            mask_logits = self.mask_head(mask_features, classes, _STORED)
+            masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
+            stages |= dict(mask_features=mask_features, mask_logits=mask_logits)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= rpn_stages
         stages |= dict(
             box_features=box_features, class_logits=class_logits, box_deltas=box_deltas,
-            mask_features=mask_features, mask_logits=mask_logits, detection_valid=valid,
+            detection_valid=valid,
         )  # fmt: skip
         return Detections(boxes, scores, classes, masks, valid), stages
 
@@ -160,8 +164,9 @@ class MaskRCNN(nn.Module):
         self.rpn(pyramid)
         box = jnp.zeros((image.shape[0], 1, 4))
         self.box_head(self.pool(pyramid, box, self.config.box_head.pool_size), _STORED)
-        mask_features = self.pool(pyramid, box, self.config.mask_head.pool_size)
-        self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), _STORED)
+        if self.config.masks:
+            mask_features = self.pool(pyramid, box, self.config.mask_head.pool_size)
+            self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), _STORED)
 
     def features(self, image, image_size, statistics_parts=0, image_valid=None):
         """Image -> pyramid p2..p6, and the stages so far."""

@@ -60,6 +60,8 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
         state = read_weights(path)
     source = recognised(state, str(path))
     state = source.todays_names(state)
+    if source.part == "detector" and not _has_masks(source, state):
+        source = replace(source, settings={**source.settings, "masks": False})
     num_classes = _num_classes(source, state, path)
     try:
         config = _config_model(source, state, overrides)
@@ -152,11 +154,19 @@ def checkpoint_config(weights: Weights) -> dict[str, Any]:
     return to_json(parts)
 
 
+def _has_masks(source: Source, state: State) -> bool:
+    """Whether a detector's weights have a mask head: a Faster R-CNN's have not."""
+    table = source.table(ModelConfig())
+    names = (name for entry in table if entry.path[1] == "mask_head" for name in entry.names)
+    return any(name in state for name in names)
+
+
 def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) -> ModelConfig:
     """Returns the `config.model` that weights need."""
     config = ModelConfig()
     given = {**source.model, "backbone.depth": source.depth(state), **overrides}
     set_values(config, given, "config.model")
+    config.masks = source.settings.get("masks", True)
     widths = _widths(state, source.table(config), config)
     set_values(config, {**widths, **overrides}, "config.model")
     config.validate()
@@ -200,7 +210,7 @@ def _num_classes(source: Source, state: State, path: Path) -> int:
     except KeyError as error:
         raise ValueError(
             f"{path} looks like weights of {source.name}, but has no array {error}, which tells "
-            f"the number of classes; is it a Mask R-CNN?"
+            f"the number of classes; is it a Mask R-CNN or a Faster R-CNN?"
         ) from error
     if number < 1:
         raise ValueError(f"{path}: its classifier has no class but the background")
@@ -211,12 +221,6 @@ def _import(
     source: Source, state: State, config: ModelConfig, num_classes: int, what: str
 ) -> Imported:
     table = source.table(config)
-    masks = {name for entry in table if entry.path[1] == "mask_head" for name in entry.names}
-    if masks and masks.isdisjoint(state):
-        raise ValueError(
-            f"{what}: it has no arrays of a mask head, so it is a Faster R-CNN; only Mask R-CNNs "
-            f"can be read"
-        )
     expected = abstract_variables(make_model(config, num_classes))
     return import_arrays(state, table, expected, what=what, ignored=source.ignored)
 

@@ -1,8 +1,8 @@
 """Our detectors as torchvision's: a state dict, and the lines that build the model it belongs to.
 
-torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`; what
-has other layers is put together of its classes. Much of a model can be set on what they give, so
-that it detects as ours does; what cannot is refused.
+torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`, and
+for boxes alone `fasterrcnn_...`; what has other layers is put together of its classes. Much of a
+model can be set on what they give, so that it detects as ours does; what cannot is refused.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables import torchvision
 from maskrcnn_jax.pretrained.torchvision_layers import mask_rcnn_lines
 
-_BUILDERS = {"v1": "maskrcnn_resnet50_fpn", "v2": "maskrcnn_resnet50_fpn_v2"}
+_BUILDERS = {"v1": "rcnn_resnet50_fpn", "v2": "rcnn_resnet50_fpn_v2"}  # after mask or faster
 
 # Keys of config.model, and the builders' arguments that mean the same.
 _ARGUMENTS = {
@@ -135,7 +135,8 @@ def builder(model: ModelConfig, images: ImageConfig, num_classes: int) -> str:
     arguments = _sizes(images) | _pixel(model, images, changes)
     arguments |= {_ARGUMENTS[key]: value for key, value in changes.items() if key in _ARGUMENTS}
     if kind in _BUILDERS:
-        lines = _builder_lines(_BUILDERS[kind], num_classes, arguments)
+        name = ("mask" if model.masks else "faster") + _BUILDERS[kind]
+        lines = _builder_lines(name, num_classes, arguments)
     else:
         lines = [mask_rcnn_lines(model, num_classes, arguments)]
     lines += _anchors(model, changes) + _roi_pools(model, changes)
@@ -172,7 +173,7 @@ def _kind(model: ModelConfig) -> str:
         faults.append(f"pixel.mean has {len(model.pixel.mean)} channels, there 3")
     if faults:
         raise ValueError(
-            "torchvision's MaskRCNN cannot be such a model. What differs (keys of config.model): "
+            "torchvision's detectors cannot be such a model. What differs (keys of config.model): "
             f"{'; '.join(faults)}"
         )
     has_other_layers = {key for key, _, _ in _changes(model)} & set(_LAYERS)
@@ -197,6 +198,8 @@ def _changes(model: ModelConfig) -> list[tuple[str, Any, Any]]:
             getattr(ours, section).norm = "bn"
     if ours.rpn.channels == ours.fpn.channels:
         ours.rpn.channels = 0
+    if not ours.masks:
+        ours.masks, ours.mask_head = theirs.masks, theirs.mask_head
     return differences(theirs, ours)
 
 
@@ -235,7 +238,7 @@ def _roi_pools(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
         return []
     ratio, level, size = (getattr(model.roi, key) for key in keys)
     lines = ["from torchvision.ops import MultiScaleRoIAlign"]
-    for head in ("box", "mask"):
+    for head in ("box", "mask") if model.masks else ("box",):
         pool_size = getattr(model, f"{head}_head").pool_size
         lines.append(
             f'model.roi_heads.{head}_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], '
@@ -247,6 +250,8 @@ def _roi_pools(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
 def _epsilons(model: ModelConfig) -> list[str]:
     lines = []
     for section, module in _NORMS.items():
+        if section == "mask_head" and not model.masks:
+            continue
         norm, epsilon = getattr(model, section).norm, getattr(model, section).norm_eps
         if norm != "none" and epsilon != 1e-5:
             kind = "GroupNorm" if norm == "gn" else "BatchNorm2d"

@@ -123,8 +123,9 @@ _MSRA = {
 }
 
 SOURCES = (
-    # maskrcnn_resnet50_fpn, weights COCO_V1. They were trained with a frozen batch norm without
-    # epsilon, which torchvision sets when it loads them. Class k is COCO's category id k.
+    # maskrcnn_resnet50_fpn and fasterrcnn_resnet50_fpn (without a mask head), weights COCO_V1. They
+    # were trained with a frozen batch norm without epsilon, which torchvision sets when it loads
+    # them. Class k is COCO's category id k.
     Source(
         name="torchvision_v1",
         part="detector",
@@ -136,7 +137,8 @@ SOURCES = (
         settings={"detections.mask_paste": "torchvision"},
         **_TORCHVISION,
     ),
-    # maskrcnn_resnet50_fpn_v2, weights COCO_V1: batch norm everywhere but in the RPN.
+    # maskrcnn_resnet50_fpn_v2 and fasterrcnn_resnet50_fpn_v2, weights COCO_V1: batch norm in all
+    # parts but the RPN.
     Source(
         name="torchvision_v2",
         part="detector",
@@ -158,8 +160,9 @@ SOURCES = (
         model={},
         **_TORCHVISION,
     ),
-    # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x and mask_rcnn_R_101_FPN_3x (Base-RCNN-FPN.yaml
-    # and config/defaults.py), and what else was trained so. Class k is COCO's k-th category. Norms
+    # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x, mask_rcnn_R_101_FPN_3x, faster_rcnn_... too
+    # (Base-RCNN-FPN.yaml and config/defaults.py), and what else was trained so. Class k is COCO's
+    # k-th category. Norms
     # are frozen, anchors are not rounded, RoIAlign shifts cells by half a pixel, and boxes are
     # learnt by L1 (a beta of 0).
     # What differs: their RoIAlign takes about one sample per cell under the box; here it is always
@@ -312,8 +315,8 @@ def recognised(state: State, where: str) -> Source:
     for mark, model in detectron2.OTHER_MODELS.items():
         if mark in state:
             raise ValueError(
-                f"{where} is {model} (it has {mark}); only Mask R-CNNs with a ResNet and FPN, and "
-                "their backbones, can be read"
+                f"{where} is {model} (it has {mark}); only Mask R-CNNs and Faster R-CNNs with a "
+                "ResNet and FPN, and their backbones, can be read"
             )
     for source in SOURCES:
         if all(mark in state for mark in source.marks):

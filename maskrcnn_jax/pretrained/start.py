@@ -92,8 +92,9 @@ def _from_weights(config: "Config") -> Start:
         weights = _read(config.init)
     except (ValueError, OSError) as error:
         raise ValueError(f"config.init = {config.init!r}: {error}") from error
-    there = PARTS if weights.part == "detector" else ("backbone",)
-    parts = tuple(part for part in there if part in config.init_parts)
+    there = _parts_of(weights)
+    wanted = [part for part in config.init_parts if part != "mask_head" or config.model.masks]
+    parts = tuple(part for part in there if part in wanted)
     if not parts:
         raise ValueError(
             f"config.init_parts is {tuple(config.init_parts)}, of which config.init = "
@@ -113,6 +114,11 @@ def _from_weights(config: "Config") -> Start:
     }
     notes = weights.notes if "backbone" in parts else ()
     return Start(weights, parts, record, (*notes, *lines, *_apply(config, keys)))
+
+
+def _parts_of(weights: Weights) -> tuple[str, ...]:
+    """Returns the parts of the detector that weights have."""
+    return tuple(part for part in PARTS if part in weights.variables["params"])
 
 
 def _for_images(weights: Weights, config: "Config") -> tuple[Weights, tuple]:

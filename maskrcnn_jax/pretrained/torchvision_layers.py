@@ -27,6 +27,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 """
 
+_MASK_HEADS = """\
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+"""
+
 _GROUP_NORM = """
 
 def group_norm(channels):
@@ -62,11 +66,14 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
         arguments: further ones of torchvision's `MaskRCNN`.
     """
     width, channels = model.backbone.width, model.fpn.channels
-    norms = {name: getattr(model, name).norm for name in ("backbone", "fpn", "mask_head")}
+    names = ("backbone", "fpn", "mask_head") if model.masks else ("backbone", "fpn")
+    norms = {name: getattr(model, name).norm for name in names}
     norms["box_head"] = model.box_head.norm if model.box_head.convs else "none"
     norm = {name: _NORM_LAYERS[kind] for name, kind in norms.items()}
     deep = model.backbone.depth >= 50
     text = _IMPORTS
+    if not model.masks:
+        text = text.replace("import MaskRCNN\n", "import FasterRCNN\n").replace(_MASK_HEADS, "")
     text += _GROUP_NORM if "gn" in norms.values() else ""
     text += _RESNET_OF_WIDTH.format(width=width) if width != 64 else ""
     if text != _IMPORTS:
@@ -76,11 +83,13 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
         "rpn_head": f"RPNHead({channels}, {len(model.anchors.aspect_ratios)}, {model.rpn.convs})",
         "box_head": _box_head(model, norm["box_head"]),
         "box_predictor": f"FastRCNNPredictor({dense}, {num_classes + 1})",
-        "mask_head": f"MaskRCNNHeads({channels}, {[mask.channels] * mask.convs}, 1, "
-        f"{norm['mask_head']})",
-        "mask_predictor": f"MaskRCNNPredictor({mask.channels}, {mask.channels}, {num_classes + 1})",
     }
+    if model.masks:
+        widths, classes = [mask.channels] * mask.convs, num_classes + 1
+        parts["mask_head"] = f"MaskRCNNHeads({channels}, {widths}, 1, {norm['mask_head']})"
+        parts["mask_predictor"] = f"MaskRCNNPredictor({mask.channels}, {mask.channels}, {classes})"
     parts |= {name: repr(value) for name, value in arguments.items()}
+    kind = "MaskRCNN" if model.masks else "FasterRCNN"
     stages = [width * 2**i * (4 if deep else 1) for i in range(4)]
     lines = [
         f"body = {'ResNet' if width == 64 else 'ResNetOfWidth'}(",
@@ -91,7 +100,7 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
         '    body, {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"},',
         f"    {stages}, {channels}, LastLevelMaxPool(), {norm['fpn']},",
         ")",
-        "model = MaskRCNN(",
+        f"model = {kind}(",
         "    backbone,",
         *(f"    {name}={value}," for name, value in parts.items()),
         ")",

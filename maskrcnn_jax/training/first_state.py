@@ -56,17 +56,20 @@ def new(
             class_names,
             start.weights.class_names,
         )
-        say(_words(start, start.weights, seed, class_names))
+        parts = [part for part in PARTS if part in variables["params"]]
+        say(_words(start, start.weights, seed, class_names, parts))
     return make_state(partial(_create, stage), mesh, variables)
 
 
-def _words(start: Start, weights: Weights, seed: int, class_names: Sequence[str]) -> str:
-    """Returns what was taken from where, and what is new."""
+def _words(
+    start: Start, weights: Weights, seed: int, class_names: Sequence[str], parts: Sequence[str]
+) -> str:
+    """Returns what was taken from where, and what is new of all parts."""
     lines = [
         f"starting from {weights.file} ({weights.kind} {weights.part}, sha256 "
         f"{weights.sha256[:12]}); taken: {', '.join(start.parts)}"
     ]
-    if rest := [part for part in PARTS if part not in start.parts]:
+    if rest := [part for part in parts if part not in start.parts]:
         lines.append(f"new, seed {seed}: {', '.join(rest)}")
     if {"box_head", "mask_head"} & set(start.parts):
         lines.append(classes_line(class_names, weights.class_names))

@@ -39,7 +39,7 @@ def check_run(config: "Config", devices: Sequence[jax.Device] | None = None) -> 
 
 def _check_epsilons(model: ModelConfig) -> None:
     """Refuses norms that would divide by the deviation of a constant channel, which is 0."""
-    for name in ("backbone", "fpn", "box_head", "mask_head"):
+    for name in ("backbone", "fpn", "box_head", *(["mask_head"] if model.masks else [])):
         section = getattr(model, name)
         kinds = {section.norm, getattr(section, "dense_norm", "none")} & {"bn", "gn"}
         if kinds and not section.norm_eps:

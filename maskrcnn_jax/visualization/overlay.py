@@ -1,6 +1,7 @@
 """A result drawn over its image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,9 +37,12 @@ def draw_result(
             whole factor, so that the names do not cover it, and a splash has its size.
 
     Returns:
-        `[H, W, 3]` uint8, RGB.
+        `[H, W, 3]` uint8, RGB. Of a model of boxes alone, boxes, which are then what a splash
+        shows.
     """
     shown = np.flatnonzero(result.scores >= min_score)
+    if not result.has_masks:
+        style = replace(style, masks=False, boxes=True)
     masks = (full_mask(result.crops[i], result.height, result.width) for i in shown)
     if style.splash:
         return enlarged(color_splash(as_rgb(image), masks), scale or 1)[0]

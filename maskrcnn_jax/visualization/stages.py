@@ -42,7 +42,7 @@ def inference_pictures(
     Returns:
         Pictures `[h, w, 3]` uint8 RGB by name: `1_features` (mean activation of each level),
         `2_objectness` (best anchor of each cell), `3_anchors`, `4_proposals`, `5_masks` (the mask
-        head's grids, best detection first).
+        head's grids, best detection first; not of a model of boxes alone).
     """
     image, scale = enlarged(image)
     logits = stages["rpn_logits"][index]
@@ -53,8 +53,7 @@ def inference_pictures(
         "2_objectness": objectness_picture(image, stages, index),
         "3_anchors": _boxes_by_rank(image, anchor_boxes(stages, config)[best] * scale),
         "4_proposals": _boxes_by_rank(image, proposals * scale),
-        "5_masks": masks_picture(stages["mask_logits"][index][stages["detection_valid"][index]]),
-    }
+    } | ({"5_masks": _masks(stages, index)} if "mask_logits" in stages else {})
 
 
 def training_pictures(
@@ -123,6 +122,10 @@ def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.
     maps = [1 / (1 + np.exp(-level.max(axis=-1))) for level in levels]
     titles = [f"{name}: best {values.max():.2f}" for name, values in zip(LEVELS, maps, strict=True)]
     return side_by_side([_heat(image, values) for values in maps], titles)
+
+
+def _masks(stages: Stages, index: int) -> np.ndarray:
+    return masks_picture(stages["mask_logits"][index][stages["detection_valid"][index]])
 
 
 def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The page of text."""
 
 from maskrcnn_jax.data.formats import shapes
-from maskrcnn_jax.evaluation.coco_metrics import coco_metrics
+from maskrcnn_jax.evaluation.coco_metrics import accumulate, coco_metrics, metric_names, summaries
 from maskrcnn_jax.evaluation.report import report_text
 from maskrcnn_jax.evaluation.truth import coco_truth
 
@@ -21,3 +21,13 @@ def test_report_shows_percentages_dashes_and_what_was_skipped():
     (circle,) = (line.split() for line in lines if line.startswith("circle"))
     assert circle == ["circle", "0.0", "45.6"]
     assert "x.jpg is broken" in text
+
+
+def test_report_of_boxes_alone():
+    dataset = shapes.read(count=2, seed=0, size=64)
+    evaluated = accumulate(coco_truth(dataset), [], iou_types=("bbox",))
+    metrics = summaries(evaluated)
+    assert set(metrics) == set(metric_names(dataset.class_names, (1, 10, 100), ("bbox",)))
+    text = report_text(metrics | {"images": 2.0, "images_per_second": 1.0}, dataset, (1, 10, 100))
+    assert "boxes" in text
+    assert "masks" not in text

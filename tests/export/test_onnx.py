@@ -27,6 +27,15 @@ def test_finds_the_same(dialect):
     assert agreement.mask < 1e-4
 
 
+def test_boxes_alone():
+    made = with_setting(detector("torchvision_v1"), "masks", False)
+    content = convert(made, Options("onnx", SHAPE))
+    agreement, _ = check(content, made, examples(made, 1), Options("onnx", SHAPE))
+    assert agreement.detections >= 5
+    outputs = [output.name for output in onnx.load_from_string(content).graph.output]
+    assert outputs == ["boxes", "scores", "classes"]
+
+
 def test_detections_are_varied():
     """Or the comparisons above would not tell much."""
     made = detector("detectron2")

@@ -15,8 +15,10 @@ from maskrcnn_jax.images.paste import MaskCrop
 from maskrcnn_jax.images.pixels import RGB8
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.inference.source_image import SourceImage
+from maskrcnn_jax.inference.tiles import merge_tiles
 from maskrcnn_jax.models.detections import Detections
 from maskrcnn_jax.visualization.overlay import draw_result
+from maskrcnn_jax.visualization.style import Style
 
 
 def _detections() -> Detections:
@@ -76,6 +78,40 @@ def result() -> Result:
         height=90,
         width=100,
     )
+
+
+@pytest.fixture
+def boxes_alone() -> Result:
+    found = _detections()._replace(masks=None)
+    return to_result(found, 1, np.array([50, 100]), np.array([100, 300]), ("a", "b"))
+
+
+def test_boxes_alone_have_no_masks_anywhere(boxes_alone, tmp_path):
+    assert [found.mask for found in boxes_alone] == [None, None]
+    assert boxes_alone.areas.tolist() == [60 * 60, 300 * 100]
+    assert len(boxes_alone.filter(area=(0, 4000))) == 1
+    with pytest.raises(ValueError, match="boxes alone"):
+        boxes_alone.masks  # noqa: B018  made when asked for
+    assert [set(entry) for entry in boxes_alone.to_coco()] == [
+        {"image_id", "category_id", "bbox", "score", "class_name"}
+    ] * 2
+    shape = boxes_alone.to_labelme("a.jpg")["shapes"][0]
+    assert shape["shape_type"] == "rectangle"
+    assert shape["points"] == [[30, 40], [90, 100]]
+
+
+def test_boxes_alone_are_drawn_as_such(boxes_alone):
+    image = np.full((100, 300, 3), 40, np.uint8)
+    style = Style(masks=True, boxes=False, names=False, scores=False)
+    picture, scale = draw_result(image, boxes_alone, style=style), 3
+    assert (picture[70 * scale, 60 * scale] == 40).all()  # inside: no tint
+    assert (picture[70 * scale, 30 * scale] != 40).any()  # the left side
+
+
+def test_boxes_alone_of_tiles_are_joined(boxes_alone):
+    joined = merge_tiles([boxes_alone, boxes_alone], [(0, 0, 300, 100), (0, 0, 300, 100)], 100, 300)
+    np.testing.assert_allclose(joined.boxes, boxes_alone.boxes)
+    assert not joined.has_masks
 
 
 def test_iterating_gives_objects(result):

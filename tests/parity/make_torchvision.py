@@ -2,6 +2,7 @@
 
     python -m tests.parity.make_torchvision v1
     python -m tests.parity.make_torchvision v2
+    python -m tests.parity.make_torchvision v1 --boxes  # its Faster R-CNN, v2 likewise
 
 Needs torch and torchvision, nothing of this project. README.md says what is stored.
 
@@ -21,6 +22,7 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models.detection import (
+    FasterRCNN,
     MaskRCNN,
     anchor_utils,
     backbone_utils,
@@ -61,6 +63,9 @@ METHODS = (
     *(("rpn", "filter_proposals"), ("rpn", "assign_targets_to_anchors")),
     ("roi_heads", "select_training_samples"),
 )
+# Of Faster R-CNN is stored what comes after the proposals; what is before is Mask R-CNN's.
+BOXES_ALONE = ("batch_shape", "image_sizes", "proposals.", "class_logits.", "boxes.", "scores.",
+               "labels.")  # fmt: skip
 BOX_FEATURES, CHANNEL_STRIDE = 16, 2  # RoIs and every how many of their channels
 PASTED = 10  # masks of an image
 GRADIENTS = (  # in full, of each part of the detector
@@ -89,8 +94,11 @@ class NarrowResNet(ResNet):
         return super()._make_layer(block, planes * WIDTH // 64, *args, **kwargs)
 
 
-def detector(arch: str) -> MaskRCNN:
-    """Returns the model with the layers that `maskrcnn_resnet50_fpn` or `..._v2` has."""
+def detector(arch: str, boxes: bool) -> MaskRCNN | FasterRCNN:
+    """Returns the model with the layers that `maskrcnn_resnet50_fpn` or `..._v2` has.
+
+    With `boxes`, `fasterrcnn_resnet50_fpn` or `..._v2`.
+    """
     is_v1 = arch == "v1"
     norm = None if is_v1 else nn.BatchNorm2d
     # What torchvision sets when it loads the published weights of v1.
@@ -115,7 +123,12 @@ def detector(arch: str) -> MaskRCNN:
         canonical_scale=SETTINGS["canonical_scale"],
     )  # fmt: skip
     named = ("box_detections", "rpn_pre", "rpn_post")
-    return MaskRCNN(
+    masks = {} if boxes else dict(
+        mask_roi_pool=pool(output_size=14),
+        mask_head=mask_rcnn.MaskRCNNHeads(PYRAMID, [PYRAMID] * 4, 1, norm),
+        mask_predictor=mask_rcnn.MaskRCNNPredictor(PYRAMID, PYRAMID, CLASSES),
+    )  # fmt: skip
+    return (FasterRCNN if boxes else MaskRCNN)(
         backbone,
         min_size=min(map(min, SIZES)),
         max_size=max(map(max, SIZES)),
@@ -124,9 +137,7 @@ def detector(arch: str) -> MaskRCNN:
         box_roi_pool=pool(output_size=7),
         box_head=box_head,
         box_predictor=faster_rcnn.FastRCNNPredictor(DENSE, CLASSES),
-        mask_roi_pool=pool(output_size=14),
-        mask_head=mask_rcnn.MaskRCNNHeads(PYRAMID, [PYRAMID] * 4, 1, norm),
-        mask_predictor=mask_rcnn.MaskRCNNPredictor(PYRAMID, PYRAMID, CLASSES),
+        **masks,
         # Nothing is sampled away, so that no random number is drawn.
         rpn_batch_size_per_image=10**7,
         box_batch_size_per_image=10**7,
@@ -134,13 +145,15 @@ def detector(arch: str) -> MaskRCNN:
     )
 
 
-def loaded(arch: str, seed: int, dtype: torch.dtype, ulp_seed: int = 0) -> MaskRCNN:
+def loaded(
+    arch: str, boxes: bool, seed: int, dtype: torch.dtype, ulp_seed: int = 0
+) -> MaskRCNN | FasterRCNN:
     """Returns the detector with the weights of a seed.
 
     A `ulp_seed` moves each weight to a neighbouring float32 number or leaves it: what rounding in
     another order could do, near the kink of a ReLU above all.
     """
-    model = detector(arch)
+    model = detector(arch, boxes)
     shapes = [(name, array.shape) for name, array in model.state_dict().items()]
     state = weights.torchvision_state(shapes, seed)
     if ulp_seed:
@@ -171,18 +184,23 @@ def evaluated(model: MaskRCNN, images: list[np.ndarray]) -> dict[str, np.ndarray
     out["box_features"] = got["roi_heads.box_roi_pool"][:BOX_FEATURES, ::CHANNEL_STRIDE]
     counts = [len(proposals) for proposals in got["filter_proposals"][0]]
     logits, deltas = (x.split(counts) for x in got["roi_heads.box_predictor"])
-    mask_logits = got["roi_heads.mask_predictor"].split([len(d["labels"]) for d in detections])
+    has_masks = "roi_heads.mask_predictor" in got
+    if has_masks:
+        mask_logits = got["roi_heads.mask_predictor"].split([len(d["labels"]) for d in detections])
     for i, found in enumerate(detections):
         out[f"proposals.{i}"], out[f"proposal_scores.{i}"] = (x[i] for x in got["filter_proposals"])
         out[f"class_logits.{i}"], out[f"box_regression.{i}"] = logits[i], deltas[i][:60]
         out[f"n_candidates.{i}"] = (logits[i].softmax(-1)[:, 1:] > 0.05).sum()
         out |= {f"{key}.{i}": found[key] for key in ("boxes", "scores", "labels")}
+        if not has_masks:
+            continue
         own = torch.arange(len(found["labels"])), found["labels"]
         out[f"mask_logits.{i}"] = mask_logits[i][own]
         pasted = found["masks"][:, 0].numpy() > 0.5
         out[f"pasted_bits.{i}"] = np.packbits(pasted[:PASTED], axis=-1)
         out[f"pasted_area.{i}"] = pasted.sum((1, 2))
-    out["mask_logits_all_classes"] = mask_logits[0][:1]
+    if has_masks:
+        out["mask_logits_all_classes"] = mask_logits[0][:1]
     return {name: np.asarray(value) for name, value in out.items()}
 
 
@@ -220,10 +238,10 @@ def trained(model, images, targets, frozen_statistics: bool) -> dict[str, np.nda
         [np.linalg.norm(x.astype(np.float64)) for x in gradients.values()]
     )
     out["gradient_peaks"] = np.array([np.abs(x).max() for x in gradients.values()])
-    out |= {f"gradient.{name}": gradients[name] for name in GRADIENTS}
+    out |= {f"gradient.{name}": gradients[name] for name in GRADIENTS if name in gradients}
     if not frozen_statistics:
         state = model.state_dict()
-        out |= {f"after.{name}": state[name] for name in STATISTICS}
+        out |= {f"after.{name}": state[name] for name in STATISTICS if name in state}
     return {name: np.asarray(value) for name, value in out.items()}
 
 
@@ -236,7 +254,7 @@ def pixels(model: MaskRCNN, image: np.ndarray) -> torch.Tensor:
 def recorded(model: MaskRCNN) -> Iterator[dict]:
     """Gives a dict that takes the results of modules and of three methods as they are called."""
     got, handles = {}, []
-    for name in MODULES:
+    for name in (name for name in MODULES if name in dict(model.named_modules())):
         hook = partial(lambda name, module, given, result: got.update({name: result}), name)
         handles.append(model.get_submodule(name).register_forward_hook(hook))
 
@@ -254,11 +272,13 @@ def recorded(model: MaskRCNN) -> Iterator[dict]:
         delattr(owner, name)
 
 
-def computed(arch, seed, images, targets, dtype, ulp_seed=0) -> dict[str, dict[str, np.ndarray]]:
+def computed(
+    arch, boxes, seed, images, targets, dtype, ulp_seed=0
+) -> dict[str, dict[str, np.ndarray]]:
     """Returns the parts eval, train and, of v2, train_bn."""
-    model = loaded(arch, seed, dtype, ulp_seed)
+    model = loaded(arch, boxes, seed, dtype, ulp_seed)
     parts = {"eval": evaluated(model, images), "train": trained(model, images, targets, True)}
-    if arch == "v2":
+    if arch == "v2" and not boxes:
         parts["train_bn"] = trained(model, images, targets, False)
     return parts
 
@@ -282,13 +302,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("arch", choices=("v1", "v2"))
+    parser.add_argument("--boxes", action="store_true", help="Faster R-CNN, which has no masks")
     parser.add_argument("--seed", type=int, default=1, help="the first that is tried")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "values")
     args = parser.parse_args()
     for seed in range(args.seed, args.seed + 100):
         images = [scene.image(*size, 100 * seed + i) for i, size in enumerate(SIZES)]
         targets = [scene.objects(*size, 100 * seed + i, CLASSES) for i, size in enumerate(SIZES)]
-        run = partial(computed, args.arch, seed, images, targets)
+        run = partial(computed, args.arch, args.boxes, seed, images, targets)
         exact = run(torch.float64)
         rounded = [run(torch.float32, ulp_seed) for ulp_seed in range(4)]
         error = {
@@ -298,7 +319,7 @@ def main():
         if is_stable(exact, error):
             break
         print(f"seed {seed}: rounding changes a decision or a gradient")
-    model = loaded(args.arch, seed, torch.float64)
+    model = loaded(args.arch, args.boxes, seed, torch.float64)
     shapes = [(name, list(array.shape)) for name, array in model.state_dict().items()]
     anchors = exact["eval"].pop("anchors")
     index = np.unique(np.append(np.arange(0, len(anchors), 17), len(anchors) - 1))
@@ -314,7 +335,11 @@ def main():
     values["anchors.level_counts"] *= strides[:, 1] * strides[:, 2]
     for i, (image, (boxes, labels, masks)) in enumerate(zip(images, targets, strict=True)):
         values |= {f"image.{i}": image, f"gt_boxes.{i}": boxes, f"gt_labels.{i}": labels}
-        values[f"gt_mask_bits.{i}"] = np.packbits(masks, axis=-1)
+        if not args.boxes:
+            values[f"gt_mask_bits.{i}"] = np.packbits(masks, axis=-1)
+    if args.boxes:
+        kept = {n: x for n, x in exact["eval"].items() if n.startswith(BOXES_ALONE)}
+        exact["eval"] = kept
     for part, arrays in exact.items():
         values |= store.single({f"{part}.{name}": array for name, array in arrays.items()})
         for name in ("gradient_norms", "gradient_peaks"):
@@ -337,7 +362,8 @@ def main():
         "gradient_names": [n for n, p in model.named_parameters() if p.requires_grad],
         "float32_vs_float64_max_abs": error,
     }
-    store.write(args.out / f"mrcnn_{args.arch}.npz", meta, values | {"state.checksums": checksums})
+    path = args.out / f"{'f' if args.boxes else 'm'}rcnn_{args.arch}.npz"
+    store.write(path, meta, values | {"state.checksums": checksums})
     for i in range(len(SIZES)):
         labels = exact["eval"][f"labels.{i}"]
         print(f"image {i}: {len(labels)} detections of {len(set(labels.tolist()))} classes")

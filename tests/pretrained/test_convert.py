@@ -124,10 +124,18 @@ def test_one_array_of_a_wrong_shape_is_named_alone(tmp_path, state, name, shape,
     assert f"wrong shape (1): {name}: {shape} given, {wanted} expected" in message
 
 
-def test_a_detector_without_masks_is_told_as_such(tmp_path, state):
+def test_a_detector_without_masks_is_one_of_boxes_alone(tmp_path, state):
     boxes_only = {name: array for name, array in state.items() if "mask" not in name}
-    with pytest.raises(ValueError, match=r"rcnn\.safetensors, .* no arrays of a mask head.*Faster"):
-        convert.load(write(tmp_path / "faster_rcnn.safetensors", boxes_only))
+    weights = convert.load(write(tmp_path / "faster_rcnn.safetensors", boxes_only))
+    assert weights.settings["masks"] is False
+    assert "mask_head" not in weights.variables["params"]
+    assert convert.checkpoint_config(weights)["model"]["masks"] is False
+
+
+def test_a_part_of_a_mask_head_is_not_taken_for_none(tmp_path, state):
+    part = {name: x for name, x in state.items() if "mask" not in name or "mask_fcn_logits" in name}
+    with pytest.raises(ValueError, match=r"missing \(.*conv5_mask"):
+        convert.load(write(tmp_path / "part.safetensors", part))
 
 
 def test_what_a_file_was_read_as_is_told_and_long_lists_are_cut(tmp_path, state):

@@ -81,6 +81,20 @@ def test_lines_for_the_models_as_published():
     assert lines[-2:] == ["    num_classes=3,", ")"]
 
 
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+def test_boxes_alone_are_a_faster_rcnn(generation):
+    config = configured(generation, model__masks=False, model__mask_head__channels=3)
+    suffix = "_v2" if generation == "v2" else ""
+    assert f"model = fasterrcnn_resnet50_fpn{suffix}(\n" in builder(config, 2)
+    other = configured(generation, model__masks=False, model__fpn__channels=64)
+    lines = builder(other, 2)
+    assert "model = FasterRCNN(" in lines
+    assert "import FasterRCNN\n" in lines
+    assert "mask" not in lines.lower()
+    state = export.torchvision_state(random_variables(other.model, 2), other.model)
+    assert not any("mask" in name for name in state)
+
+
 CHANGED = {
     "data__short_side": 640,
     "model__pixel__mean": (51.0, 102.0, 153.0),

@@ -140,6 +140,22 @@ def test_a_part_brings_its_own_keys_alone(config, run, tmp_path):
     assert start.parts == ("backbone", "mask_head")
 
 
+def test_boxes_alone_take_no_mask_head(config, run, tmp_path):
+    config.init, config.model.masks = str(run), False
+    resolved, start = begin(config, tmp_path)
+    assert start.parts == PARTS[:-1]
+    assert not resolved.model.masks
+
+
+def test_weights_of_boxes_alone_leave_the_mask_head_new(config, tmp_path):
+    faster = get_config()
+    faster.model.masks = False
+    config.init = str(_save(tmp_path / "faster", faster))
+    resolved, start = begin(config, tmp_path / "new")
+    assert start.parts == PARTS[:-1]
+    assert resolved.model.masks
+
+
 def test_whether_batch_norm_is_frozen_is_the_recipes_choice(config, run, tmp_path):
     config.init, config.model.backbone.norm = str(run), "frozen_bn"
     resolved, start = begin(config, tmp_path)

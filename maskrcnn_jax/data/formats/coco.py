@@ -32,7 +32,6 @@ def read(
     root: str | Path = "",
     max_images: int = 0,
     crowd_as_objects: bool = False,
-    boxes_as_masks: bool = False,
     options: ReadOptions = DEFAULTS,
 ) -> Dataset:
     """Returns a dataset in COCO's format.
@@ -50,7 +49,6 @@ def read(
         max_images: the first this many images of the file are used; 0: all.
         crowd_as_objects: whether annotations marked `iscrowd` are objects like the others; CVAT
             marks masks drawn with its brush so.
-        boxes_as_masks: whether the box of an object without a mask is taken for its mask.
         options: see `ReadOptions`.
 
     Raises:
@@ -61,7 +59,7 @@ def read(
     images = existing(os.path.join(root, images), "images", is_folder=True)
     source = existing(os.path.join(root, annotations), "annotations", is_folder=False)
     with _no_garbage_collection():
-        return _read(images, source, max_images, crowd_as_objects, boxes_as_masks, options)
+        return _read(images, source, max_images, crowd_as_objects, options)
 
 
 def read_annotations(source: str, options: ReadOptions = DEFAULTS) -> Dataset:
@@ -75,7 +73,7 @@ def read_annotations(source: str, options: ReadOptions = DEFAULTS) -> Dataset:
         ValueError: as `read`.
     """
     with _no_garbage_collection():
-        return _read("", source, 0, False, False, options)
+        return _read("", source, 0, False, options)
 
 
 @contextmanager
@@ -95,7 +93,6 @@ def _read(
     source: str,
     max_images: int,
     crowd_as_objects: bool,
-    boxes_as_masks: bool,
     options: ReadOptions,
 ) -> Dataset:
     content = _load(source)
@@ -112,7 +109,7 @@ def _read(
     # Annotations of images that another line tells of, or that are of the other split, are silent.
     sizes: dict[int | str, tuple[int, int] | None] = dict.fromkeys([*unusable, *found])
     sizes |= {image_id: (height, width) for image_id, _, height, width in used}
-    meaning = Meaning(class_of, crowd_as_objects, boxes_as_masks)
+    meaning = Meaning(class_of, crowd_as_objects, options.boxes_as_masks)
     with said_if_slow(f"reading {amount(len(content['annotations']), 'annotation')}"):
         instances = read_instances(content["annotations"], sizes, meaning, source, faults)
     faults = [*grouped(faults), *_whole_file(content["annotations"], instances, source)]

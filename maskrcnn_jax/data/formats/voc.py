@@ -49,8 +49,8 @@ def read(
 
     Every mask is read once, here; boxes are tight around them. Void pixels belong to no object.
     Objects that only the XML file has, since no mask was drawn, become crowd regions of their
-    boxes, and those that it calls difficult crowd regions of their masks: neither is learned, nor
-    is a detection there held to be wrong.
+    boxes (with `boxes_as_masks` objects), and those that it calls difficult crowd regions of their
+    masks: neither is learned, nor is a detection there held to be wrong.
 
     Args:
         folder: that has the folders above, VOC2012 say.
@@ -70,7 +70,7 @@ def read(
     images = by_stem(os.path.join(folder, "JPEGImages"))
     numbers = class_numbers(class_names or _class_names(folder))
     names = options.chosen(_ids(folder, image_set))
-    read_one = partial(_read_one, folder, images, numbers, max_pixels=options.max_pixels)
+    read_one = partial(_read_one, folder, images, numbers, options=options)
     records, faults = read_each(read_one, names)
     name = folder, image_set, options.split
     return make_dataset(name, list(numbers), records, faults, options)
@@ -102,7 +102,7 @@ def _ids(folder: str, image_set: str) -> list[str]:
 
 
 def _read_one(
-    folder: str, images: dict[str, str], numbers: dict[str, int], name: str, max_pixels: int
+    folder: str, images: dict[str, str], numbers: dict[str, int], name: str, options: ReadOptions
 ) -> OneRead:
     """Reads one image's size, masks and XML file."""
     where = f"{folder}: image {name}"
@@ -112,11 +112,11 @@ def _read_one(
             raise FaultError(FaultKind.MISSING_FILE, f"there is no JPEGImages/{name}.jpg")
         image = os.path.join(folder, "JPEGImages", images[stem(name)])
         ids, classes = (
-            read_ids(_mask_file(folder, part, name), max_pixels)
+            read_ids(_mask_file(folder, part, name), options.max_pixels)
             for part in ("SegmentationObject", "SegmentationClass")
         )
         # The size of the upright photograph, or as the camera stored it.
-        height, width = image_size(image, max_pixels, ids.shape)
+        height, width = image_size(image, options.max_pixels, ids.shape)
         check_mask_size(ids, height, width)
         check_mask_size(classes, height, width)
         objects = read_objects(xml, height, width) if os.path.isfile(xml) else []
@@ -138,7 +138,9 @@ def _read_one(
             instances.append(found._replace(crowd=problem is not None))
         except ValueError as error:
             faults.append(fault_of(error, where_object, objects=1))
-    instances, added = add_objects(instances, objects, numbers, height, width, xml)
+    instances, added = add_objects(
+        instances, objects, numbers, height, width, xml, options.boxes_as_masks
+    )
     return make_record(name, image, height, width, instances), faults + added
 
 

@@ -71,6 +71,7 @@ def add_objects(
     height: int,
     width: int,
     source: str,
+    boxes_as_masks: bool = False,
 ) -> tuple[list[Instance], list[Fault]]:
     """Returns an image's instances with what its XML file knows beyond their masks, and faults.
 
@@ -84,6 +85,7 @@ def add_objects(
         height: of the image, in pixels.
         width: of the image, in pixels.
         source: the XML file.
+        boxes_as_masks: whether an object without a mask is one, whose mask is its box.
     """
     instances, faults = list(instances), []
     free = set(range(len(instances)))  # masks that no object has yet
@@ -103,8 +105,9 @@ def add_objects(
                     instances[best] = instances[best]._replace(crowd=True)
                 continue  # its mask says the class
             outline = Polygons([_rectangle(item.box)])
-            instances.append(instance(outline, wanted, height, width, crowd=True))
-            if not item.difficult and not unknown:
+            ignored = item.difficult or unknown or not boxes_as_masks
+            instances.append(instance(outline, wanted, height, width, crowd=ignored))
+            if not item.difficult and not unknown and not boxes_as_masks:
                 reason = f"the {item.name} has a box but no mask; it becomes a crowd region"
                 faults.append(Fault(where, reason, FaultKind.CROWD, "warning", objects=1))
             faults += [fault_of(warning, where, "warning") for warning in warnings]

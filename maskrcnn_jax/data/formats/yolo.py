@@ -75,7 +75,7 @@ def read(
         raise ValueError(f"{folder} has no labels: those of {name}, say, are expected in {path}")
 
     def read_one(name: str) -> OneRead:
-        return _read_one(folder, name, labels[name], len(numbers), options.max_pixels)
+        return _read_one(folder, name, labels[name], len(numbers), options)
 
     records, found = read_each(read_one, files)
     faults += found
@@ -145,12 +145,14 @@ def _labels_of(image: str) -> str:
     return posixpath.splitext("/".join(parts))[0] + ".txt"
 
 
-def _read_one(folder: str, name: str, labels: str, num_classes: int, max_pixels: int) -> OneRead:
+def _read_one(
+    folder: str, name: str, labels: str, num_classes: int, options: ReadOptions
+) -> OneRead:
     """Reads one image's size and its labels."""
     path = os.path.join(folder, name)
     has_labels = os.path.isfile(labels)
     try:
-        height, width = image_size(path, max_pixels)
+        height, width = image_size(path, options.max_pixels)
         lines = read_lines(labels, keep_empty=True) if has_labels else []
     except (ValueError, OSError) as error:
         return None, [fault_of(error, path, image_id=name)]
@@ -161,7 +163,7 @@ def _read_one(folder: str, name: str, labels: str, num_classes: int, max_pixels:
     for number, line in enumerate(lines, 1):
         try:
             if line:
-                class_, corners, problem = _object(line, num_classes)
+                class_, corners, problem = _object(line, num_classes, options.boxes_as_masks)
                 outline = Polygons([polygon(corners * (width, height))])
                 crowd = problem is not None
                 instances.append(instance(outline, class_, height, width, crowd))
@@ -172,7 +174,9 @@ def _read_one(folder: str, name: str, labels: str, num_classes: int, max_pixels:
     return make_record(name, path, height, width, instances), faults
 
 
-def _object(line: str, num_classes: int) -> tuple[int, np.ndarray, Ignored | None]:
+def _object(
+    line: str, num_classes: int, boxes_as_masks: bool
+) -> tuple[int, np.ndarray, Ignored | None]:
     """Returns the class, 1..K or NO_CLASS, and the corners [k, 2], from 0 to 1, of one line.
 
     Third, why the object is ignored, if it is: it has a box alone, or a class of no name.
@@ -190,8 +194,9 @@ def _object(line: str, num_classes: int) -> tuple[int, np.ndarray, Ignored | Non
         x, y, w, h = numbers
         left, right, top, bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2
         numbers = [left, top, right, top, right, bottom, left, bottom]
-        reason = "it has a box; expected x and y of the corners of a polygon"
-        problem = Ignored(FaultError(FaultKind.OUTLINE, reason))
+        if not boxes_as_masks:
+            reason = "it has a box; expected x and y of the corners of a polygon"
+            problem = Ignored(FaultError(FaultKind.OUTLINE, reason))
     if len(numbers) % 2:
         reason = f"it has {len(numbers)} numbers after its class; expected pairs x y"
         raise FaultError(FaultKind.OUTLINE, reason)

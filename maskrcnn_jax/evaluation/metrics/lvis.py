@@ -24,6 +24,7 @@ def lvis_metrics(
     truth: Mapping[str, list[dict]],
     results: Sequence[Mapping],
     max_detections: int = MAX_DETECTIONS,
+    iou_types: Sequence[str] = IOU_TYPES,
 ) -> dict[str, float]:
     """Computes LVIS's thirteen numbers, for boxes and for masks.
 
@@ -31,6 +32,7 @@ def lvis_metrics(
         truth: COCO dictionary with LVIS's keys, see `coco_truth`.
         results: entries of a COCO results file.
         max_detections: of an image; more are left out, the least sure first.
+        iou_types: "bbox" and "segm", or one of them.
 
     Returns:
         `lvis/bbox/AP` ... and `lvis/segm/AP` ...: 0..1, or -1 where no object of the kind exists.
@@ -42,7 +44,7 @@ def lvis_metrics(
     check_lvis("frequency" in truth["categories"][0])
     hotcoco = importlib.import_module("hotcoco")
     numbers: dict[str, float] = {}
-    for iou_type in IOU_TYPES:
+    for iou_type in iou_types:
         known, found = prepared(truth, results, iou_type)
         with contextlib.redirect_stdout(io.StringIO()):
             index = indexed(hotcoco, known)

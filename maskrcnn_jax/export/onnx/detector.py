@@ -1,7 +1,7 @@
 """The whole detector as an ONNX model, written from its variables and not traced.
 
     image [1, H, W, C] uint8 (or uint16), image_size [1, 2]
-        -> boxes [n, 4], scores [n], classes [n], masks [n, 2S, 2S]
+        -> boxes [n, 4], scores [n], classes [n], masks [n, 2S, 2S] (not of boxes alone)
 
 Every stage is written by the module of its name; what each computes is documented in `models`.
 """
@@ -53,16 +53,19 @@ def to_onnx(
     part = Part(variables["params"], variables.get("batch_stats", {}))
     boxes, scores, classes, masks = _detector(graph, model, part, shape)
     side = 2 * model.config.mask_head.pool_size
-    if pasted:
+    if masks and pasted:
         masks = paste(graph, masks, boxes, side, shape, model.config.detections.mask_paste)
     outputs = {
         "boxes": (boxes, TensorProto.FLOAT, ["n", 4]),
         "scores": (scores, TensorProto.FLOAT, ["n"]),
         "classes": (classes, TensorProto.INT64, ["n"]),
-        "masks": (masks, TensorProto.UINT8, ["n", *shape])
-        if pasted
-        else (masks, TensorProto.FLOAT, ["n", side, side]),
     }
+    if masks:
+        outputs["masks"] = (
+            (masks, TensorProto.UINT8, ["n", *shape])
+            if pasted
+            else (masks, TensorProto.FLOAT, ["n", side, side])
+        )
     for name, (value, _, _) in outputs.items():
         graph.name(value, name)
     image = [1, *shape, len(model.config.pixel.mean)]
@@ -103,7 +106,7 @@ def check_writable(config: Any) -> None:
 
 
 def _detector(graph: Graph, model: MaskRCNN, part: Part, shape) -> tuple[str, str, str, str]:
-    """Writes `MaskRCNN.predict` for one image; returns boxes, scores, classes and masks."""
+    """Writes `MaskRCNN.predict` for one image; returns boxes, scores, classes and masks, or ""."""
     config = model.config
     corner = np.array([0, 0, 1, 1], np.float32) * (config.corners == "inclusive")
     size = (
@@ -127,8 +130,10 @@ def _detector(graph: Graph, model: MaskRCNN, part: Part, shape) -> tuple[str, st
     found = heads.detect(graph, logits, deltas, proposals, model.num_classes, config, limits)
 
     classes = graph("Add", found.group, np.int64(1))
-    pooled = pool(graph, pyramid[:4], found.boxes, config.mask_head.pool_size, config.roi)
-    masks = heads.mask_head(graph, pooled, classes, part["mask_head"], config.mask_head)
+    masks = ""
+    if config.masks:
+        pooled = pool(graph, pyramid[:4], found.boxes, config.mask_head.pool_size, config.roi)
+        masks = heads.mask_head(graph, pooled, classes, part["mask_head"], config.mask_head)
     return graph("Add", found.boxes, corner), found.scores, classes, masks
 
 

@@ -20,8 +20,12 @@ def load(content: bytes) -> Run:
     except Exception as error:  # its own kinds, which have no common name
         raise ValueError(f"onnxruntime does not load the model: {error}") from error
 
+    names = [output.name for output in session.get_outputs()]
+
     def run(image: np.ndarray, image_size: np.ndarray) -> list[Found]:
         given = {"image": image, "image_size": image_size}
-        return [Found(*session.run(["boxes", "scores", "classes", "masks"], given))]
+        found = dict(zip(names, session.run(names, given), strict=True))
+        found.setdefault("masks", np.zeros((len(found["boxes"]), 0, 0), np.float32))
+        return [Found(**found)]
 
     return run

@@ -80,7 +80,7 @@ def table(config: ModelConfig) -> list[Entry]:
         *_fpn(config),
         *_rpn(config),
         *_box_head(config),
-        *_mask_head(config),
+        *(_mask_head(config) if config.masks else ()),
     ]
 
 

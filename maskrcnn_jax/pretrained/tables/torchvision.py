@@ -1,8 +1,8 @@
-"""torchvision's Mask R-CNN weights as our variables, and back.
+"""torchvision's Mask R-CNN and Faster R-CNN weights as our variables, and back.
 
 One table says where each array lives in both and how its axes are laid out. It covers ResNet-FPN
-detectors of both generations (`maskrcnn_resnet50_fpn` and `maskrcnn_resnet50_fpn_v2`); which layers
-there are follows from the config, see `MODEL_OVERRIDES`.
+detectors of both generations (`maskrcnn_resnet50_fpn` and `maskrcnn_resnet50_fpn_v2`, and
+`fasterrcnn_...` likewise); which layers there are follows from the config, see `MODEL_OVERRIDES`.
 """
 
 import re
@@ -107,7 +107,7 @@ def table(config: ModelConfig) -> list[Entry]:
         *_fpn(config),
         *_rpn(config),
         *_box_head(config),
-        *_mask_head(config),
+        *(_mask_head(config) if config.masks else ()),
     ]
 
 

@@ -41,7 +41,7 @@ def _of_regions(model: ModelConfig) -> float:
     bins, channels = box.pool_size**2, model.fpn.channels
     boxes = box.convs * 9 * bins * box.conv_channels**2
     boxes += bins * (box.conv_channels if box.convs else channels) * box.dense_channels
-    masks = mask.convs * 9 * mask.pool_size**2 * mask.channels**2
+    masks = model.masks * mask.convs * 9 * mask.pool_size**2 * mask.channels**2
     return sampled * (boxes + model.roi.positive_fraction * masks)
 
 

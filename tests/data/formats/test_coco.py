@@ -144,7 +144,7 @@ def test_boxes_may_be_taken_as_masks(write_coco):
     assert (whole.severity, whole.kind) == ("error", "mask")
     assert "none of its 2 annotations has a mask" in whole.reason
     assert "boxes_as_masks=True" in whole.reason
-    dataset = coco.read(**paths, boxes_as_masks=True)
+    dataset = coco.read(**paths, options=ReadOptions(boxes_as_masks=True))
     assert dataset.faults == []
     assert dataset.records[0].areas.tolist() == [400, 24]
     assert not dataset.records[0].crowd.any()

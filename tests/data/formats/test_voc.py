@@ -116,6 +116,9 @@ def test_difficult_objects_and_those_without_a_mask_become_crowd_regions(write):
     (fault,) = dataset.faults
     assert fault.severity == "warning"
     assert "the dog has a box but no mask" in fault.reason
+    boxes = voc.read(root, options=ReadOptions(boxes_as_masks=True))
+    assert boxes.faults == []
+    assert boxes.records[0].crowd.tolist() == [False, True, False, True]
 
 
 def test_mask_goes_to_one_object_of_its_class_alone(write):

@@ -131,6 +131,19 @@ def test_faulty_line_is_left_out_or_ignored_and_named(write, line, reason):
     assert fault.objects == 1
 
 
+def test_boxes_may_be_taken_as_masks(write):
+    write.text("data.yaml", YAML)
+    folder = write("images/train/a.jpg", "0 0.5 0.5 0.2 0.4")
+    options = ReadOptions(split="train", boxes_as_masks=True)
+    dataset = yolo.read(folder, options=options)
+    (record,) = dataset.records
+    assert dataset.faults == []
+    assert not record.crowd.any()
+    wide, high = record.width, record.height
+    box = [0.4 * wide, 0.3 * high, 0.6 * wide, 0.7 * high]
+    np.testing.assert_allclose(record.boxes, [box], atol=1e-3)
+
+
 def test_unreadable_images_and_labels_are_named(write):
     write.text("data.yaml", "train: train.txt\nnames: [cat, dog]")
     write.text("train.txt", "images/a.jpg\nimages/b.jpg\n../c.jpg\n/etc/passwd\nimages/d.jpg\n")
