@@ -10,8 +10,8 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
 
 KNOWN = (
-    "the recipes are balloon, coco, coco_mini, cst, lvis, nuclei, own, penn_fudan, shapes, voc; a "
-    "file of your own is given by its path"
+    "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_mini, cst, lvis, nuclei, own, "
+    "penn_fudan, shapes, voc; a file of your own is given by its path"
 )
 
 
@@ -77,8 +77,8 @@ def test_a_file_comes_before_a_recipe_of_the_same_name(monkeypatch, tmp_path):
     [
         (
             "cocoo",
-            "--config=cocoo: there is no such recipe; did you mean coco or coco_mini or voc? "
-            f"{KNOWN}",
+            "--config=cocoo: there is no such recipe; did you mean coco or coco_boxes or "
+            f"coco_mini? {KNOWN}",
         ),
         (
             "configs/shape.py:2",

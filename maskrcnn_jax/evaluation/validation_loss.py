@@ -6,6 +6,7 @@ the numbers do not depend on how the images are put together in batches, nor on 
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -108,11 +109,16 @@ def mean_losses(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]
     valid = np.flatnonzero(rows["images"])
     order = valid[np.argsort(rows["index"][valid])]
     means = {
-        name: _mean(values[order], rows[_COUNTED_BY.get(name, "images")][order])
+        name: _mean(values[order], rows[_counted_by(name)][order])
         for name, values in rows.items()
         if name.startswith("loss_")
     }
     return means | {"loss_total": math.fsum(means.values())}
+
+
+def _counted_by(name: str) -> str:
+    """Returns what counts an image in the mean of a loss, of a cascade's further heads too."""
+    return _COUNTED_BY.get(re.sub(r"_\d+$", "", name), "images")
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:

@@ -26,6 +26,7 @@ _LEGENDS = {
     "4_proposals": "The 50 best proposals: refined, and thinned out by NMS.",
     "5_masks": "The mask head's grids, best detection first: probability as grey.",
 }
+_OF_CASCADE = "The same proposals, moved by the heads of the cascade before this one."
 _MASK_ALONE = Style(boxes=False)
 Stages = Mapping[str, np.ndarray]
 
@@ -44,7 +45,7 @@ def model_views(
     result, stages = predictor.stages(image, min_score)
     given = stages["input"][0]
     for key, picture in inference_pictures(given, stages, predictor.model_config).items():
-        yield View(f"{key[2:]} of {name}", _LEGENDS[key], picture)
+        yield View(f"{key[2:]} of {name}", _LEGENDS.get(key, _OF_CASCADE), picture)
     yield _refined(predictor, stages, name)
     yield _classified(predictor, stages, name)
     yield from suppression_views(predictor, stages, name)

@@ -9,6 +9,7 @@ imported with them.
 from dataclasses import dataclass, field
 
 from maskrcnn_jax.config_fields import check_fields, setting
+from maskrcnn_jax.models.cascade.config import CascadeConfig
 from maskrcnn_jax.models.heads_config import (
     BOX_LOSSES,
     FRACTION,
@@ -241,6 +242,7 @@ class ModelConfig:
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIConfig = field(default_factory=RoIConfig)
     box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
     detections: DetectionsConfig = field(default_factory=DetectionsConfig)
 
@@ -251,6 +253,7 @@ class ModelConfig:
             ValueError: naming the key, its value and what is expected.
         """
         check_fields(self, key)
+        self.cascade.validate(self.box_head.class_agnostic, f"{key}.cascade")
         if len(self.pixel.mean) != len(self.pixel.std):
             raise ValueError(
                 f"{key}.pixel.mean has {len(self.pixel.mean)} values and {key}.pixel.std "

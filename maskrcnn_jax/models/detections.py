@@ -55,8 +55,11 @@ def detect(
     """
     settings = config.detections
     scores = jax.nn.softmax(class_logits)[:, 1:]
+    weights = config.box_head.coder_weights
+    if config.cascade.ious:
+        weights = config.cascade.coder_weights[-1]
     foreground = box_deltas if config.box_head.class_agnostic else box_deltas[:, 1:]
-    boxes = box_ops.decode(foreground, proposals.boxes[:, None], config.box_head.coder_weights)
+    boxes = box_ops.decode(foreground, proposals.boxes[:, None], weights)
     boxes = box_ops.clip(boxes, limits[0], limits[1])
     if config.box_head.class_agnostic:
         boxes = jnp.broadcast_to(boxes, (*scores.shape, 4))

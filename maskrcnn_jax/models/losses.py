@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maskrcnn_jax.models.cascade import heads as cascade
 from maskrcnn_jax.models.config import BoxHeadConfig, RPNConfig
 from maskrcnn_jax.models.targets import (
     AnchorTargets,
@@ -83,8 +84,17 @@ def training_losses(
 
     rois = partition.per_image(partial(sample_rois, config=config))(rngs[1], proposals, gt)
     box_features = model.pool(pyramid, rois.boxes, config.box_head.pool_size)
+    if config.cascade.ious:
+        box_features = cascade.shared_gradient(box_features, config)
     class_logits, box_deltas = model.box_head(box_features, statistics_parts, rois.valid)
     losses |= box_losses(class_logits, box_deltas, rois, config.box_head)
+    if config.cascade.ious:
+        limits = image_size - model.corner[2:]
+        more, cascade_stages = cascade.further_losses(
+            model, pyramid, rois, gt, box_deltas, limits, statistics_parts, box_losses
+        )
+        losses |= more
+        stages |= cascade_stages
 
     if config.masks:
         # Positives come first, so that the costly mask head runs on them alone.

@@ -71,7 +71,8 @@ class MaskRCNN(nn.Module):
             dtype=dtype,
         )
         box, mask = config.box_head, config.mask_head
-        self.box_head = part(BoxHead)(
+        box_head = partial(
+            part(BoxHead),
             num_classes=self.num_classes,
             convs=box.convs,
             conv_channels=box.conv_channels,
@@ -82,6 +83,7 @@ class MaskRCNN(nn.Module):
             class_agnostic=box.class_agnostic,
             dtype=dtype,
         )
+        self.box_head = _cascade(box_head, config) if config.cascade.ious else box_head()
         if config.masks:
             self.mask_head = part(MaskHead)(
                 num_classes=self.num_classes,
@@ -106,15 +108,24 @@ class MaskRCNN(nn.Module):
             rpn_deltas [B, A, 4], proposals [B, N, 4], proposal_scores, proposal_valid [B, N],
             box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
             mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D].
-            Boxes of the stages are in the network's own coordinates (`config.corners`).
+            Boxes of the stages are in the network's own coordinates (`config.corners`). Of boxes
+            alone there are no masks; a cascade has more stages (`cascade.heads.refined`).
         """
         config = self.config
         pyramid, stages = self.features(image, image_size)
         proposals, _, rpn_stages = self.proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self.pool(pyramid, proposals.boxes, config.box_head.pool_size)
         class_logits, box_deltas = self.box_head(box_features, _STORED)
+        stages |= rpn_stages
+        stages |= dict(box_features=box_features, class_logits=class_logits, box_deltas=box_deltas)
+        limits, answers = image_size - self.corner[2:], (class_logits, box_deltas, proposals)
+        if config.cascade.ious:
+            from maskrcnn_jax.models.cascade.heads import refined
+
+            answers, more = refined(self, pyramid, *answers, limits)
+            stages |= more
         boxes, scores, classes, valid = partition.per_image(partial(detect, config=config))(
-            class_logits, box_deltas, proposals, image_size - self.corner[2:]
+            *answers, limits
         )
         masks = None
         if config.masks:
@@ -123,11 +134,7 @@ class MaskRCNN(nn.Module):
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= dict(mask_features=mask_features, mask_logits=mask_logits)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
-        stages |= rpn_stages
-        stages |= dict(
-            box_features=box_features, class_logits=class_logits, box_deltas=box_deltas,
-            detection_valid=valid,
-        )  # fmt: skip
+        stages |= dict(detection_valid=valid)
         return Detections(boxes, scores, classes, masks, valid), stages
 
     def losses(
@@ -224,6 +231,13 @@ class MaskRCNN(nn.Module):
         return multilevel_roi_align(
             levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned, self.deterministic
         )
+
+
+def _cascade(box_head, config):
+    # Imported here: the plain detector needs none of it.
+    from maskrcnn_jax.models.cascade.heads import CascadeHeads
+
+    return CascadeHeads(box_head, 1 + len(config.cascade.ious))
 
 
 def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> jax.Array:

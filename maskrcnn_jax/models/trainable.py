@@ -28,7 +28,7 @@ def trainable_mask(params: dict, config: ModelConfig, layers: str) -> dict:
         keys = [key.key for key in path]
         if keys[0] == "backbone" and keys[1].startswith(frozen_stages):
             return False
-        if keys[1].startswith("dense_norm_layer"):
+        if keys[-2].startswith("dense_norm_layer"):
             return config.box_head.dense_norm != "frozen_bn"
         return not ("norm_layer" in keys and getattr(config, keys[0]).norm == "frozen_bn")
 

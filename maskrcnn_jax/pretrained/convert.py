@@ -180,7 +180,7 @@ def _widths(state: State, entries: Sequence[Entry], config: ModelConfig) -> dict
         sizes = [
             size
             for entry in entries
-            if entry.path[1 : len(layer) + 1] == layer
+            if entry.path[1] == layer[0] and set(layer) <= set(entry.path)
             for size in _last_axis(entry, state)
         ]
         section, name = key.split(".")

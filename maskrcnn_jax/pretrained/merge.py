@@ -74,7 +74,7 @@ def merged(
         if path not in given:
             return array
         if _has_classes(path, array.shape):
-            return _with_rows(np.asarray(array), given[path], rows, _PREDICTORS[path[1:3]])
+            return _with_rows(np.asarray(array), given[path], rows, _PREDICTORS[_layer(path)])
         return given[path]
 
     return jax.tree_util.tree_map_with_path(chosen, new)
@@ -118,7 +118,13 @@ def _fixed_shape(path: Path, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _has_classes(path: Path, shape: Sequence[int]) -> bool:
     """Whether an array has rows for each class, and is not of all classes together."""
-    return path[1:3] in _PREDICTORS and shape[-1] > _PREDICTORS[path[1:3]]
+    layer = _layer(path)
+    return layer in _PREDICTORS and shape[-1] > _PREDICTORS[layer]
+
+
+def _layer(path: Path) -> Path:
+    """The part and the layer of an array; a cascade has several heads in between."""
+    return path[1], path[-2]
 
 
 def _name(path: Path) -> str:

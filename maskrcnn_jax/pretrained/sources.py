@@ -91,6 +91,10 @@ def _classes_of_torch(state: State) -> int:
     return len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
 
 
+def _classes_of_cascade(state: State) -> int:
+    return len(state["roi_heads.box_predictor.0.cls_score.bias"]) - 1
+
+
 _TORCHVISION: dict[str, Any] = dict(
     todays_names=torchvision.todays_names,
     depth=lambda state: depth_by_blocks(
@@ -120,6 +124,28 @@ _MSRA = {
     "pixel.mean": detectron2.PIXEL_MEAN,
     "pixel.std": detectron2.PIXEL_STD,
     "backbone.stride_in_1x1": True,
+}
+
+# Its detectors of Base-RCNN-FPN.yaml.
+_DETECTOR_OF_DETECTRON2: dict[str, Any] = dict(
+    part="detector",
+    table=detectron2.table,
+    todays_names=detectron2.checked_pixels,
+    ignored=detectron2.IGNORED,
+    **_DETECTRON2,
+)
+_OF_DETECTRON2 = {
+    **_MSRA,
+    "anchors.rounded": False,
+    "anchors.strides": "nominal",
+    "rpn.box_loss_beta": 0.0,
+    "roi.aligned": True,
+    "box_head.box_loss_beta": 0.0,
+}
+_SETTINGS_OF_DETECTRON2 = {
+    "rpn.post_nms_top_n_train": 1000,
+    "rpn.min_size": 1e-20,
+    "detections.min_size": 1e-20,
 }
 
 SOURCES = (
@@ -173,26 +199,25 @@ SOURCES = (
     # there and cut off here, and images that shrink are smoothed by Pillow there.
     Source(
         name="detectron2",
-        part="detector",
         marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.fc1.weight"),
-        table=detectron2.table,
-        todays_names=detectron2.checked_pixels,
         num_classes=_classes_of_torch,
-        ignored=detectron2.IGNORED,
+        model=_OF_DETECTRON2,
+        settings=_SETTINGS_OF_DETECTRON2,
+        **_DETECTOR_OF_DETECTRON2,
+    ),
+    # Its cascade_mask_rcnn_R_50_FPN_1x and _3x (Misc), which differ by the box heads alone: three
+    # in a row, whose boxes are those of all classes together.
+    Source(
+        name="detectron2_cascade",
+        marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.0.fc1.weight"),
+        num_classes=_classes_of_cascade,
         model={
-            **_MSRA,
-            "anchors.rounded": False,
-            "anchors.strides": "nominal",
-            "rpn.box_loss_beta": 0.0,
-            "roi.aligned": True,
-            "box_head.box_loss_beta": 0.0,
+            **_OF_DETECTRON2,
+            "box_head.class_agnostic": True,
+            "cascade.ious": (0.6, 0.7),
         },
-        settings={
-            "rpn.post_nms_top_n_train": 1000,
-            "rpn.min_size": 1e-20,
-            "detections.min_size": 1e-20,
-        },
-        **_DETECTRON2,
+        settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 2000},
+        **_DETECTOR_OF_DETECTRON2,
     ),
     # MSRA's ImageNet ResNets, R-50.pkl and R-101.pkl, with Caffe2's names: as Detectron2 publishes
     # them, and as Detectron did, whose norms became a scale and a bias. Either is for frozen norms.

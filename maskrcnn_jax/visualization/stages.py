@@ -42,7 +42,8 @@ def inference_pictures(
     Returns:
         Pictures `[h, w, 3]` uint8 RGB by name: `1_features` (mean activation of each level),
         `2_objectness` (best anchor of each cell), `3_anchors`, `4_proposals`, `5_masks` (the mask
-        head's grids, best detection first; not of a model of boxes alone).
+        head's grids, best detection first; not of a model of boxes alone). Of a cascade also
+        `4_proposals_2` and so on: the same proposals as the further heads are given them.
     """
     image, scale = enlarged(image)
     logits = stages["rpn_logits"][index]
@@ -53,6 +54,7 @@ def inference_pictures(
         "2_objectness": objectness_picture(image, stages, index),
         "3_anchors": _boxes_by_rank(image, anchor_boxes(stages, config)[best] * scale),
         "4_proposals": _boxes_by_rank(image, proposals * scale),
+        **_refined(image, stages, scale, index, count),
     } | ({"5_masks": _masks(stages, index)} if "mask_logits" in stages else {})
 
 
@@ -122,6 +124,16 @@ def objectness_picture(image: np.ndarray, stages: Stages, index: int = 0) -> np.
     maps = [1 / (1 + np.exp(-level.max(axis=-1))) for level in levels]
     titles = [f"{name}: best {values.max():.2f}" for name, values in zip(LEVELS, maps, strict=True)]
     return side_by_side([_heat(image, values) for values in maps], titles)
+
+
+def _refined(image, stages: Stages, scale: float, index: int, count: int) -> dict[str, np.ndarray]:
+    """Draws the proposals as a cascade's further heads are given them."""
+    shown = stages["proposal_valid"][index]
+    return {
+        f"4_{name}": _boxes_by_rank(image, boxes[index][shown][:count] * scale)
+        for name, boxes in stages.items()
+        if name.startswith("proposals_")
+    }
 
 
 def _masks(stages: Stages, index: int) -> np.ndarray:

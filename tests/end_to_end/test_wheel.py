@@ -90,5 +90,6 @@ def test_a_mistyped_recipe_names_those_of_the_wheel(programs, tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "error: --config=shape: there is no such recipe; did you mean shapes? the recipes are "
-        "coco, coco_mini, nuclei, own, shapes; a file of your own is given by its path\n"
+        "balloon, coco, coco_boxes, coco_cascade, coco_mini, cst, lvis, nuclei, own, penn_fudan, "
+        "shapes, voc; a file of your own is given by its path\n"
     )

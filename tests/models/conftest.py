@@ -101,6 +101,20 @@ def tiny_matterport() -> Tiny:
     return model
 
 
+@pytest.fixture(scope="session")
+def tiny_cascade() -> Tiny:
+    """The tiny model with three box heads, and one mask for all classes."""
+    config = tiny_model_config()
+    set_values(config, CASCADE)
+    return Tiny(config)
+
+
+CASCADE = {
+    "box_head.class_agnostic": True,
+    "mask_head.class_agnostic": True,
+    "box_head.box_loss": "ciou",
+    "cascade.ious": (0.6, 0.7),
+}
 _MATTERPORT = {
     "corners": "inclusive",
     "pixel.mean": (123.7, 116.8, 103.9),

@@ -27,8 +27,9 @@ _GAINS = (
     (r"fpn\.", 1.0),
     (r"rpn\.head\.cls_logits\.", 2.0),
     (r"rpn\.head\.bbox_pred\.", 0.3),
-    (r"box_predictor\.cls_score\.", 14.0),
+    (r"box_predictor\.(\d\.)?cls_score\.", 14.0),
     (r"box_predictor\.bbox_pred\.", 2.5),
+    (r"box_predictor\.\d\.bbox_pred\.", 0.8),  # of a cascade, whose boxes move three times
     (r"mask_predictor\.mask_fcn_logits\.", 8.0),
     (r"", math.sqrt(2)),  # layers before a ReLU
 )
@@ -83,8 +84,8 @@ _TORCHVISION_NAMES = (
     (r"^proposal_generator\.rpn_head\.conv\.", r"rpn.head.conv.0.0."),
     (r"^proposal_generator\.rpn_head\.objectness_logits", r"rpn.head.cls_logits"),
     (r"^proposal_generator\.rpn_head\.anchor_deltas", r"rpn.head.bbox_pred"),
-    (r"\.box_head\.fc1\.", r".box_head.fc6."),
-    (r"\.box_head\.fc2\.", r".box_head.fc7."),
+    (r"\.box_head\.(\d\.)?fc1\.", r".box_head.\1fc6."),
+    (r"\.box_head\.(\d\.)?fc2\.", r".box_head.\1fc7."),
     (r"\.mask_head\.mask_fcn(\d)\.", lambda m: f".mask_head.{int(m[1]) - 1}.0."),
     (r"\.mask_head\.deconv\.", r".mask_predictor.conv5_mask."),
     (r"\.mask_head\.predictor\.", r".mask_predictor.mask_fcn_logits."),
@@ -107,7 +108,8 @@ def detectron2_state(
         for pattern, replacement in _TORCHVISION_NAMES:
             known = re.sub(pattern, replacement, known)
         rows = {"cls_score": 1, "bbox_pred": 4, "mask_fcn_logits": 1}.get(known.split(".")[-2])
-        if rows and known.startswith("roi_heads"):
+        is_agnostic = ".bbox_pred." in known and shape[0] == 4
+        if rows and known.startswith("roi_heads") and not is_agnostic:
             whole = _tensor(known, ((classes + 1) * rows, *shape[1:]), seed)
             state[name] = np.roll(whole, -rows, axis=0)[: shape[0]]
         else:

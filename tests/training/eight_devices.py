@@ -50,26 +50,26 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 mesh_module._MIN_SPLIT = 2**10
 
 
-def gradients(height, meshes, sync_batch_norm=True):
+def gradients(height, meshes, sync_batch_norm=True, changes=()):
     """After a first step on each mesh: the largest difference from one device of any leaf's
     gradient, of any leaf's batch statistics and of any metric, relative to its largest number.
 
     Of three batches the one with the smallest difference counts, leaf by leaf. Rounding may take a
     feature of a RoI across the kink of a ReLU, which changes the leaves there by up to 1 %; which
     ones is chance, where a wrong program is wrong for every batch."""
-    one = _one_step(height, ONE, sync_batch_norm)[1]
+    one = _one_step(height, ONE, sync_batch_norm, changes)[1]
     results = []
     for sizes in meshes:
-        placed, many = _one_step(height, sizes, sync_batch_norm)
+        placed, many = _one_step(height, sizes, sync_batch_norm, changes)
         errors = [_worst(a, b) for a, b in zip(one, many, strict=True)]
         results.append({"mesh": sizes, **placed, "errors": errors})
     return results
 
 
-def _one_step(height, sizes, sync_batch_norm=True):
+def _one_step(height, sizes, sync_batch_norm=True, changes=()):
     """Where state and image lie; and gradients, batch statistics and metrics after a step, each of
     three batches."""
-    mesh, step, state = _training(sizes, sync_batch_norm)
+    mesh, step, state = _training(sizes, sync_batch_norm, changes)
     before, found = jax.tree.map(lambda x: x.sharding, state), []
     for seed in range(3):
         batch = shard_batch(_batch(height, seed=seed), mesh)
@@ -214,7 +214,7 @@ def _mesh(sizes):
     return MeshConfig(**dict(zip(AXES, sizes, strict=True)))
 
 
-def _config(sync_batch_norm=True):
+def _config(sync_batch_norm=True, changes=()):
     config = get_config()
     config.model = tiny_model_config()
     # 28 proposals and 4 objects are 32 RoIs, which devices can share.
@@ -222,6 +222,7 @@ def _config(sync_batch_norm=True):
     config.model.roi.samples_per_image = 32
     config.model.detections.max_per_image = 16
     config.model.sync_batch_norm = sync_batch_norm
+    set_values(config.model, dict(changes))
     set_values(
         config.train,
         dict(layers="all", warmup_steps=0, weight_decay=0.0, clip_norm=0.0, learning_rate=0.01),
@@ -229,9 +230,9 @@ def _config(sync_batch_norm=True):
     return config
 
 
-def _training(sizes, sync_batch_norm=True):
+def _training(sizes, sync_batch_norm=True, changes=()):
     """The mesh, the step and the first state."""
-    config, mesh = _config(sync_batch_norm), make_mesh(_mesh(sizes))
+    config, mesh = _config(sync_batch_norm, changes), make_mesh(_mesh(sizes))
     model = make_model(config.model, 3)
     variables = jax.device_get(initial_variables(model, jax.random.key(0)))
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)

@@ -135,6 +135,22 @@ def test_gradients_on_every_mesh_are_those_of_one_device():
         _check_gradients(result)
 
 
+# What the members of the family change of `config.model`.
+FAMILY = {
+    "cascade": [("box_head.class_agnostic", True), ("cascade.ious", (0.6, 0.7))],
+    "boxes alone, by GIoU": [("masks", False), ("box_head.box_loss", "giou")],
+    "class-agnostic": [("box_head.class_agnostic", True), ("mask_head.class_agnostic", True)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("member", FAMILY)
+def test_gradients_of_the_family_are_those_of_one_device(member):
+    meshes = [(8, 1, 1), (2, 2, 2), (2, 1, 4)]
+    (results,) = _ask({"gradients": [[64, meshes, True, FAMILY[member]]]})["gradients"]
+    _check_gradients(results)
+
+
 @pytest.mark.slow
 def test_twenty_steps_on_every_kind_of_mesh_are_those_of_one_device():
     """They differ less than one device's do whose parameters begin with other last bits (2^-22).

@@ -70,6 +70,16 @@ NAMES = {
         _sha256("73cbd0190fcbe3ba339921fbce2c3a0b6bb9126c9a133c85e43a2a8e060a109e"),
         185_828_065,
     ),
+    "coco_torchvision_faster_v1": Published(
+        "torchvision_v1",
+        f"{_TORCHVISION}/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        _sha256("258fb6c6"),
+    ),
+    "coco_torchvision_faster_v2": Published(
+        "torchvision_v2",
+        f"{_TORCHVISION}/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+        _sha256("dd69338a"),
+    ),
     # Its ImageNet classifiers, weights IMAGENET1K_V1: those that its detectors started from.
     "imagenet_torchvision_r18": Published(
         "torchvision_resnet",
@@ -119,6 +129,16 @@ NAMES = {
         f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x/138205316/"
         "model_final_a3ec72.pkl",
         _md5("a3ec72"),
+    ),
+    "coco_detectron2_cascade_r50_1x": Published(
+        "detectron2_cascade",
+        f"{_DETECTRON2}/Misc/cascade_mask_rcnn_R_50_FPN_1x/138602847/model_final_e9d89b.pkl",
+        _md5("e9d89b"),
+    ),
+    "coco_detectron2_cascade_r50_3x": Published(
+        "detectron2_cascade",
+        f"{_DETECTRON2}/Misc/cascade_mask_rcnn_R_50_FPN_3x/144998488/model_final_480dd8.pkl",
+        _md5("480dd8"),
     ),
     # The ImageNet classifiers that Detectron2 starts from. No digest is published.
     "imagenet_msra_r50": Published(

@@ -52,7 +52,6 @@ IGNORED_OF_BACKBONE = (
 OTHER_MODELS = {
     "roi_heads.res5.0.conv1.weight": "a C4 model, whose box head is the ResNet's last stage",
     "backbone.res5.0.conv1.weight": "a DC5 model, which has no feature pyramid",
-    "roi_heads.box_head.0.fc1.weight": "a Cascade R-CNN, which has three box heads",
     "roi_heads.keypoint_head.conv_fcn1.weight": "a Keypoint R-CNN",
     "sem_seg_head.predictor.weight": "a Panoptic FPN",
     "head.cls_score.weight": "a RetinaNet",
@@ -79,7 +78,7 @@ def table(config: ModelConfig) -> list[Entry]:
         *_backbone(config, "backbone.bottom_up."),
         *_fpn(config),
         *_rpn(config),
-        *_box_head(config),
+        *_box_heads(config),
         *(_mask_head(config) if config.masks else ()),
     ]
 
@@ -116,21 +115,31 @@ def _rpn(config) -> Iterator[Entry]:
     yield from layer(("rpn", "deltas"), f"{head}.anchor_deltas", CONV)
 
 
-def _box_head(config) -> Iterator[Entry]:
-    head, name, predictor = config.box_head, "roi_heads.box_head", "roi_heads.box_predictor"
+def _box_heads(config) -> Iterator[Entry]:
+    """The box head, or all of a cascade's."""
+    if not config.cascade.ious:
+        yield from _box_head(config.box_head, (), "")
+    else:
+        for k in range(1 + len(config.cascade.ious)):
+            yield from _box_head(config.box_head, (f"stage_{k}",), f".{k}")
+
+
+def _box_head(head, stage, number) -> Iterator[Entry]:
+    name, predictor = f"roi_heads.box_head{number}", f"roi_heads.box_predictor{number}"
+    ours = ("box_head", *stage)
     for i in range(head.convs):
-        yield from _conv_norm(("box_head", f"conv_{i}"), f"{name}.conv{i + 1}", head.norm)
-    yield from layer(("box_head", "dense_0"), f"{name}.fc1", pooled_dense(head.pool_size))
+        yield from _conv_norm((*ours, f"conv_{i}"), f"{name}.conv{i + 1}", head.norm)
+    yield from layer((*ours, "dense_0"), f"{name}.fc1", pooled_dense(head.pool_size))
     if not head.convs:
-        yield from layer(("box_head", "dense_1"), f"{name}.fc2", DENSE)
+        yield from layer((*ours, "dense_1"), f"{name}.fc2", DENSE)
     yield from layer(
-        ("box_head", "class_logits"),
+        (*ours, "class_logits"),
         f"{predictor}.cls_score",
         chain(_BACKGROUND_LAST, DENSE),
         _BACKGROUND_LAST,
     )
     boxes = SAME if head.class_agnostic else _no_background(4)
-    deltas = ("box_head", "box_deltas")
+    deltas = (*ours, "box_deltas")
     yield from layer(deltas, f"{predictor}.bbox_pred", chain(boxes, DENSE), boxes)
 
 

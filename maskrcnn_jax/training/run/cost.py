@@ -42,6 +42,7 @@ def _of_regions(model: ModelConfig) -> float:
     boxes = box.convs * 9 * bins * box.conv_channels**2
     boxes += bins * (box.conv_channels if box.convs else channels) * box.dense_channels
     masks = model.masks * mask.convs * 9 * mask.pool_size**2 * mask.channels**2
+    boxes *= 1 + len(model.cascade.ious)
     return sampled * (boxes + model.roi.positive_fraction * masks)
 
 

@@ -293,7 +293,6 @@ def test_norms_and_convolutions_that_the_config_asks_for():
     [
         ("roi_heads.res5.0.conv1.weight", "a C4 model"),
         ("backbone.res5.0.conv1.weight", "a DC5 model"),
-        ("roi_heads.box_head.0.fc1.weight", "a Cascade R-CNN"),
         ("sem_seg_head.predictor.weight", "a Panoptic FPN"),
         ("backbone.bottom_up.res5.0.conv2_offset.weight", "deformable"),
     ],

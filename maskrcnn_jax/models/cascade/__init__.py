@@ -1,0 +1,1 @@
+"""Cascade R-CNN: box heads in a row."""
