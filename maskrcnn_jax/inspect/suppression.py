@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -90,28 +91,40 @@ def _of_classes(config: ModelConfig, class_names: Sequence[str], stages: Stages,
 
 def _candidates(config: ModelConfig, stages: Stages) -> tuple[np.ndarray, np.ndarray]:
     """Returns each RoI's box in each class `[N, K, 4]`, and scores `[N, K]`, 0 of none."""
-    logits = stages["class_logits"][0].astype(np.float64)
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    shares = (shares / shares.sum(-1, keepdims=True))[:, 1:]
+    logits, deltas, proposals, weights = _answers(config, stages)
+    shares = np.asarray(jax.nn.softmax(logits))[:, 1:]
     above = shares > config.detections.score_threshold
     above &= stages["proposal_valid"][0][:, None]
     if config.detections.classes == "best":
-        above &= np.arange(1, logits.shape[1]) == logits.argmax(-1)[:, None]
+        above &= np.arange(1, logits.shape[1]) == np.asarray(logits).argmax(-1)[:, None]
     boxes = decode(
-        stages["box_deltas"][0][:, 1:],
-        stages["proposals"][0][:, None],
-        config.box_head.coder_weights,
+        deltas if config.box_head.class_agnostic else deltas[:, 1:], proposals[:, None], weights
     )
-    return np.asarray(boxes), np.where(above, shares, 0)
+    return np.broadcast_to(boxes, (*shares.shape, 4)), np.where(above, shares, 0)
+
+
+def _answers(config: ModelConfig, stages: Stages) -> tuple[jax.Array, jax.Array, jax.Array, tuple]:
+    """Returns logits, deltas, the boxes that these start from and their weights, for `detect`.
+
+    Those of a cascade are of its last head, but for the mean probability of all heads.
+    """
+    heads = ["", *(f"_{k}" for k in range(2, len(config.cascade.ious) + 2))]
+    of_heads = [jnp.asarray(stages[f"class_logits{head}"][0]) for head in heads]
+    logits = of_heads[0]
+    if config.cascade.ious:
+        logits = jnp.log(sum(map(jax.nn.softmax, of_heads)) / len(heads))
+    deltas, boxes = (jnp.asarray(stages[k + heads[-1]][0]) for k in ("box_deltas", "proposals"))
+    weights = (config.box_head.coder_weights, *config.cascade.coder_weights)
+    return logits, deltas, boxes, weights[len(heads) - 1]
 
 
 def _uncut(config: ModelConfig, stages: Stages, candidates: int) -> list[np.ndarray]:
     """Returns boxes, scores, labels and valid of `detect`, as many as there are."""
     slots = min(1 << max(candidates, 1).bit_length(), _MOST)
     config = replace(config, detections=replace(config.detections, max_per_image=slots))
-    keys = ("proposals", "proposal_scores", "proposal_valid")
-    proposals = Proposals(*(jnp.asarray(stages[key][0]) for key in keys))
-    logits, deltas = (jnp.asarray(stages[key][0]) for key in ("class_logits", "box_deltas"))
+    logits, deltas, boxes, _ = _answers(config, stages)
+    scores, valid = (jnp.asarray(stages[f"proposal_{key}"][0]) for key in ("scores", "valid"))
+    proposals = Proposals(boxes, scores, valid)
     limits = jnp.asarray(stages["input_size"][0])
     return [np.asarray(value) for value in detect(logits, deltas, proposals, limits, config)]
 
