@@ -10,8 +10,8 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
 
 KNOWN = (
-    "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_mini, cst, lvis, nuclei, own, "
-    "penn_fudan, shapes, voc; a file of your own is given by its path"
+    "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_mini, cst, grains, lvis, "
+    "nuclei, own, penn_fudan, shapes, voc; a file of your own is given by its path"
 )
 
 
@@ -29,11 +29,12 @@ def test_a_recipe_has_a_name(given, by_file, monkeypatch, tmp_path):
     [
         *(name for name in recipes.names() if name != "own"),
         *(f"coco:{name}" for name in (*coco.SCHEDULES, *coco.VARIANTS)),
-        *("voc:2007", "own:photos", "own:photos:small"),
+        *("voc:2007", "grains:mineral", "own:photos", "own:photos:small"),
     ],
 )
-def test_every_recipe_is_valid_and_asks_for_its_folder(given):
+def test_every_recipe_is_valid_and_asks_for_its_folder(given, monkeypatch, tmp_path):
     """Its reader takes the arguments, so that the folder is all that is missing."""
+    monkeypatch.chdir(tmp_path)  # where no data lie
     config = config_flags.read(given)
     config.validate()
     config_json.to_json(config)
