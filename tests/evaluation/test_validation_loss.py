@@ -89,6 +89,12 @@ def test_a_loss_of_somebody_s_own_counts_each_image_once():
     assert mean_losses([rows]) == {"loss_dice": 0.5, "loss_total": 0.5}
 
 
+def test_losses_of_further_heads_count_as_those_of_the_first():
+    rows = {"loss_box_reg_3": [1, 4], "images": [1, 1], "rois": [2, 1], "positives": [0, 0]}
+    rows = {key: np.array(value) for key, value in rows.items()} | {"index": np.array([0, 1])}
+    assert mean_losses([rows])["loss_box_reg_3"] == 2.0
+
+
 class _WithSixth(MaskRCNN):
     def losses(self, batch, rng, batch_statistics=True):
         losses, stages = MaskRCNN.losses(self, batch, rng, batch_statistics)

@@ -9,6 +9,8 @@ import pytest
 from maskrcnn_jax.export.comparison import compare
 from maskrcnn_jax.export.formats import Options, check, convert
 from maskrcnn_jax.export.onnx import runtime
+from maskrcnn_jax.export.onnx.detector import check_writable
+from maskrcnn_jax.models.config import ModelConfig
 from tests.export.nets import CLASS_NAMES, DIALECTS, SHAPE, detector, examples, with_setting
 
 
@@ -106,6 +108,13 @@ def test_bfloat16_is_refused_by_name():
     content = convert(made.in_float32(), Options("onnx", SHAPE))
     given = examples(made, 1)
     compare(_found(detector("torchvision_v1").run(), given), _found(runtime.load(content), given))
+
+
+def test_a_cascade_is_refused_by_name():
+    config = ModelConfig()
+    config.cascade.ious = (0.6, 0.7)
+    with pytest.raises(ValueError, match=r"config\.model\.cascade .*--format=stablehlo"):
+        check_writable(config)
 
 
 def test_a_file_that_is_none_is_refused():
