@@ -18,7 +18,8 @@ demo: setup  ## train on generated shapes, evaluate, and draw predictions
 	@echo "Pictures of predictions: $(DEMO_DIR)/eval/pictures"
 
 test: setup-test  ## the whole test suite, about 20 minutes on 2 cores
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+		--no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -60,8 +60,9 @@ def run(name: str, options: list[str]) -> list[dict]:
 
 
 def page(sections: dict[str, str]) -> str:
-    """Returns the page of these sections, by the names of the benchmarks, in their usual order."""
+    """Returns the page of these sections: those of benchmarks, in their usual order, come first."""
     order = [name for name in (*_WITH_PEER, *_ALONE, *_APART) if name in sections]
+    order += [name for name in sections if name not in order]
     return "\n".join([_HEAD, *(sections[name] for name in order)])
 
 

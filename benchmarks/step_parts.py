@@ -82,7 +82,7 @@ class Parts:
 
     def features(self) -> Part:
         def forward(params, statistics, image, image_size):
-            return self._apply(lambda m: m._features(image, image_size)[0], params, statistics)
+            return self._apply(lambda m: m.features(image, image_size)[0], params, statistics)
 
         statistics = self.variables["batch_stats"]
         return forward, (self.params, statistics, self.batch["image"], self.batch["image_size"])

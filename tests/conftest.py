@@ -45,8 +45,18 @@ def pytest_addoption(parser):
     )
 
 
+# Folders of the longest files: where they come last, one core works and the others wait.
+_FIRST = ("end_to_end", "training", "pretrained", "benchmarks")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the tests of a full disk, but for one that says why, where none can be mounted."""
+    """Puts the longest files first, and leaves out tests of a full disk.
+
+    Where no disk can be mounted, one of those remains and says why.
+    """
+    places = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(ROOT).parts[1], len(places)))
     of_full_disk = [item for item in items if "small_disk" in item.fixturenames][1:]
     if of_full_disk and os.geteuid() != 0:
         items[:] = [item for item in items if item not in of_full_disk]

@@ -76,7 +76,7 @@ def test_every_format_is_named_where_users_look():
         assert f"`{form}`" in index
         page = (root / f"docs/formats/{form}.md").read_text()
         missing = [name for name in datasets.arguments_of(form) if f"`{name}`" not in page]
-        assert set(missing) <= {"on_error", "max_pixels"}
+        assert set(missing) <= {"on_error", "max_pixels", "boxes_as_masks"}  # keys of the recipe
 
 
 def test_boxes_of_masks_and_fewer_images_are_for_training_alone(config_data, write_coco):

@@ -68,7 +68,7 @@ class _Detector:
 
     corner = np.float32([0, 0, 0, 0])
     config = _config(nms_threshold=0.5, max_per_image=1)
-    config.mask_head = SimpleNamespace(pool_size=1)
+    config.masks, config.mask_head = True, SimpleNamespace(pool_size=1)
 
     def predict(self, image, image_size):
         width = image.shape[2]

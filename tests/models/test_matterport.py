@@ -37,7 +37,7 @@ def test_anchors(tiny_matterport, batch):
     _, stages = tiny_matterport.predict(batch["image"], batch["image_size"])
     pyramid = {level: stages[level] for level in LEVELS}
     _, anchors, _ = tiny_matterport.model.apply(
-        tiny_matterport.variables, pyramid, batch["image_size"], SHAPE, "eval", method="_proposals"
+        tiny_matterport.variables, pyramid, batch["image_size"], SHAPE, "eval", method="proposals"
     )
     ours = matterport.normalised(anchors + matterport.SHIFT, SHAPE)
     np.testing.assert_allclose(ours, _anchors(stages, tiny_matterport.config), atol=1e-6)

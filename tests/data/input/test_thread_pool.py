@@ -115,7 +115,15 @@ def test_an_iterator_that_is_forgotten_ends_its_threads():
     assert workers_alive() == []
 
 
-def test_ctrl_c_ends_a_wait_for_a_batch():
+@pytest.fixture
+def ctrl_c():
+    """The usual handler: a shell's background jobs, the suite among them, start without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_a_wait_for_a_batch(ctrl_c):
     main, waiting = threading.main_thread().ident, threading.Event()
 
     def prepare(position):

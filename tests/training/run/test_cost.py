@@ -17,7 +17,7 @@ def test_the_pyramid_is_what_xla_counts():
     model = make_model(config.model, 3)
     image = jax.ShapeDtypeStruct((1, 128, 128, 3), np.uint8)
     size = jax.ShapeDtypeStruct((1, 2), np.float32)
-    features = jax.jit(lambda v, *arguments: model.apply(v, *arguments, method="_features"))
+    features = jax.jit(lambda v, *arguments: model.apply(v, *arguments, method="features"))
     counted = features.lower(abstract_variables(model), image, size).cost_analysis()["flops"]
     config.model.roi.samples_per_image, config.train.batch_size = 0, 1
     assert 0.5 < step_flops(config) / 3 / counted < 2
