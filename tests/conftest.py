@@ -20,7 +20,8 @@ from tests.datasets import generated
 ROOT = Path(__file__).resolve().parents[1]
 
 # Compiled programs are kept between runs.
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax-tests"))
+_CACHE = str(ROOT / ".cache" / "jax-tests")
+jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
@@ -61,6 +62,13 @@ def pytest_collection_modifyitems(config, items):
     if of_full_disk and os.geteuid() != 0:
         items[:] = [item for item in items if item not in of_full_disk]
         config.hook.pytest_deselected(items=of_full_disk)
+
+
+@pytest.fixture(autouse=True)
+def one_compilation_cache():
+    """The next test finds the suite's cache, whichever one a command of this test has chosen."""
+    yield
+    jax.config.update("jax_compilation_cache_dir", _CACHE)
 
 
 @pytest.fixture(scope="session", autouse=True)
