@@ -202,11 +202,12 @@ class Predictor:
             of 1; besides them `input` `[1, H, W, C]` and `input_size` `[1, 2]` float32, what the
             network was given, and `detections`, in its pixels.
         """
-        _, padded, image_size, original_size = next(self._prepare([self.read(image)]))
+        source = self._source(image)
+        _, padded, image_size, original_size = next(self._prepare([source.read()]))
         arguments = padded[None], image_size[None]
         detections, stages = jax.device_get(self._predict_stages(self._variables, *arguments))
         result = self._result(detections, 0, image_size, original_size, min_score)
-        result = replace(result, source=self._source(image))
+        result = replace(result, source=source)
         given = {"input": arguments[0], "input_size": arguments[1], "detections": detections}
         return result, {**stages, **given}
 

@@ -1,13 +1,12 @@
 """A prediction from sources to files, with decoding and drawing in threads beside the device."""
 
-import itertools
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -82,7 +81,7 @@ class _Run:
 
     def predict_images(self, sources: list[Source], pool: ThreadPoolExecutor) -> None:
         """Predicts on image files and addresses, which are read some ahead."""
-        read_ones = itertools.count()
+        read_ones = count()
         shown: dict[int, tuple[Source, int, np.ndarray]] = {}
 
         def read() -> Generator[np.ndarray]:

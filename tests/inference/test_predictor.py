@@ -193,6 +193,8 @@ def test_an_address_is_fetched_once(images, tmp_path, monkeypatch):
     _same(result, tiny_predictor()(images[0]))
     assert result.draw().shape == (832, 832, 3)
     assert asked == ["https://host/a.png"]
+    _same(tiny_predictor().stages("https://host/a.png")[0], result)
+    assert len(asked) == 2
 
 
 def test_a_stream_gives_results_before_its_end(images):
