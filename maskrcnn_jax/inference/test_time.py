@@ -17,11 +17,11 @@ from maskrcnn_jax.images.sizes import Size, pad_image, resize_image
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.detections import Detections
 from maskrcnn_jax.models.fpn import POOLED_LEVELS
+from maskrcnn_jax.models.layers import STORED_STATISTICS
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
 from maskrcnn_jax.ops.nms import nms
 from maskrcnn_jax.parallel import partition
 
-_STORED = 0  # norms take the stored statistics
 _STRIDE = 32  # the coarsest of the backbone
 _SMALLEST, _LARGEST = 0.1, 10.0  # scales
 
@@ -137,7 +137,7 @@ def predict_views(
         seen = _moved(boxes, base, size, is_mirrored) - model.corner
         pyramid = {name: stages[name] for name in POOLED_LEVELS}
         features = model.pool(pyramid, seen, model.config.mask_head.pool_size)
-        mask = jax.nn.sigmoid(model.mask_head(features, classes, _STORED))
+        mask = jax.nn.sigmoid(model.mask_head(features, classes, STORED_STATISTICS))
         masks.append(mask[..., ::-1] if is_mirrored else mask)
     mean = jnp.where(valid[..., None, None], sum(masks) / len(masks), 0.0)
     return Detections(boxes, scores, classes, mean, valid), {}

@@ -10,6 +10,7 @@ import numpy as np
 
 from maskrcnn_jax.inference.predictor import Predictor
 from maskrcnn_jax.inspect.page import View
+from maskrcnn_jax.models.cascade.heads import mean_logits
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.detections import detect
 from maskrcnn_jax.models.rpn import Proposals
@@ -112,7 +113,7 @@ def _answers(config: ModelConfig, stages: Stages) -> tuple[jax.Array, jax.Array,
     of_heads = [jnp.asarray(stages[f"class_logits{head}"][0]) for head in heads]
     logits = of_heads[0]
     if config.cascade.ious:
-        logits = jnp.log(sum(map(jax.nn.softmax, of_heads)) / len(heads))
+        logits = mean_logits(of_heads)
     deltas, boxes = (jnp.asarray(stages[k + heads[-1]][0]) for k in ("box_deltas", "proposals"))
     weights = (config.box_head.coder_weights, *config.cascade.coder_weights)
     return logits, deltas, boxes, weights[len(heads) - 1]

@@ -19,6 +19,10 @@ from maskrcnn_jax.models.initializers import (
 from maskrcnn_jax.ops.conv import conv2d
 from maskrcnn_jax.parallel import partition
 
+# The number of parts with statistics of their own: none, so that norms take the stored ones. Given
+# by position, see `rematerialised`.
+STORED_STATISTICS = 0
+
 
 class Conv(nn.Module):
     """Convolution whose padding is the same on every side, as PyTorch pads.

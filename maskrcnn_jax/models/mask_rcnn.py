@@ -20,7 +20,7 @@ from maskrcnn_jax.models.box_head import BoxHead
 from maskrcnn_jax.models.config import ModelConfig, PixelConfig
 from maskrcnn_jax.models.detections import Detections, detect
 from maskrcnn_jax.models.fpn import FPN, POOLED_LEVELS, STRIDES
-from maskrcnn_jax.models.layers import rematerialised
+from maskrcnn_jax.models.layers import STORED_STATISTICS, rematerialised
 from maskrcnn_jax.models.mask_head import MaskHead
 from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
@@ -33,10 +33,6 @@ from maskrcnn_jax.ops.roi_align import (
 from maskrcnn_jax.parallel import partition
 
 Stages = dict[str, jax.Array]
-
-# The number of parts with statistics of their own: none, so that norms take the stored ones. Given
-# by position, see `layers.rematerialised`.
-_STORED = 0
 
 
 class MaskRCNN(nn.Module):
@@ -115,7 +111,7 @@ class MaskRCNN(nn.Module):
         pyramid, stages = self.features(image, image_size)
         proposals, _, rpn_stages = self.proposals(pyramid, image_size, image.shape[1:3], "eval")
         box_features = self.pool(pyramid, proposals.boxes, config.box_head.pool_size)
-        class_logits, box_deltas = self.box_head(box_features, _STORED)
+        class_logits, box_deltas = self.box_head(box_features, STORED_STATISTICS)
         stages |= rpn_stages
         stages |= dict(box_features=box_features, class_logits=class_logits, box_deltas=box_deltas)
         limits, answers = image_size - self.corner[2:], (class_logits, box_deltas, proposals)
@@ -130,7 +126,7 @@ class MaskRCNN(nn.Module):
         masks = None
         if config.masks:
             mask_features = self.pool(pyramid, boxes, config.mask_head.pool_size)
-            mask_logits = self.mask_head(mask_features, classes, _STORED)
+            mask_logits = self.mask_head(mask_features, classes, STORED_STATISTICS)
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= dict(mask_features=mask_features, mask_logits=mask_logits)
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
@@ -170,10 +166,10 @@ class MaskRCNN(nn.Module):
         pyramid, _ = self.features(image, size)
         self.rpn(pyramid)
         box = jnp.zeros((image.shape[0], 1, 4))
-        self.box_head(self.pool(pyramid, box, self.config.box_head.pool_size), _STORED)
+        self.box_head(self.pool(pyramid, box, self.config.box_head.pool_size), STORED_STATISTICS)
         if self.config.masks:
             mask_features = self.pool(pyramid, box, self.config.mask_head.pool_size)
-            self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), _STORED)
+            self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), STORED_STATISTICS)
 
     def features(self, image, image_size, statistics_parts=0, image_valid=None):
         """Image -> pyramid p2..p6, and the stages so far."""

@@ -146,7 +146,28 @@ def sample_rois(rng: jax.Array, proposals: Proposals, gt: GroundTruth, config: M
     positive = valid & (label[index] == matching.POSITIVE)
     boxes = jnp.where(valid[:, None], boxes[index], 0.0)
     matched = jnp.where(positive, matched[index], 0)
-    deltas = box_ops.encode(gt.boxes[matched], boxes, config.box_head.coder_weights)
+    return make_rois(boxes, matched, valid, positive, gt, config.box_head.coder_weights)
+
+
+def make_rois(
+    boxes: jax.Array,
+    matched: jax.Array,
+    valid: jax.Array,
+    positive: jax.Array,
+    gt: GroundTruth,
+    coder_weights: tuple[float, float, float, float],
+) -> RoIs:
+    """Returns the RoIs of one image with the class and the deltas of their objects.
+
+    Args:
+        boxes: as in `RoIs`.
+        matched: as in `RoIs`.
+        valid: as in `RoIs`.
+        positive: [N] bool, which of the valid ones have an object.
+        gt: of the image.
+        coder_weights: of the head that refines them.
+    """
+    deltas = box_ops.encode(gt.boxes[matched], boxes, coder_weights)
     return RoIs(
         boxes=boxes,
         labels=jnp.where(positive, gt.classes[matched], 0),

@@ -8,7 +8,7 @@ sampled once, and labelled again for every head; the losses of all heads are add
 get the mean of their gradients. The mask head is that of the first RoIs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.config import ModelConfig
+from maskrcnn_jax.models.layers import STORED_STATISTICS
 from maskrcnn_jax.models.rpn import Proposals
-from maskrcnn_jax.models.targets import GroundTruth, RoIs
+from maskrcnn_jax.models.targets import GroundTruth, RoIs, make_rois
 from maskrcnn_jax.ops import boxes as box_ops
 from maskrcnn_jax.ops import matching
 from maskrcnn_jax.parallel import partition
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
 
 Losses = dict[str, jax.Array]
-
-_STORED = 0  # norms take the stored statistics
 
 
 class CascadeHeads(nn.Module):
@@ -87,21 +86,25 @@ def refined(
     """
     config = model.config
     stages: Stages = {}
-    probability, weights = jax.nn.softmax(class_logits), config.box_head.coder_weights
+    logits, weights = [class_logits], config.box_head.coder_weights
     for k, next_weights in enumerate(config.cascade.coder_weights, 1):
         boxes = _boxes(proposals.boxes, box_deltas, weights, limits[:, None])
         proposals, weights = proposals._replace(boxes=boxes), next_weights
         features = model.pool(pyramid, boxes, config.box_head.pool_size)
-        class_logits, box_deltas = model.box_head.further(k, features, _STORED)
-        probability += jax.nn.softmax(class_logits)
+        class_logits, box_deltas = model.box_head.further(k, features, STORED_STATISTICS)
+        logits.append(class_logits)
         stages |= {
             f"proposals_{k + 1}": boxes,
             f"box_features_{k + 1}": features,
             f"class_logits_{k + 1}": class_logits,
             f"box_deltas_{k + 1}": box_deltas,
         }
-    mean = probability / (1 + len(config.cascade.ious))
-    return (jnp.log(mean), box_deltas, proposals), stages
+    return (mean_logits(logits), box_deltas, proposals), stages
+
+
+def mean_logits(logits: Sequence[jax.Array]) -> jax.Array:
+    """Returns logits `[..., K + 1]` whose softmax is the mean probability of all heads' logits."""
+    return jnp.log(sum(map(jax.nn.softmax, logits)) / len(logits))
 
 
 def further_losses(
@@ -193,14 +196,7 @@ def relabelled(
     positive = valid & (label == matching.POSITIVE)
     boxes = jnp.where(valid[:, None], boxes, 0.0)
     matched = jnp.where(positive, matched, 0)
-    deltas = box_ops.encode(gt.boxes[matched], boxes, weights[1])
-    return RoIs(
-        boxes=boxes,
-        labels=jnp.where(positive, gt.classes[matched], 0),
-        matched=matched,
-        valid=valid,
-        deltas=jnp.where(positive[:, None], deltas, 0.0),
-    )
+    return make_rois(boxes, matched, valid, positive, gt, weights[1])
 
 
 def _boxes(boxes: jax.Array, deltas: jax.Array, weights: tuple, limits: jax.Array) -> jax.Array:
