@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from maskrcnn_jax.evaluation.analysis.matching import overlaps
+from maskrcnn_jax.evaluation.metrics.voc import area_below
 
 _IOU = 0.5
 
@@ -52,10 +53,7 @@ def matterport_metrics(
 def _ap(found: Sequence[Mapping], objects: Sequence[Mapping]) -> float:
     found = sorted(found, key=lambda entry: -entry["score"])
     right = np.cumsum(_right(found, objects))
-    recall = np.concatenate([[0], right / len(objects), [1]])
-    precision = np.concatenate([[0], right / np.arange(1, len(right) + 1), [0]])
-    falling = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall) * falling[1:]))
+    return area_below(right / len(objects), right / np.arange(1, len(right) + 1))
 
 
 def _right(found: Sequence[Mapping], objects: Sequence[Mapping]) -> np.ndarray:

@@ -41,9 +41,14 @@ def voc_metrics(
         `bbox/voc07`, `bbox/voc07/<class>` and so on: 0..1; -1 where there is no object.
     """
     numbers = {}
-    curves = {c["name"]: _curve(truth, results, c["id"], iou_type) for c in truth["categories"]}
+    objects, found = _grouped(truth["annotations"]), _grouped(results)
+    images = [image["id"] for image in truth["images"]]
+    curves = {
+        c["name"]: _curve(objects[c["id"]], found[c["id"]], images, iou_type)
+        for c in truth["categories"]
+    }
     for rule in rules:
-        sum_up = _mean_of_11 if rule == "voc07" else _area
+        sum_up = _mean_of_11 if rule == "voc07" else area_below
         values = {k: sum_up(*curve) if curve else -1.0 for k, curve in curves.items()}
         there = [value for value in values.values() if value >= 0]
         numbers[f"{iou_type}/{rule}"] = float(np.mean(there)) if there else -1.0
@@ -51,21 +56,31 @@ def voc_metrics(
     return numbers
 
 
-def _curve(truth, results, category, iou_type) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns recall and precision, each over the detections by falling score; None: no objects."""
-    objects, found = defaultdict(list), defaultdict(list)
-    for entry in truth["annotations"]:
-        if entry["category_id"] == category:
-            objects[entry["image_id"]].append(entry)
-    for entry in results:
-        if entry["category_id"] == category:
-            found[entry["image_id"]].append(entry)
+def _grouped(entries: Sequence[Mapping]) -> dict[int, dict[int | str, list[Mapping]]]:
+    """Returns the entries of each category and image."""
+    grouped: dict[int, dict[int | str, list[Mapping]]]
+    grouped = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        grouped[entry["category_id"]][entry["image_id"]].append(entry)
+    return grouped
+
+
+def _curve(objects, found, images, iou_type) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns recall and precision of one class, each over the detections by falling score.
+
+    Args:
+        objects: by the image's id, as the detections.
+        found: detections.
+        images: ids of all.
+        iou_type: "bbox" or "segm".
+
+    Returns:
+        None where there is no object.
+    """
     number = sum(not entry["iscrowd"] for entries in objects.values() for entry in entries)
     if not number:
         return None
-    judged = [
-        _judge(found[image["id"]], objects[image["id"]], iou_type) for image in truth["images"]
-    ]
+    judged = [_judge(found[image], objects[image], iou_type) for image in images]
     scores = np.concatenate([scores for scores, _ in judged])
     right = np.concatenate([right for _, right in judged])[np.argsort(-scores, kind="stable")]
     right = right[right >= 0]
@@ -98,7 +113,12 @@ def _mean_of_11(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.mean(best))
 
 
-def _area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """The area below the curve, made to fall."""
+def area_below(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Returns the area below a curve that is made to fall.
+
+    Args:
+        recall: rising, one for each detection by falling score.
+        precision: at each of these.
+    """
     falling = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0) * falling))
