@@ -8,6 +8,7 @@ from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.config import Config
 from maskrcnn_jax.data.augment.augmentation import plain_geometry
 from maskrcnn_jax.data.augment.placement import pixel_mask, place_objects
+from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.input.sample import make_example
 from maskrcnn_jax.data.input.tiles import training_samples, whole_images
 from maskrcnn_jax.data.records import Dataset, Record
@@ -52,6 +53,26 @@ def data_views(dataset: Dataset, config: Config, is_training: bool, count: int) 
             sample_picture(index, samples, dataset, data, seeds, True),
         )
         yield mask_grid_view(record, dataset, config)
+
+
+def first_examples(
+    dataset: Dataset, config: Config, count: int
+) -> Iterator[tuple[Record, dict[str, np.ndarray]]]:
+    """Yields some images, evenly spread, as the first epoch of training gets them.
+
+    Args:
+        dataset: of training.
+        config: the whole configuration.
+        count: images.
+
+    Raises:
+        ValueError, OSError: an image cannot be read.
+    """
+    samples = training_samples(dataset.records, config.data.augment)
+    for index in evenly(len(samples), count):
+        record, window = samples[index]
+        streams = Streams(config.seed, 0, index)
+        yield record, make_example(record, dataset, config.data, streams, window, samples)[0]
 
 
 def evenly(total: int, count: int) -> list[int]:

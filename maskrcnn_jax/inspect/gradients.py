@@ -8,11 +8,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from maskrcnn_jax.config import Config
-from maskrcnn_jax.data.augment.random_streams import Streams
-from maskrcnn_jax.data.input.sample import make_example
-from maskrcnn_jax.data.input.tiles import training_samples
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.inspect.data import evenly
+from maskrcnn_jax.inspect.data import first_examples
 from maskrcnn_jax.inspect.page import View
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.visualization.charts import bar_chart, page
@@ -105,12 +102,7 @@ def _chart(found: Sequence[Gradient]) -> np.ndarray:
 
 
 def _batch(dataset: Dataset, config: Config, count: int) -> dict[str, np.ndarray]:
-    samples = training_samples(dataset.records, config.data.augment)
-    examples = []
-    for index in evenly(len(samples), count):
-        record, window = samples[index]
-        streams = Streams(config.seed, 0, index)
-        examples.append(make_example(record, dataset, config.data, streams, window, samples)[0])
+    examples = [example for _, example in first_examples(dataset, config, count)]
     shape = examples[0]["image"].shape
     alike = [example for example in examples if example["image"].shape == shape]
     return {name: np.stack([example[name] for example in alike]) for name in alike[0]}

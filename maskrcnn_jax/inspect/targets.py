@@ -8,11 +8,8 @@ import numpy as np
 
 from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.config import Config
-from maskrcnn_jax.data.augment.random_streams import Streams
-from maskrcnn_jax.data.input.sample import make_example
-from maskrcnn_jax.data.input.tiles import training_samples
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.inspect.data import evenly
+from maskrcnn_jax.inspect.data import first_examples
 from maskrcnn_jax.inspect.page import View
 from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.visualization.drawing import as_rgb
@@ -51,11 +48,7 @@ def target_views(
     def losses(variables, batch):
         return model.apply(variables, batch, rng, method="losses", mutable=["batch_stats"])[0]
 
-    samples = training_samples(dataset.records, config.data.augment)
-    for index in evenly(len(samples), count):
-        record, window = samples[index]
-        streams = Streams(config.seed, 0, index)
-        example, _ = make_example(record, dataset, config.data, streams, window, samples)
+    for record, example in first_examples(dataset, config, count):
         batch = {name: value[None] for name, value in example.items()}
         found, stages = jax.device_get(losses(variables, batch))
         numbers = ", ".join(f"{name} {float(value):.3f}" for name, value in sorted(found.items()))
