@@ -5,7 +5,6 @@ colours, its strides, its epsilons, its idea of where a pixel lies. Each `Source
 beside its table of arrays, every key of `config.model` that differs from the default.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.resnet import BLOCKS
+from maskrcnn_jax.pretrained.resnet_depth import depth_by_blocks
 from maskrcnn_jax.pretrained.tables import detectron2, keras_resnet, matterport, torchvision
 from maskrcnn_jax.pretrained.tables.mapping import Entry
 
@@ -50,40 +49,6 @@ class Source:
     model: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
-
-
-def depth_by_blocks(state: State, pattern: str) -> int:
-    """Returns the ResNet's depth from the names of its blocks.
-
-    Args:
-        state: name -> array.
-        pattern: of the names of all residual convolutions; its first group is the stage and the
-            second the block, counted from anything.
-
-    Raises:
-        ValueError: where no ResNet has these numbers of blocks.
-    """
-    blocks: dict[str, set[str]] = {}
-    convs = 0
-    for name in state:
-        if match := re.match(pattern, name):
-            blocks.setdefault(match[1], set()).add(match[2])
-            convs += 1
-    counts = tuple(len(blocks[stage]) for stage in sorted(blocks))
-    # 34 and 50 layers have as many blocks; a bottleneck has three convolutions, a basic block two.
-    found = [d for d, number in BLOCKS.items() if number == counts]
-    found = [d for d in found if (d >= 50) == (convs >= 3 * sum(counts))]
-    if not counts:
-        raise ValueError(
-            "it has no residual blocks under the names that such weights have; is its backbone a "
-            "ResNet?"
-        )
-    if not found:
-        raise ValueError(
-            f"it has a residual network with {counts} blocks in its stages; known are "
-            f"{', '.join(f'ResNet-{d} {blocks}' for d, blocks in BLOCKS.items())}"
-        )
-    return found[0]
 
 
 def _classes_of_torch(state: State) -> int:
@@ -188,9 +153,8 @@ SOURCES = (
     ),
     # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x, mask_rcnn_R_101_FPN_3x, faster_rcnn_... too
     # (Base-RCNN-FPN.yaml and config/defaults.py), and what else was trained so. Class k is COCO's
-    # k-th category. Norms
-    # are frozen, anchors are not rounded, RoIAlign shifts cells by half a pixel, and boxes are
-    # learnt by L1 (a beta of 0).
+    # k-th category. Norms are frozen, anchors are not rounded, RoIAlign shifts cells by half a
+    # pixel, and boxes are learnt by L1 (a beta of 0).
     # What differs: their RoIAlign takes about one sample per cell under the box; here it is always
     # 2 x 2 per bin, since shapes are static. A box goes when it is empty, which our "at least" says
     # with a size less than any by which coordinates differ; detections that are empty go after NMS
