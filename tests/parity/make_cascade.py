@@ -14,8 +14,6 @@ import detectron2
 import numpy as np
 import torch
 import torchvision
-from detectron2 import model_zoo
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
@@ -25,7 +23,10 @@ from tests.parity.make_detectron2 import (
     SETTINGS,
     SIZE,
     allow_float64,
+    built,
+    load,
     names_and_shapes,
+    narrow,
 )
 
 RECIPE = "Misc/cascade_mask_rcnn_R_50_FPN_1x"
@@ -45,33 +46,19 @@ def detector(seed: int, dtype: torch.dtype, ulp_seed: int = 0) -> torch.nn.Modul
 
     A `ulp_seed` moves each weight to a neighbouring float32 number or leaves it.
     """
-    config = model_zoo.get_config(f"{RECIPE}.yaml")
-    model, s = config.MODEL, {**SETTINGS, **TRAINING}
-    model.DEVICE, model.WEIGHTS = "cpu", ""
-    model.RESNETS.STEM_OUT_CHANNELS = model.RESNETS.WIDTH_PER_GROUP = s["width"]
-    model.RESNETS.RES2_OUT_CHANNELS = 4 * s["width"]
-    model.FPN.OUT_CHANNELS = model.ROI_MASK_HEAD.CONV_DIM = s["pyramid"]
-    model.ROI_BOX_HEAD.FC_DIM = s["dense"]
-    model.ROI_HEADS.NUM_CLASSES = CLASSES
-    model.ANCHOR_GENERATOR.SIZES = [[size] for size in s["anchor_sizes"]]
-    model.RPN.PRE_NMS_TOPK_TEST = s["rpn_pre_nms_top_n_test"]
-    model.RPN.POST_NMS_TOPK_TEST = s["rpn_post_nms_top_n_test"]
-    model.RPN.PRE_NMS_TOPK_TRAIN = s["rpn_pre_nms_top_n_train"]
-    model.RPN.POST_NMS_TOPK_TRAIN = s["rpn_post_nms_top_n_train"]
-    model.RPN.BATCH_SIZE_PER_IMAGE = model.ROI_HEADS.BATCH_SIZE_PER_IMAGE = EVERY
-    config.TEST.DETECTIONS_PER_IMAGE = s["box_detections_per_img"]
-    for head in (model.ROI_BOX_HEAD, model.ROI_MASK_HEAD):
-        head.POOLER_SAMPLING_RATIO = 2
-    net = build_model(config)
-    for pooler in (net.roi_heads.box_pooler, net.roi_heads.mask_pooler):
-        pooler.canonical_box_size = s["canonical_scale"]
+    config = narrow(RECIPE, sampling_ratio=2)
+    rpn = config.MODEL.RPN
+    rpn.PRE_NMS_TOPK_TRAIN = TRAINING["rpn_pre_nms_top_n_train"]
+    rpn.POST_NMS_TOPK_TRAIN = TRAINING["rpn_post_nms_top_n_train"]
+    rpn.BATCH_SIZE_PER_IMAGE = config.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = EVERY
+    net = built(config)
     state = weights.detectron2_state(names_and_shapes(net), seed, CLASSES)
     if ulp_seed:
         rng = np.random.default_rng(ulp_seed)
         for name, array in state.items():
             aim = rng.choice([-np.inf, np.nan, np.inf], array.shape).astype(np.float32)
             state[name] = np.where(np.isnan(aim), array, np.nextafter(array, aim))
-    net.load_state_dict({n: torch.from_numpy(x) for n, x in state.items()}, strict=False)
+    load(net, state)
     return net.to(dtype)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torchvision
 from detectron2 import model_zoo
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.modeling.proposal_generator import proposal_utils
 from detectron2.modeling.roi_heads import fast_rcnn
@@ -45,7 +46,14 @@ DELTAS = 60  # RoIs
 
 def detector(seed: int, sampling_ratio: int, dtype: torch.dtype) -> torch.nn.Module:
     """Returns the recipe's model with fewer channels, anchors and proposals, and our weights."""
-    config = model_zoo.get_config(f"{RECIPE}.yaml")
+    net = built(narrow(RECIPE, sampling_ratio)).eval()
+    load(net, weights.detectron2_state(names_and_shapes(net), seed, CLASSES))
+    return net.to(dtype)
+
+
+def narrow(recipe: str, sampling_ratio: int) -> CfgNode:
+    """Returns a recipe's configuration with the channels, anchors and proposals of `SETTINGS`."""
+    config = model_zoo.get_config(f"{recipe}.yaml")
     model, s = config.MODEL, SETTINGS
     model.DEVICE, model.WEIGHTS = "cpu", ""
     model.RESNETS.STEM_OUT_CHANNELS = model.RESNETS.WIDTH_PER_GROUP = s["width"]
@@ -59,12 +67,20 @@ def detector(seed: int, sampling_ratio: int, dtype: torch.dtype) -> torch.nn.Mod
     config.TEST.DETECTIONS_PER_IMAGE = s["box_detections_per_img"]
     for head in (model.ROI_BOX_HEAD, model.ROI_MASK_HEAD):
         head.POOLER_SAMPLING_RATIO = sampling_ratio
-    net = build_model(config).eval()
+    return config
+
+
+def built(config: CfgNode) -> torch.nn.Module:
+    """Returns the model of a configuration, its RoIs of the levels for small pictures."""
+    net = build_model(config)
     for pooler in (net.roi_heads.box_pooler, net.roi_heads.mask_pooler):
-        pooler.canonical_box_size = s["canonical_scale"]
-    state = weights.detectron2_state(names_and_shapes(net), seed, CLASSES)
+        pooler.canonical_box_size = SETTINGS["canonical_scale"]
+    return net
+
+
+def load(net: torch.nn.Module, state: dict[str, np.ndarray]) -> None:
+    """Gives a model our weights; what the configuration makes is not among them."""
     net.load_state_dict({n: torch.from_numpy(x) for n, x in state.items()}, strict=False)
-    return net.to(dtype)
 
 
 def names_and_shapes(net: torch.nn.Module) -> list[tuple[str, list[int]]]:
