@@ -34,7 +34,7 @@ def recipe(name: str | None, keys: list[str]) -> dict[str, str]:
         "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
         "batch": f"{config.train.batch_size} images, {images:g} for each part of the mesh",
         "buckets": ", ".join(f"{height}x{width}" for height, width in config.data.buckets),
-        "backbone": f"ResNet-{config.model.backbone.depth}, {config.model.dtype}",
+        "backbone": f"{config.model.backbone.name()}, {config.model.dtype}",
     }
 
 

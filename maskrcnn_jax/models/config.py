@@ -9,6 +9,7 @@ imported with them.
 from dataclasses import dataclass, field
 
 from maskrcnn_jax.config_fields import check_fields, setting
+from maskrcnn_jax.models.backbones.config import BackboneConfig
 from maskrcnn_jax.models.cascade.config import CascadeConfig
 from maskrcnn_jax.models.heads_config import (
     BOX_LOSSES,
@@ -51,44 +52,6 @@ class PixelConfig:
         "mean",
         "pixels around an image: the mean, or black (value 0, as matterport)",
         choices=("mean", "black"),
-        weights=("backbone",),
-    )
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class BackboneConfig:
-    """The ResNet."""
-
-    depth: int = setting(
-        50,
-        "layers of the ResNet",
-        choices=(18, 34, 50, 101, 152),
-        weights=("backbone",),
-    )
-    width: int = setting(
-        64,
-        "channels of the stem; every later stage has a multiple",
-        within=POSITIVE,
-        weights=("backbone",),
-    )
-    norm: str = setting(
-        "frozen_bn",
-        "normalisation layers",
-        choices=NORMS[1:],
-        weights=("backbone",),
-    )
-    norm_eps: float = setting(
-        1e-5, "epsilon of the normalisation", within="[0, inf)", weights=("backbone",)
-    )
-    stride_in_1x1: bool = setting(
-        False,
-        "stride in the 1x1 convolution (original ResNet) instead of the 3x3 (v1.5, torchvision)",
-        weights=("backbone",),
-    )
-    pool_padding: str = setting(
-        "symmetric",
-        "padding of the stem's max pooling; same: at the right and bottom, as TensorFlow",
-        choices=("symmetric", "same"),
         weights=("backbone",),
     )
 
@@ -253,6 +216,7 @@ class ModelConfig:
             ValueError: naming the key, its value and what is expected.
         """
         check_fields(self, key)
+        self.backbone.validate(f"{key}.backbone")
         self.cascade.validate(self.box_head.class_agnostic, f"{key}.cascade")
         if len(self.pixel.mean) != len(self.pixel.std):
             raise ValueError(

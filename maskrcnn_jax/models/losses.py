@@ -1,10 +1,10 @@
 """From a training batch to its losses: the five of Mask R-CNN, with torchvision's normalisers.
 
-    image -> ResNet -> FPN -> RPN -> proposals -> sampled RoIs -> RoIAlign -> box head
-                               |                       |                         |
-                          RPN losses              positive ones              box losses
-                                                       |
-                                                   RoIAlign -> mask head -> mask loss
+    image -> backbone -> FPN -> RPN -> proposals -> sampled RoIs -> RoIAlign -> box head
+                                 |                       |                         |
+                            RPN losses              positive ones              box losses
+                                                         |
+                                                     RoIAlign -> mask head -> mask loss
 
 The way through the detector is called as `MaskRCNN.losses`; its parts are those of `predict`.
 """
@@ -69,8 +69,9 @@ def training_losses(
     rngs = jax.random.split(rng, (2, num_images))
     parts = 1 if config.sync_batch_norm else partition.batch_shards()
     statistics_parts = parts if batch_statistics else 0
+    of_backbone = rng if batch_statistics else None
     pyramid, stages = model.features(
-        batch["image"], image_size, statistics_parts, batch["image_valid"]
+        batch["image"], image_size, statistics_parts, batch["image_valid"], of_backbone
     )
     proposals, anchors, rpn_stages = model.proposals(
         pyramid, image_size, batch["image"].shape[1:3], "train"

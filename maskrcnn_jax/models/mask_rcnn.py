@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al. 2017): the whole detector.
 
-    image -> ResNet -> FPN -> RPN -> proposals -> RoIAlign -> box head -> detections
-                                                  RoIAlign -> mask head -> masks
+    image -> backbone -> FPN -> RPN -> proposals -> RoIAlign -> box head -> detections
+                                                    RoIAlign -> mask head -> masks
 
 Both ways through it, `predict` and `losses` (in `models/losses.py`), also return every stage's
 result by name.
@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maskrcnn_jax.models.backbones.interface import make_backbone
 from maskrcnn_jax.models.box_head import BoxHead
 from maskrcnn_jax.models.config import ModelConfig, PixelConfig
 from maskrcnn_jax.models.detections import Detections, detect
 from maskrcnn_jax.models.fpn import FPN, POOLED_LEVELS, STRIDES
 from maskrcnn_jax.models.layers import STORED_STATISTICS, rematerialised
 from maskrcnn_jax.models.mask_head import MaskHead
-from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.roi_align import (
@@ -58,7 +58,7 @@ class MaskRCNN(nn.Module):
         dtype = jnp.dtype(config.dtype)
         # What x2 and y2 lose on their way into the network, and get back on their way out.
         self.corner = np.array([0, 0, 1, 1], np.float32) * (config.corners == "inclusive")
-        self.backbone = ResNet(**asdict(config.backbone), dtype=dtype, remat=self.remat != "none")
+        self.backbone = make_backbone(config.backbone, dtype, self.remat != "none")
         self.fpn = part(FPN)(**asdict(config.fpn), dtype=dtype)
         self.rpn = part(RPNHead)(
             channels=config.rpn.channels or config.fpn.channels,
@@ -143,9 +143,10 @@ class MaskRCNN(nn.Module):
                 pixels, gt_classes [B, G] int32 1..K, gt_masks [B, G, M, M] uint8 coverage inside
                 the own box, gt_crowd and gt_valid [B, G] bool, image_valid [B] bool (an invalid
                 image enters no loss).
-            rng: key from which anchors and RoIs are sampled.
+            rng: key from which anchors and RoIs are sampled, and of what is random in a backbone.
             batch_statistics: whether bn layers normalise with the batch's statistics and update the
-                running ones (then apply with mutable=["batch_stats"]), or use the stored ones.
+                running ones (then apply with mutable=["batch_stats"]), or use the stored ones;
+                nothing in the backbone is random then.
 
         Returns:
             loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg, loss_mask (scalars,
@@ -171,10 +172,10 @@ class MaskRCNN(nn.Module):
             mask_features = self.pool(pyramid, box, self.config.mask_head.pool_size)
             self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), STORED_STATISTICS)
 
-    def features(self, image, image_size, statistics_parts=0, image_valid=None):
+    def features(self, image, image_size, statistics_parts=0, image_valid=None, rng=None):
         """Image -> pyramid p2..p6, and the stages so far."""
         image = normalized(image, image_size, self.config.pixel)
-        features = self.backbone(image, statistics_parts, image_valid)
+        features = self.backbone(image, statistics_parts, image_valid, rng)
         pyramid = self.fpn(features, statistics_parts, image_valid)
         return pyramid, dict(image=image) | features | pyramid
 

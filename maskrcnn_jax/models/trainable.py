@@ -3,10 +3,8 @@
 import jax
 
 from maskrcnn_jax.layer_groups import LAYERS
+from maskrcnn_jax.models.backbones.interface import backbone_stages
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.resnet import STAGES
-
-_BACKBONE = ("stem", *(f"stage_{name}_" for name in STAGES))
 
 
 def trainable_mask(params: dict, config: ModelConfig, layers: str) -> dict:
@@ -22,11 +20,12 @@ def trainable_mask(params: dict, config: ModelConfig, layers: str) -> dict:
         config: `config.model`.
         layers: a key of `LAYERS`.
     """
-    frozen_stages = _BACKBONE[: LAYERS[layers]]
+    stages = list(backbone_stages(config.backbone).values())
+    frozen = {name for stage in stages[: LAYERS[layers]] for layer in stage for name in layer}
 
     def trainable(path, leaf):
         keys = [key.key for key in path]
-        if keys[0] == "backbone" and keys[1].startswith(frozen_stages):
+        if keys[0] == "backbone" and keys[1] in frozen:
             return False
         if keys[-2].startswith("dense_norm_layer"):
             return config.box_head.dense_norm != "frozen_bn"

@@ -231,7 +231,7 @@ def _read_as(
     """Returns in words what a file was taken for."""
     classes = f" and {num_classes} classes" if source.part == "detector" else ""
     given = "".join(f", model.{key}={value}" for key, value in overrides.items())
-    return f"{source.name} with ResNet-{config.backbone.depth}{classes}{given}"
+    return f"{source.name} with {config.backbone.name()}{classes}{given}"
 
 
 def _notes(source: Source, num_classes: int, overrides: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from maskrcnn_jax.models.resnet import BLOCKS
+from maskrcnn_jax.models.backbones.resnet import BLOCKS
 
 
 def depth_by_blocks(state: Mapping[str, np.ndarray], pattern: str) -> int:

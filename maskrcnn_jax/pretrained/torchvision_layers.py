@@ -7,8 +7,8 @@ heads: other depths, widths, numbers of convolutions and norms.
 from collections.abc import Mapping
 from typing import Any
 
+from maskrcnn_jax.models.backbones.resnet import BLOCKS
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.resnet import BLOCKS
 
 _IMPORTS = """\
 import math

@@ -3,14 +3,14 @@
 import jax
 import pytest
 
-from maskrcnn_jax.models.resnet import STAGES
+from maskrcnn_jax.models.backbones.interface import FEATURES
 from maskrcnn_jax.models.trainable import LAYERS, trainable_mask
 
 
 def _params():
     """Parameters by the names that the detector gives them, one leaf for each layer."""
     conv = {"conv": {"kernel": 0}, "norm_layer": {"scale": 0}}
-    stages = {f"stage_{name}_0": {"conv1": conv} for name in STAGES}
+    stages = {f"stage_{name}_0": {"conv1": conv} for name in FEATURES}
     return {
         "backbone": {"stem": conv, **stages},
         "fpn": {"output_p2": conv},
@@ -36,7 +36,7 @@ def test_the_words_freeze_the_backbone_from_its_beginning(tiny_config, layers, t
     tiny_config.backbone.norm = tiny_config.fpn.norm = tiny_config.mask_head.norm = "gn"
     tiny_config.box_head.dense_norm = "bn"
     mask = trainable_mask(_params(), tiny_config, layers)
-    names = {"stem": "stem", **{f"stage_{name}_0": name for name in STAGES}}
+    names = {"stem": "stem", **{f"stage_{name}_0": name for name in FEATURES}}
     found = [name for key, name in names.items() if all(jax.tree.leaves(mask["backbone"][key]))]
     assert found == trained
     assert sum(jax.tree.leaves(mask["backbone"])) == 2 * len(trained)

@@ -214,7 +214,7 @@ def test_overrides_win(file):
         ),
         (
             {"backbone": 3},
-            "no key model.backbone to set, but a section with model.backbone.depth, ",
+            "no key model.backbone to set, but a section with model.backbone.kind, ",
         ),
         ({"backbone.depth": 7}, "backbone.depth is 7; expected 18"),
         (

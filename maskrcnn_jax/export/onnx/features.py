@@ -7,7 +7,8 @@ from onnx import TensorProto
 
 from maskrcnn_jax.export.onnx.graph import LAST, FeatureMap, Graph, Part, ints
 from maskrcnn_jax.export.onnx.layers import conv_norm
-from maskrcnn_jax.models.resnet import BLOCKS, STAGES
+from maskrcnn_jax.models.backbones.interface import FEATURES
+from maskrcnn_jax.models.backbones.resnet import BLOCKS
 
 
 def normalized(
@@ -36,7 +37,7 @@ def normalized(
 
 
 def resnet(graph: Graph, x: FeatureMap, part: Part, config: Any) -> list[FeatureMap]:
-    """Writes `models.resnet.ResNet`; returns C2 to C5."""
+    """Writes `models.backbones.resnet.ResNet`; returns C2 to C5."""
     kind = config.norm, config.norm_eps
     x = conv_norm(graph, x, part["stem"], *kind, stride=2, relu=True)
     # The sides are even, so TensorFlow's padding is a row at the bottom and a column at the right.
@@ -44,7 +45,7 @@ def resnet(graph: Graph, x: FeatureMap, part: Part, config: Any) -> list[Feature
     pooled = graph("MaxPool", x.name, kernel_shape=[3, 3], strides=[2, 2], pads=pads)
     x = FeatureMap(pooled, x.channels, x.height // 2, x.width // 2)
     features = []
-    for i, (stage, number) in enumerate(zip(STAGES, BLOCKS[config.depth], strict=True)):
+    for i, (stage, number) in enumerate(zip(FEATURES, BLOCKS[config.depth], strict=True)):
         for j in range(number):
             stride = 2 if i > 0 and j == 0 else 1
             x = _block(graph, x, part[f"stage_{stage}_{j}"], config, stride)

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from maskrcnn_jax.models.backbones.interface import FEATURES
+from maskrcnn_jax.models.backbones.resnet import BLOCKS
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
     CONV,
@@ -91,7 +92,7 @@ def backbone_table(config: ModelConfig) -> list[Entry]:
 def _backbone(config, prefix) -> Iterator[Entry]:
     depth, kind = config.backbone.depth, config.backbone.norm
     yield from _conv_norm(("backbone", "stem"), f"{prefix}stem.conv1", kind)
-    for i, stage in enumerate(STAGES):
+    for i, stage in enumerate(FEATURES):
         for j in range(BLOCKS[depth][i]):
             ours, theirs = ("backbone", f"stage_{stage}_{j}"), f"{prefix}res{i + 2}.{j}"
             for k in (1, 2, 3) if depth >= 50 else (1, 2):

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from maskrcnn_jax.models.backbones.interface import FEATURES
+from maskrcnn_jax.models.backbones.resnet import BLOCKS
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 from maskrcnn_jax.pretrained.tables.mapping import SAME, Entry, Layout
 
 # (mean of a norm, bias of the convolution before it) <-> mean of a norm without such a bias
@@ -71,7 +72,7 @@ def _backbone(
         yield from conv_norm((*path, "conv"), (*path, "norm_layer"), *names)
 
     yield from layer(("backbone", "stem"), stem)
-    for i, stage in enumerate(STAGES):
+    for i, stage in enumerate(FEATURES):
         for j in range(BLOCKS[depth][i]):
             block = ("backbone", f"stage_{stage}_{j}")
             for k in (1, 2, 3):

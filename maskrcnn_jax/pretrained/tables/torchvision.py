@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from maskrcnn_jax.models.backbones.interface import FEATURES
+from maskrcnn_jax.models.backbones.resnet import BLOCKS
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.models.resnet import BLOCKS, STAGES
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
     CONV,
@@ -124,7 +125,7 @@ def _backbone(config, prefix="backbone.body.") -> Iterator[Entry]:
         yield from norm((*path, "norm_layer"), f"{prefix}{norm_name}", config.backbone.norm)
 
     yield from conv_norm(("backbone", "stem"), "conv1", "bn1")
-    for i, stage in enumerate(STAGES):
+    for i, stage in enumerate(FEATURES):
         for j in range(BLOCKS[depth][i]):
             ours, torch = ("backbone", f"stage_{stage}_{j}"), f"layer{i + 1}.{j}"
             for k in (1, 2, 3) if depth >= 50 else (1, 2):

@@ -1,17 +1,15 @@
 """Keras' ResNet weights of both generations: names, shapes, and features against references."""
 
-from dataclasses import asdict
-
 import jax
 import numpy as np
 import pytest
 
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
+from maskrcnn_jax.models.backbones.interface import make_backbone
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.mask_rcnn import normalized
-from maskrcnn_jax.models.resnet import ResNet
 from maskrcnn_jax.pretrained import convert, sources
 from maskrcnn_jax.pretrained.tables import mapping
 from tests.parity.reference import EPS, FACTOR
@@ -50,7 +48,7 @@ def features(variables, config, image):
     x = normalized(image[None], size, config.pixel)
     ours = {name: collection["backbone"] for name, collection in variables.items()}
     with jax.default_matmul_precision("float32"):
-        maps = jax.jit(ResNet(**asdict(config.backbone)).apply)(ours, x)
+        maps = jax.jit(make_backbone(config.backbone, np.float32, False).apply)(ours, x)
     return [np.asarray(maps[name][0]) for name in ("c2", "c3", "c4", "c5")]
 
 

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maskrcnn_jax.models.backbones.config import BackboneConfig
+from maskrcnn_jax.models.backbones.interface import FEATURES, Stages
 from maskrcnn_jax.models.layers import ConvNorm, rematerialised
 from maskrcnn_jax.parallel import partition
 
@@ -17,7 +19,28 @@ BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-STAGES = ("c2", "c3", "c4", "c5")
+
+
+def make(config: BackboneConfig, dtype: jnp.dtype, remat: bool) -> "ResNet":
+    """Returns the ResNet of a configuration; the arguments are those of `make_backbone`."""
+    return ResNet(
+        depth=config.depth,
+        width=config.width,
+        norm=config.norm,
+        norm_eps=config.norm_eps,
+        stride_in_1x1=config.stride_in_1x1,
+        pool_padding=config.pool_padding,
+        dtype=dtype,
+        remat=remat,
+    )
+
+
+def stages(config: BackboneConfig) -> Stages:
+    """Returns its stages, whose layers are the residual blocks."""
+    found: Stages = {"stem": [("stem",)]}
+    for name, number in zip(FEATURES, BLOCKS[config.depth], strict=True):
+        found[name] = [(f"stage_{name}_{i}",) for i in range(number)]
+    return found
 
 
 class Bottleneck(nn.Module):
@@ -120,7 +143,7 @@ class ResNet(nn.Module):
         )
         self.stage = {
             name: [self._block(i, j) for j in range(number)]
-            for i, (name, number) in enumerate(zip(STAGES, BLOCKS[self.depth], strict=True))
+            for i, (name, number) in enumerate(zip(FEATURES, BLOCKS[self.depth], strict=True))
         }
 
     def _block(self, stage: int, block: int) -> nn.Module:
@@ -139,7 +162,11 @@ class ResNet(nn.Module):
         return (rematerialised(kind) if self.remat else kind)(**arguments)
 
     def __call__(
-        self, image: jax.Array, statistics_parts: int = 0, mask: jax.Array | None = None
+        self,
+        image: jax.Array,
+        statistics_parts: int = 0,
+        mask: jax.Array | None = None,
+        rng: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Returns the feature maps of the four residual stages.
 
@@ -147,14 +174,16 @@ class ResNet(nn.Module):
             image: [B, H, W, C] float32, normalised; H and W multiples of 32.
             statistics_parts: see Norm.
             mask: [B] bool, the images that enter the batch statistics.
+            rng: not used; nothing is random here.
 
         Returns:
             c2 to c5: [B, H / 4, W / 4, C] to [B, H / 32, W / 32, 8 C] in the compute dtype.
         """
+        del rng
         x = nn.relu(self.stem(image, statistics_parts, mask))
         x = max_pool(x, self.pool_padding)
         features = {}
-        for name in STAGES:
+        for name in FEATURES:
             for block in self.stage[name]:
                 x = block(x, statistics_parts, mask)
             features[name] = x
