@@ -97,7 +97,16 @@ def fault_of(
         kind = FaultKind.MISSING_FILE
     else:
         kind = FaultKind.UNREADABLE_FILE
-    return Fault(where, str(error), kind, severity, image_id, objects=objects)
+    return Fault(where, _without(where, error), kind, severity, image_id, objects=objects)
+
+
+def _without(where: str, error: Exception) -> str:
+    """Returns what an error says, without the path that `where` says already."""
+    if isinstance(error, OSError) and error.strerror and error.filename == where:
+        return error.strerror
+    reason = str(error)
+    is_said = reason.startswith((f"{where} is ", f"{where} has "))
+    return f"it{reason[len(where) :]}" if is_said else reason
 
 
 def raise_errors(faults: Iterable[Fault], on_error: str) -> None:

@@ -98,7 +98,7 @@ def test_check_names_depth_and_channels(stored, tmp_path, capsys):
     command = [f"--config.data.channels={other}", f"--out={out}"]
     assert main(["check", *arguments_of(stored), *command]) == 1
     text = capsys.readouterr().out
-    assert f"0.{'png' if channels == 1 else 'tif'} has {channels} channels" in text
+    assert f"0.{'png' if channels == 1 else 'tif'}: it has {channels} channels" in text
     assert f"data.channels is {other}" in text
     assert "by kind: 6 channels or depth of the image" in text
     assert json.loads(out.read_text())["splits"]["train"]["errors"] == 6

@@ -40,10 +40,10 @@ def test_headers_tell_most_and_decoding_tells_all(dataset):
     assert sorted(found) == [1, 3, 4]
     assert "No such file" in found[1]
     assert "the image is 40 x 61" in found[3]
-    assert "4.jpg is not a readable image" in found[4]
+    assert found[4].startswith("it is not a readable image")
     found = errors(check.check(dataset, decode=True))
     assert sorted(found) == [1, 2, 3, 4]
-    assert "2.jpg is not a readable image, or is truncated" in found[2]
+    assert found[2].startswith("it is not a readable image, or is truncated")
 
 
 def test_limit_spreads_over_the_images(dataset):

@@ -1,5 +1,6 @@
 """Paths that users and annotation files give."""
 
+import difflib
 import os
 import re
 import unicodedata
@@ -89,20 +90,28 @@ def existing(path: str | Path, key: str, is_folder: bool) -> str:
     full = os.path.expanduser(os.fspath(path))
     if os.path.isdir(full) if is_folder else os.path.isfile(full):
         return full
-    parent = os.path.abspath(full)
+    wanted = parent = os.path.abspath(full)
     if not os.path.exists(parent):
         found = "does not exist"
     else:
         found = "is a file" if is_folder else "is a folder"
     while not os.path.isdir(parent):
-        parent = os.path.dirname(parent)
-    names = sorted(os.listdir(parent))
+        wanted, parent = parent, os.path.dirname(parent)
+    names = _nearest(os.path.basename(wanted) if wanted != parent else "", parent, is_folder)
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     raise FaultError(
         FaultKind.MISSING_FILE,
         f"{key} is {os.fspath(path)!r}, which {found}; expected a "
         f"{'folder' if is_folder else 'file'}. In {parent} there is: {shown or 'nothing'}",
     )
+
+
+def _nearest(wanted: str, parent: str, is_folder: bool) -> list[str]:
+    """Returns the names in a folder that are like one, or else all that are not hidden."""
+    names = sorted(name for name in os.listdir(parent) if not name.startswith("."))
+    if is_folder:
+        names = [name for name in names if os.path.isdir(os.path.join(parent, name))] or names
+    return difflib.get_close_matches(wanted, names) or names
 
 
 def files_in(folder: str | Path, *suffixes: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from maskrcnn_jax.console import amount
 from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import size_of, whole
@@ -73,7 +74,10 @@ def read(
     ignore = (ignore,) if isinstance(ignore, str) else ignore
     files = {name.removesuffix(".json"): name for name in files_in(folder, ".json")}
     if not files:
-        raise ValueError(f"{folder} has no JSON file; expected one of labelme's for each image")
+        raise ValueError(
+            f"{folder} has no JSON file; expected one of labelme's for each image. If it has "
+            "another format, name that: config.data.format, as docs/formats/README.md says"
+        )
     found: dict[str, _Annotated] = {}
     unusable: dict[str, Fault] = {}
     for name, file in files.items():
@@ -128,8 +132,8 @@ def _without_json(
         return []
     shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
     reason = (
-        f"{len(left)} images have no JSON file and are not used: {shown}. To use one as an image "
-        "without objects, save it in labelme without shapes"
+        f"{amount(len(left), 'image')} without a JSON file: {shown}. They are not used; to use one "
+        "as an image without objects, save it in labelme without shapes"
     )
     return [Fault(folder, reason, FaultKind.NOT_ANNOTATED, "warning", count=len(left))]
 

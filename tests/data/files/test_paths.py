@@ -32,6 +32,12 @@ def test_missing_path_shows_what_is_near(tmp_path):
     with pytest.raises(ValueError, match=r"a is .*which is a folder; expected a file"):
         existing(tmp_path / "train2017", "a", False)
     (tmp_path / "f.json").write_text("")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(ValueError, match=r"there is: photos$"):
+        existing(tmp_path / "phtos" / "deeper", "images", True)
+    with pytest.raises(ValueError, match=r"there is: photos, train2017$"):
+        existing(tmp_path / "another", "images", True)
     with pytest.raises(ValueError, match=r"a is .*which is a file; expected a folder"):
         existing(tmp_path / "f.json", "a", True)
 

@@ -379,7 +379,7 @@ def test_images_without_a_json_file_are_mentioned(write, write_picture):
     assert [record.image_id for record in dataset.records] == ["a"]
     (fault,) = dataset.faults
     assert (fault.severity, fault.count) == ("warning", 2)
-    assert "2 images have no JSON file and are not used: b.jpg, sub/c.png" in fault.reason
+    assert "2 images without a JSON file: b.jpg, sub/c.png. They" in fault.reason
 
 
 def test_labels_of_points_and_lines_alone_are_no_classes(write):
