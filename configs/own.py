@@ -1,12 +1,13 @@
-"""Images of your own: a folder of labelme files, a COCO export, or another format of one folder.
+"""Images of your own: a folder of labelme files, another tool's export, or label images.
 
     python -m maskrcnn_jax.data check --config=own:photos
     python train.py --config=own:photos --workdir=runs/own
     python predict.py --workdir=runs/own new.jpg
 
-`photos` is the folder: of labelme files, or a COCO export of Roboflow, CVAT or Label Studio as it
-was unpacked. A fifth of the images, chosen by a hash of their names, is kept apart for evaluation,
-where the export does not say which. Any argument of a reader can be added on the command line,
+`photos` is the folder: of labelme files; a COCO export of Roboflow, CVAT or Label Studio, or YOLO's
+files with `data.yaml`, as it was unpacked; or label images of Cellpose or StarDist. A fifth of the
+images, chosen by a hash of their names, is kept apart for evaluation, where the layout does not say
+which. Any argument of a reader can be added on the command line,
 `--config.data.train.crowd_as_objects=True`. `own:photos:small` is a small network from
 scratch, to try things on a CPU; otherwise training starts from a detector that was trained on COCO,
 which is what makes a hundred images enough, and wants a GPU. docs/own_data.md says what to change

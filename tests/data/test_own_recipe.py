@@ -126,8 +126,18 @@ def write_export(folder: Path, images: str, annotations: str, prefix: str = "") 
     "files",
     [
         [("train", "train/_annotations.coco.json"), ("valid", "valid/_annotations.coco.json")],
+        [("train", "train/_annotations.coco.json"), ("test", "test/_annotations.coco.json")],
         [("train", "train/_annotations.coco.json")],
         [(".", "_annotations.coco.json")],
+        [
+            ("images/Train", "annotations/instances_Train.json"),
+            ("images/Validation", "annotations/instances_Validation.json"),
+        ],
+        [("images/Train", "annotations/instances_Train.json")],
+        [
+            ("train2017", "annotations/instances_train2017.json"),
+            ("val2017", "annotations/instances_val2017.json"),
+        ],
         [("images/default", "annotations/instances_default.json")],
         [("images", "annotations/instances_default.json")],
         [("images", "result.json", "images\\")],
@@ -150,3 +160,79 @@ def test_coco_exports_are_known_by_their_names(tmp_path, files):
     assert not paths[0] & paths[1]
     assert not any(record.crowd.any() for record in train.records + val.records)
     assert all(Path(record.path).is_file() for record in train.records)
+
+
+def test_splits_of_a_roboflow_export_are_told_apart(tmp_path):
+    for split in ("train", "valid"):
+        write_export(tmp_path, split, f"{split}/_annotations.coco.json")
+    config = configuration(f"--config={RECIPE}:{tmp_path}")
+    assert [datasets.load(config.data, split).name for split in ("train", "val")] == [
+        "train",
+        "valid",
+    ]
+
+
+def write_cells(folder: Path, image: str, mask: str) -> None:
+    """Writes an image of one object and its label image."""
+    ids = np.zeros((40, 60), np.uint16)
+    ids[5:25, 10:30] = 3
+    for name, pixels in ((image, ids * 1000), (mask, ids)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "per_split"),
+    [
+        ("images/{}.tif", "masks/{}.tif", None),
+        ("{}.tif", "{}_cp_masks.png", None),
+        ("train/images/{}.tif", "train/masks/{}.tif", None),
+        ("{split}/images/{}.tif", "{split}/masks/{}.tif", 6),
+    ],
+)
+def test_label_images_are_known_by_their_pairs(tmp_path, image, mask, per_split):
+    for split in ("train", "test"):
+        for i in range(6):
+            names = (name.format(i, split=split) for name in (image, mask))
+            write_cells(tmp_path, *names)
+    (tmp_path / "0_seg.npy").write_bytes(b"a pickle")
+    config = configuration(
+        f"--config={RECIPE}:{tmp_path}:small", "--config.data.train.class_name=cell"
+    )
+    assert config.data.format == "label_images"
+    train, val = (datasets.load(config.data, split) for split in ("train", "val"))
+    assert train.faults == val.faults == []
+    assert train.class_names == val.class_names == ("cell",)
+    assert len(train.records) + len(val.records) == 2 * (per_split or 3)
+    assert per_split in (None, len(train.records))
+    assert not {record.path for record in train.records} & {record.path for record in val.records}
+
+
+def test_cellpose_masks_that_were_not_saved_are_asked_for(tmp_path):
+    Image.new("L", (60, 40)).save(tmp_path / "a.png")
+    (tmp_path / "a_seg.npy").write_bytes(b"a pickle")
+    config = configuration(f"--config={RECIPE}:{tmp_path}")
+    with pytest.raises(ValueError, match=r"1 images and 0 label.*save its masks as PNG"):
+        datasets.load(config.data, "train")
+
+
+def test_yolo_exports_are_known_by_their_list_of_names(tmp_path):
+    for split in ("train", "valid"):
+        for kind in ("images", "labels"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        Image.new("L", (60, 40)).save(tmp_path / split / "images" / "a.png")
+        (tmp_path / split / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
+    (tmp_path / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\nnames: [cell]\n"
+    )
+    config = configuration(f"--config={RECIPE}:{tmp_path}")
+    for split, folder in (("train", "train"), ("val", "valid")):
+        (record,) = datasets.load(config.data, split).records
+        assert Path(record.path).parts[-3:] == (folder, "images", "a.png")
+
+
+def test_a_folder_of_nothing_known_leads_to_the_formats(tmp_path):
+    Image.new("L", (60, 40)).save(tmp_path / "a.png")
+    config = configuration(f"--config={RECIPE}:{tmp_path}")
+    with pytest.raises(ValueError, match=r"no JSON file; expected .*config\.data\.format"):
+        datasets.load(config.data, "train")

@@ -115,7 +115,7 @@ def _read(
     faults = [*grouped(faults), *_whole_file(content["annotations"], instances, source)]
     raise_errors(faults, options.on_error)
     return Dataset(
-        name="-".join(filter(None, [Path(source).stem, options.split])),
+        name="-".join(filter(None, [_name(source), options.split])),
         class_names=class_names,
         category_ids=category_ids,
         records=[make_record(*image, instances.get(image[0], [])) for image in used],
@@ -123,6 +123,15 @@ def _read(
         faults=faults,
         federated=read_federated(content),
     )
+
+
+def _name(source: str) -> str:
+    """Returns the name of a dataset: of its file, or of its folder where all files have one name.
+
+    Roboflow's are `train/_annotations.coco.json`, `valid/_annotations.coco.json`, ...
+    """
+    path = Path(source).resolve()
+    return path.parent.name if path.name.startswith("_annotations") else path.stem
 
 
 def _whole_file(
@@ -139,15 +148,15 @@ def _whole_file(
     if all(whole(entry.get("iscrowd")) == 1 or entry.get("iscrowd") is True for entry in dicts):
         reason = (
             f"all {len(read)} annotations are marked iscrowd=1, so there is no object to learn. "
-            "CVAT exports masks of its brush and its AI tools so: give crowd_as_objects=True to "
-            "take them as objects"
+            "CVAT exports masks of its brush and its AI tools so: give crowd_as_objects=True "
+            "(config.data.train.crowd_as_objects) to take them as objects"
         )
         yield Fault(source, reason, FaultKind.CROWD)
     elif not any(entry.get("segmentation") for entry in dicts):
         reason = (
             f"none of its {len(dicts)} annotations has a mask, only boxes, so no object can be "
-            "learned. Export segmentations (polygons or masks), or give boxes_as_masks=True to "
-            "take each box for the mask of its object"
+            "learned. Export segmentations (polygons or masks), or give boxes_as_masks=True "
+            "(config.data.train.boxes_as_masks) to take each box for the mask of its object"
         )
         yield Fault(source, reason, FaultKind.MASK)
 

@@ -35,6 +35,11 @@ from maskrcnn_jax.images.read_masks import read_ids
 _MASK_FOLDERS = ("masks", "mask", "labels", "label")
 _MASK_NAME = re.compile(r"(.+?)_(cp_masks|masks|mask|labels|label)")
 _SUFFIXES = (*PICTURES, ".npy")
+_CELLPOSE = "_seg.npy"  # its own files beside the images: pickles, which are not opened
+_FROM_CELLPOSE = (
+    f". Cellpose's own files, *{_CELLPOSE}, are not read: save its masks as PNG or TIFF, by its "
+    "File menu"
+)
 
 
 def read(
@@ -68,6 +73,7 @@ def read(
         raise ValueError(
             f"{folder} has {len(images)} images and {len(masks)} label images; expected "
             "images/<id>.tif and masks/<id>.tif in it, or <id>.tif and <id>_masks.tif"
+            + (_FROM_CELLPOSE if files_in(folder, _CELLPOSE) else "")
         )
     classes = _ClassMap(folder, class_map, class_name)
     numbers = class_numbers(class_names if class_map else [class_name], classes.names())
@@ -85,11 +91,19 @@ def read(
     return make_dataset((folder, options.split), list(numbers), records, faults, options)
 
 
-def _pairs(folder: str) -> tuple[dict[str, str], dict[str, str]]:
+def fits(folder: str | Path) -> bool:
+    """Returns whether a folder, with those in it, looks like one of label images or of Cellpose."""
+    images, masks = _pairs(folder)
+    return not images.keys().isdisjoint(masks) or bool(files_in(folder, _CELLPOSE))
+
+
+def _pairs(folder: str | Path) -> tuple[dict[str, str], dict[str, str]]:
     """Returns the files of images, and of label images, by the ids of the images."""
     images: dict[str, str] = {}
     masks: dict[str, str] = {}
     for file in files_in(folder, *_SUFFIXES):
+        if file.endswith(_CELLPOSE):
+            continue
         *folders, name = file.split("/")
         name = stem(name)
         places = [i for i, part in enumerate(folders) if part.lower() in _MASK_FOLDERS]
