@@ -100,6 +100,23 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
             * max(mask.channels, num_classes)
         ),
     }
+    if model.point_rend.enabled:
+        points = model.point_rend
+        found |= {
+            "model.detections.max_per_image model.point_rend.coarse_size "
+            "model.point_rend.subdivisions": model.detections.max_per_image * points.mask_size**2,
+            "model.detections.max_per_image model.point_rend.subdivision_points "
+            "model.point_rend.point_channels": (
+                model.detections.max_per_image
+                * min(points.subdivision_points, points.mask_size**2)
+                * max(points.point_channels, num_classes)
+            ),
+            "model.roi.samples_per_image model.point_rend.train_points "
+            "model.point_rend.oversampling": int(
+                model.roi.samples_per_image * points.train_points * points.oversampling * 2
+            ),
+            "model.point_rend.dense_channels": points.dense_channels * points.dense_channels,
+        }
     for key, number in regions.items():
         found[key] = number * num_classes
         found[f"{key} model.box_head.pool_size model.fpn.channels"] = number * pooled * features

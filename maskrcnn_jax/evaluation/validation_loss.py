@@ -22,7 +22,12 @@ from maskrcnn_jax.parallel.partition import BATCH_AXES
 
 # By which RoIs an image counts in the mean of a loss: by those that are in it. In the mean of any
 # other loss it counts as one. Over the data set this gives what one batch of all images would.
-_COUNTED_BY = {"loss_classifier": "rois", "loss_box_reg": "rois", "loss_mask": "positives"}
+_COUNTED_BY = {
+    "loss_classifier": "rois",
+    "loss_box_reg": "rois",
+    "loss_mask": "positives",
+    "loss_mask_point": "positives",
+}
 Rows = dict[str, np.ndarray]
 LossStep = Callable[[Any, Mapping[str, np.ndarray], np.ndarray], dict[str, jax.Array]]
 

@@ -17,7 +17,6 @@ from maskrcnn_jax.images.sizes import Size, pad_image, resize_image
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.detections import Detections
 from maskrcnn_jax.models.fpn import POOLED_LEVELS
-from maskrcnn_jax.models.layers import STORED_STATISTICS
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
 from maskrcnn_jax.ops.nms import nms
 from maskrcnn_jax.parallel import partition
@@ -135,9 +134,8 @@ def predict_views(
     masks = []
     for size, is_mirrored, _, stages in views:
         seen = _moved(boxes, base, size, is_mirrored) - model.corner
-        pyramid = {name: stages[name] for name in POOLED_LEVELS}
-        features = model.pool(pyramid, seen, model.config.mask_head.pool_size)
-        mask = jax.nn.sigmoid(model.mask_head(features, classes, STORED_STATISTICS))
+        logits, _ = model.masks({name: stages[name] for name in POOLED_LEVELS}, seen, classes)
+        mask = jax.nn.sigmoid(logits)
         masks.append(mask[..., ::-1] if is_mirrored else mask)
     mean = jnp.where(valid[..., None, None], sum(masks) / len(masks), 0.0)
     return Detections(boxes, scores, classes, mean, valid), {}

@@ -25,6 +25,7 @@ _LEGENDS = {
     "3_anchors": "The 50 anchors that the RPN takes most for objects, before refinement and NMS.",
     "4_proposals": "The 50 best proposals: refined, and thinned out by NMS.",
     "5_masks": "The mask head's grids, best detection first: probability as grey.",
+    "5_points": "The same grids, with the points in red that PointRend predicted again last.",
 }
 _OF_CASCADE = "The same proposals, moved by the heads of the cascade before this one."
 _MASK_ALONE = Style(boxes=False)

@@ -66,7 +66,7 @@ def _mask_targets(image_id, example, stages, dataset: Dataset) -> View:
     for i in np.flatnonzero(stages["mask_valid"][0])[:_ROIS]:
         wanted = stages["mask_targets"][0, i]
         given = 1 / (1 + np.exp(-stages["mask_logits"][0, i].astype(np.float64)))
-        roi = crop(image, stages["rois"][0, i])
+        roi = crop(image, stages.get("mask_boxes", stages["rois"])[0, i])  # PointRend moves them
         rows.append([roi, heat(wanted, 0, 1), heat(given, 0, 1)])
         words.append(names_of(stages["roi_labels"][0, [i]], dataset.class_names)[0])
     return View(

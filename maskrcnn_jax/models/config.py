@@ -21,6 +21,7 @@ from maskrcnn_jax.models.heads_config import (
     MaskHeadConfig,
     RoIConfig,
 )
+from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
 # What weights can be taken of, and trained: the detector's parts.
 PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
@@ -207,6 +208,7 @@ class ModelConfig:
     box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    point_rend: PointRendConfig = field(default_factory=PointRendConfig)
     detections: DetectionsConfig = field(default_factory=DetectionsConfig)
 
     def validate(self, key: str = "config.model") -> None:
@@ -218,6 +220,9 @@ class ModelConfig:
         check_fields(self, key)
         self.backbone.validate(f"{key}.backbone")
         self.cascade.validate(self.box_head.class_agnostic, f"{key}.cascade")
+        self.point_rend.validate(
+            self.masks, self.mask_head.class_agnostic, bool(self.cascade.ious), f"{key}.point_rend"
+        )
         if len(self.pixel.mean) != len(self.pixel.std):
             raise ValueError(
                 f"{key}.pixel.mean has {len(self.pixel.mean)} values and {key}.pixel.std "

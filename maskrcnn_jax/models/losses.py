@@ -19,6 +19,7 @@ import numpy as np
 
 from maskrcnn_jax.models.cascade import heads as cascade
 from maskrcnn_jax.models.config import BoxHeadConfig, RPNConfig
+from maskrcnn_jax.models.point_rend.losses import point_rend_losses
 from maskrcnn_jax.models.targets import (
     AnchorTargets,
     RoIs,
@@ -45,6 +46,8 @@ from maskrcnn_jax.parallel import partition
 
 if TYPE_CHECKING:
     from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
+
+_POINTS = 2  # what is folded into a step's key for PointRend's points
 
 _OF_OVERLAPS = {
     "giou": generalized_iou_loss,
@@ -101,18 +104,15 @@ def training_losses(
         # Positives come first, so that the costly mask head runs on them alone.
         slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
         first = jax.tree.map(lambda x: x[:, :slots], rois)
-        positive = first.labels > 0
-        mask_features = model.pool(pyramid, first.boxes, config.mask_head.pool_size)
-        mask_logits = model.mask_head(mask_features, first.labels, statistics_parts, positive)
-        mask_size = mask_logits.shape[-1]
-        mask_targets = partition.per_image(partial(crop_targets, size=mask_size))(
-            gt.masks, gt.boxes + model.corner, first.boxes + model.corner, first.matched
-        )
-        losses["loss_mask"] = mask_loss(mask_logits, mask_targets, positive)
-        stages |= dict(
-            mask_features=mask_features, mask_logits=mask_logits, mask_targets=mask_targets,
-            mask_valid=positive,
-        )  # fmt: skip
+        if config.point_rend.enabled:
+            keys = jax.random.split(jax.random.fold_in(rng, _POINTS), num_images)
+            more, mask_stages = point_rend_losses(
+                model, pyramid, first, gt, box_deltas[:, :slots], keys
+            )
+        else:
+            more, mask_stages = _mask_losses(model, pyramid, first, gt, statistics_parts)
+        losses |= more
+        stages |= mask_stages
     losses["loss_total"] = sum(losses.values(), jnp.float32(0))
     stages |= rpn_stages
     stages |= dict(
@@ -123,6 +123,21 @@ def training_losses(
         roi_counts=jnp.stack([rois.valid.sum(1), (rois.labels > 0).sum(1)], axis=-1),
     )  # fmt: skip
     return losses, stages
+
+
+def _mask_losses(model, pyramid, rois, gt, statistics_parts):
+    """Losses of the mask head on the RoIs that are positive, and its stages."""
+    positive = rois.labels > 0
+    mask_features = model.pool(pyramid, rois.boxes, model.config.mask_head.pool_size)
+    mask_logits = model.mask_head(mask_features, rois.labels, statistics_parts, positive)
+    mask_targets = partition.per_image(partial(crop_targets, size=mask_logits.shape[-1]))(
+        gt.masks, gt.boxes + model.corner, rois.boxes + model.corner, rois.matched
+    )
+    losses = {"loss_mask": mask_loss(mask_logits, mask_targets, positive)}
+    return losses, dict(
+        mask_features=mask_features, mask_logits=mask_logits, mask_targets=mask_targets,
+        mask_valid=positive,
+    )  # fmt: skip
 
 
 def rpn_losses(

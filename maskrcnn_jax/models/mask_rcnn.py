@@ -80,7 +80,9 @@ class MaskRCNN(nn.Module):
             dtype=dtype,
         )
         self.box_head = _cascade(box_head, config) if config.cascade.ious else box_head()
-        if config.masks:
+        if config.point_rend.enabled:
+            self.mask_head = _point_rend(config, self.num_classes, part, dtype)
+        elif config.masks:
             self.mask_head = part(MaskHead)(
                 num_classes=self.num_classes,
                 convs=mask.convs,
@@ -105,7 +107,8 @@ class MaskRCNN(nn.Module):
             box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
             mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D].
             Boxes of the stages are in the network's own coordinates (`config.corners`). Of boxes
-            alone there are no masks; a cascade has more stages (`cascade.heads.refined`).
+            alone there are no masks; a cascade has more stages (`cascade.heads.refined`), and
+            PointRend others (`point_rend.inference.subdivided_masks`).
         """
         config = self.config
         pyramid, stages = self.features(image, image_size)
@@ -125,10 +128,9 @@ class MaskRCNN(nn.Module):
         )
         masks = None
         if config.masks:
-            mask_features = self.pool(pyramid, boxes, config.mask_head.pool_size)
-            mask_logits = self.mask_head(mask_features, classes, STORED_STATISTICS)
+            mask_logits, more = self.masks(pyramid, boxes, classes)
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
-            stages |= dict(mask_features=mask_features, mask_logits=mask_logits)
+            stages |= more
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= dict(detection_valid=valid)
         return Detections(boxes, scores, classes, masks, valid), stages
@@ -169,8 +171,7 @@ class MaskRCNN(nn.Module):
         box = jnp.zeros((image.shape[0], 1, 4))
         self.box_head(self.pool(pyramid, box, self.config.box_head.pool_size), STORED_STATISTICS)
         if self.config.masks:
-            mask_features = self.pool(pyramid, box, self.config.mask_head.pool_size)
-            self.mask_head(mask_features, jnp.zeros(box.shape[:2], jnp.int32), STORED_STATISTICS)
+            self.masks(pyramid, box, jnp.zeros(box.shape[:2], jnp.int32))
 
     def features(self, image, image_size, statistics_parts=0, image_valid=None, rng=None):
         """Image -> pyramid p2..p6, and the stages so far."""
@@ -211,6 +212,16 @@ class MaskRCNN(nn.Module):
         )
         return proposals, np.concatenate(anchors), stages
 
+    def masks(self, pyramid, boxes, classes):
+        """Mask logits [B, D, M, M] of boxes [B, D, 4] of classes [B, D], and their stages."""
+        if self.config.point_rend.enabled:
+            from maskrcnn_jax.models.point_rend.inference import subdivided_masks
+
+            return subdivided_masks(self, pyramid, boxes, classes)
+        features = self.pool(pyramid, boxes, self.config.mask_head.pool_size)
+        logits = self.mask_head(features, classes, STORED_STATISTICS)
+        return logits, dict(mask_features=features, mask_logits=logits)
+
     def pool(self, pyramid, boxes, size):
         """Features [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
         roi = self.config.roi
@@ -235,6 +246,12 @@ def _cascade(box_head, config):
     from maskrcnn_jax.models.cascade.heads import CascadeHeads
 
     return CascadeHeads(box_head, 1 + len(config.cascade.ious))
+
+
+def _point_rend(config, num_classes, part, dtype):
+    from maskrcnn_jax.models.point_rend.inference import make_head
+
+    return make_head(config, num_classes, part, dtype)
 
 
 def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> jax.Array:

@@ -24,13 +24,18 @@ def _sampling_matrix(start: Array, end: Array, grid_size: int, size: int) -> Arr
     """
     fraction = (jnp.arange(size * _SAMPLES, dtype=jnp.float32) + 0.5) / (size * _SAMPLES)
     position = start[:, None] + fraction * (end - start)[:, None]
+    weight = _weights(position, grid_size)
+    return weight.reshape(-1, size, _SAMPLES, grid_size).mean(axis=2)
+
+
+def _weights(position: Array, grid_size: int) -> Array:
+    """Bilinear weights `[..., grid_size]` of the cells at positions along one axis, 0..1 inside."""
     inside = (position >= 0) & (position <= 1)
     # Cell i has its centre at i + 0.5. Beyond the outermost centres the mask continues unchanged up
     # to the box's edge, where it ends: a mask that fills its box keeps sharp sides.
     centre = jnp.clip(position * grid_size - 0.5, 0, grid_size - 1)
     distance = jnp.abs(centre[..., None] - jnp.arange(grid_size, dtype=jnp.float32))
-    weight = jnp.where(inside[..., None], jnp.maximum(1 - distance, 0.0), 0.0)
-    return weight.reshape(-1, size, _SAMPLES, grid_size).mean(axis=2)
+    return jnp.where(inside[..., None], jnp.maximum(1 - distance, 0.0), 0.0)
 
 
 def crop_targets(
@@ -69,3 +74,28 @@ def crop_targets(
         "nym,nmk,nxk->nyx", rows, masks, columns, precision=jax.lax.Precision.HIGHEST
     )
     return jnp.where(usable[:, None, None], jnp.clip(targets, 0.0, 1.0), 0.0)
+
+
+def point_targets(gt_masks: Array, gt_boxes: Array, points: Array, matched: Array) -> Array:
+    """Returns the coverage of each box's matched object at points, bilinear on the object's grid.
+
+    Args:
+        gt_masks: `[G, M, M]` uint8, coverage 0..255 of each object inside its own box.
+        gt_boxes: `[G, 4]` float32, xyxy, input pixels.
+        points: `[N, P, 2]` float32, x and y, input pixels.
+        matched: `[N]` int32, index of each box's object.
+
+    Returns:
+        `[N, P]` float32 in 0..1; 0 outside the object's box, and where that has no area.
+    """
+    reference = gt_boxes[matched][:, None]
+    sides = reference[..., 2:] - reference[..., :2]
+    relative = (points - reference[..., :2]) / sides
+    usable = (sides > 0).all(axis=-1) & jnp.isfinite(relative).all(axis=-1)
+    relative = jnp.where(usable[..., None], relative, -1.0)
+    rows, columns = (_weights(relative[..., axis], gt_masks.shape[-1]) for axis in (1, 0))
+    masks = gt_masks[matched].astype(jnp.float32) / 255.0
+    targets = jnp.einsum(
+        "npy,nyx,npx->np", rows, masks, columns, precision=jax.lax.Precision.HIGHEST
+    )
+    return jnp.clip(targets, 0.0, 1.0)

@@ -24,8 +24,10 @@ from jax import Array
 
 # Bytes of the expanded cotangent of one image that the scatter in chunks holds at a time.
 _CHUNK_BYTES = 64 * 2**20
-# Boxes of an image whose products with a level are in memory at a time.
+# Boxes of an image whose products with a level are in memory at a time, and single points, whose
+# products are as many rows as those of 14 x 14 bins.
 _BOXES_AT_ONCE = 64
+_POINTS_AT_ONCE = 14 * _BOXES_AT_ONCE
 
 Levels = tuple[Array, ...]
 Shapes = tuple[tuple[int, int], ...]
@@ -177,7 +179,7 @@ def _products(features: Levels, level: Array, rows: Taps, columns: Taps) -> Arra
             pooled = pooled + _product("bnsxc,bntx->bnstc", strips, by_column)
         return pooled.astype(features[0].dtype)
 
-    return _by_chunks(pool_chunk, (level, rows, columns))
+    return _by_chunks(pool_chunk, (level, rows, columns), _at_once(rows))
 
 
 def _products_gradient(
@@ -197,7 +199,7 @@ def _products_gradient(
         return tuple(added), None
 
     gradient = tuple(jnp.zeros((images, *shape, channels), jnp.float32) for shape in shapes)
-    chunks = _chunks((cotangent, level, rows, columns))
+    chunks = _chunks((cotangent, level, rows, columns), _at_once(rows))
     return jax.lax.scan(add_chunk, gradient, chunks)[0]
 
 
@@ -219,16 +221,20 @@ def _product(equation: str, a: Array, b: Array) -> Array:
     return jnp.einsum(equation, a, b, precision="highest", preferred_element_type=jnp.float32)
 
 
-def _by_chunks(function, arrays):
+def _at_once(rows: Taps) -> int:
+    return _POINTS_AT_ONCE if rows.cell.shape[2] == 1 else _BOXES_AT_ONCE
+
+
+def _by_chunks(function, arrays, size):
     """Maps over chunks of the boxes `[B, N, ...]`, and puts the results together again."""
     number = arrays[0].shape[1]
-    result = jax.lax.map(function, _chunks(arrays))
+    result = jax.lax.map(function, _chunks(arrays, size))
     return result.swapaxes(0, 1).reshape(result.shape[1], -1, *result.shape[3:])[:, :number]
 
 
-def _chunks(arrays):
+def _chunks(arrays, size):
     """`[B, N, ...]` arrays as `[chunks, B, boxes, ...]`; added boxes have no weight."""
-    size = min(_BOXES_AT_ONCE, arrays[0].shape[1])
+    size = min(size, arrays[0].shape[1])
 
     def split(array):
         return jax.vmap(partial(_in_chunks, size=size))(array).swapaxes(0, 1)

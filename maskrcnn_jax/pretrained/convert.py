@@ -37,6 +37,8 @@ _WIDTHS = {
     "box_head.conv_channels": ("box_head", "conv_0"),
     "box_head.dense_channels": ("box_head", "dense_0"),
     "mask_head.channels": ("mask_head", "conv_0"),
+    "point_rend.dense_channels": ("mask_head", "dense_0"),
+    "point_rend.point_channels": ("mask_head", "layer_0"),
 }
 
 
@@ -156,7 +158,9 @@ def checkpoint_config(weights: Weights) -> dict[str, Any]:
 
 def _has_masks(source: Source, state: State) -> bool:
     """Whether a detector's weights have a mask head: a Faster R-CNN's have not."""
-    table = source.table(ModelConfig())
+    config = ModelConfig()
+    set_values(config, dict(source.model), "config.model")
+    table = source.table(config)
     names = (name for entry in table if entry.path[1] == "mask_head" for name in entry.names)
     return any(name in state for name in names)
 

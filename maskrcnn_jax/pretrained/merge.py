@@ -16,12 +16,19 @@ _PREDICTORS: dict[Path, int] = {
     ("box_head", "box_deltas"): 4,
     ("mask_head", "mask_logits"): 1,
 }
+# The layers of PointRend that have classes, without a background: the last so many entries of these
+# axes of a kernel. Each layer of the point head is given a value for each class.
+_CLASS_AXES: dict[Path, tuple[int, ...]] = {
+    ("mask_head", "coarse_logits"): (-1,),
+    ("mask_head", "layer"): (-2,),
+    ("mask_head", "point_logits"): (-2, -1),
+}
 
 
 def check_fit(expected: Any, given: Any, parts: Sequence[str], what: str) -> None:
     """Checks that weights have the arrays of a model, before anything is done with them.
 
-    Of the predictors, whose classes may be others, only the inputs have to agree.
+    Of axes along which classes lie, which may be others, the lengths do not have to agree.
 
     Args:
         expected: the model's variables, or their shapes.
@@ -75,6 +82,9 @@ def merged(
             return array
         if _has_classes(path, array.shape):
             return _with_rows(np.asarray(array), given[path], rows, _PREDICTORS[_layer(path)])
+        if axes := _class_axes(path):
+            counts = len(class_names), len(given_names)
+            return _with_entries(np.asarray(array), given[path], rows, axes, counts)
         return given[path]
 
     return jax.tree_util.tree_map_with_path(chosen, new)
@@ -105,6 +115,36 @@ def _with_rows(
     return result.reshape(new.shape)
 
 
+def _with_entries(
+    new: np.ndarray,
+    given: np.ndarray,
+    rows: Sequence[int | None],
+    axes: Sequence[int],
+    counts: tuple[int, int],
+) -> np.ndarray:
+    """Takes over all but the entries of classes that only one of both has, along some axes.
+
+    Args:
+        new: array of the model, `given` of the weights.
+        rows: the weights' class for each of the model's.
+        axes: along which the last entries are the classes'.
+        counts: of the model's classes and of the weights'.
+    """
+    kept = [(k, row) for k, row in enumerate(rows) if row is not None]
+
+    def places(axis: int, of: int) -> list[int]:
+        size = (new, given)[of].shape[axis]
+        if axis not in axes:
+            return list(range(size))
+        first = size - counts[of]
+        return [*range(first), *(first + pair[of] for pair in kept)]
+
+    ours, theirs = (np.ix_(*(places(axis, of) for axis in range(-new.ndim, 0))) for of in (0, 1))
+    result = new.copy()
+    result[ours] = given[theirs]
+    return result
+
+
 def _of_parts(tree: Mapping[str, Any], parts: Sequence[str]) -> dict[Path, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     by_path = {tuple(key.key for key in path): leaf for path, leaf in leaves}
@@ -113,7 +153,15 @@ def _of_parts(tree: Mapping[str, Any], parts: Sequence[str]) -> dict[Path, Any]:
 
 def _fixed_shape(path: Path, shape: Sequence[int]) -> tuple[int, ...]:
     """The part of a shape that does not depend on the number of classes."""
-    return tuple(shape[:-1]) if _has_classes(path, shape) else tuple(shape)
+    axes = (-1,) if _has_classes(path, shape) else _class_axes(path)
+    return tuple(size for axis, size in enumerate(shape, -len(shape)) if axis not in axes)
+
+
+def _class_axes(path: Path) -> tuple[int, ...]:
+    """The axes of a PointRend array along which classes lie."""
+    part, layer = _layer(path)
+    axes = _CLASS_AXES.get((part, layer.rstrip("_0123456789")), ())
+    return axes if path[-1] == "kernel" else tuple(axis for axis in axes if axis == -1)
 
 
 def _has_classes(path: Path, shape: Sequence[int]) -> bool:

@@ -151,6 +151,20 @@ SOURCES = (
         model={},
         **_TORCHVISION,
     ),
+    # Detectron2's projects/PointRend, pointrend_rcnn_R_50_FPN_1x_coco and _3x: the next one, its
+    # Mask R-CNN, with another mask head.
+    Source(
+        name="detectron2_point_rend",
+        marks=(
+            "backbone.bottom_up.stem.conv1.weight",
+            "roi_heads.mask_head.coarse_head.prediction.weight",
+            "roi_heads.mask_head.point_head.predictor.weight",
+        ),
+        num_classes=_classes_of_torch,
+        model={**_OF_DETECTRON2, "point_rend.enabled": True},
+        settings=_SETTINGS_OF_DETECTRON2,
+        **_DETECTOR_OF_DETECTRON2,
+    ),
     # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x, mask_rcnn_R_101_FPN_3x, faster_rcnn_... too
     # (Base-RCNN-FPN.yaml and config/defaults.py), and what else was trained so. Class k is COCO's
     # k-th category. Norms are frozen, anchors are not rounded, RoIAlign shifts cells by half a

@@ -43,7 +43,8 @@ def inference_pictures(
         Pictures `[h, w, 3]` uint8 RGB by name: `1_features` (mean activation of each level),
         `2_objectness` (best anchor of each cell), `3_anchors`, `4_proposals`, `5_masks` (the mask
         head's grids, best detection first; not of a model of boxes alone). Of a cascade also
-        `4_proposals_2` and so on: the same proposals as the further heads are given them.
+        `4_proposals_2` and so on: the same proposals as the further heads are given them. Of
+        PointRend also `5_points`: the grids with the points of the last subdivision in red.
     """
     image, scale = enlarged(image)
     logits = stages["rpn_logits"][index]
@@ -55,7 +56,7 @@ def inference_pictures(
         "3_anchors": _boxes_by_rank(image, anchor_boxes(stages, config)[best] * scale),
         "4_proposals": _boxes_by_rank(image, proposals * scale),
         **_refined(image, stages, scale, index, count),
-    } | ({"5_masks": _masks(stages, index)} if "mask_logits" in stages else {})
+    } | _masks(stages, index)
 
 
 def training_pictures(
@@ -136,21 +137,50 @@ def _refined(image, stages: Stages, scale: float, index: int, count: int) -> dic
     }
 
 
-def _masks(stages: Stages, index: int) -> np.ndarray:
-    return masks_picture(stages["mask_logits"][index][stages["detection_valid"][index]])
+def _masks(stages: Stages, index: int) -> dict[str, np.ndarray]:
+    """Draws the masks, and where PointRend has looked last."""
+    if "mask_logits" not in stages:
+        return {}
+    shown = stages["detection_valid"][index]
+    logits = stages["mask_logits"][index][shown]
+    found = {"5_masks": masks_picture(logits)}
+    points = stages.get(f"mask_points_{logits.shape[-1]}")
+    if points is not None:
+        found["5_points"] = masks_picture(logits, points[index][shown])
+    return found
 
 
-def masks_picture(mask_logits: np.ndarray, columns: int = 8, cell: int = 112) -> np.ndarray:
-    """Shows mask grids `[D, m, m]` of logits, row by row, as grey levels of probability."""
+def masks_picture(
+    mask_logits: np.ndarray,
+    points: np.ndarray | None = None,
+    columns: int = 8,
+    cell: int = 112,
+) -> np.ndarray:
+    """Shows mask grids, row by row, as grey levels of probability.
+
+    Args:
+        mask_logits: `[D, m, m]`.
+        points: `[D, P, 2]`, x and y, 0..1 over the grid, to be drawn in red.
+        columns: grids of a row.
+        cell: side of a grid in the picture, pixels.
+
+    Returns:
+        `[h, w, 3]` uint8 RGB.
+    """
     if not len(mask_logits):
         return np.zeros((cell, columns * cell, 3), np.uint8)
     tiles = []
-    for logits in mask_logits[: columns * 4]:
+    for i, logits in enumerate(mask_logits[: columns * 4]):
         grey = (255 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.uint8)
-        tiles.append(np.pad(cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST), 2))
+        tile = cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST)
+        tile = tile[..., None].repeat(3, axis=-1)
+        if points is not None:
+            x, y = (points[i] * cell).astype(int).T
+            tile[y, x] = _RED
+        tiles.append(np.pad(tile, ((2, 2), (2, 2), (0, 0))))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    return np.concatenate(rows)[..., None].repeat(3, axis=-1)
+    return np.concatenate(rows)
 
 
 def _anchor_targets(batch, anchors, config, rng, index) -> AnchorTargets:

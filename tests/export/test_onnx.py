@@ -117,6 +117,13 @@ def test_a_cascade_is_refused_by_name():
         check_writable(config)
 
 
+def test_a_point_rend_is_refused_by_name():
+    config = ModelConfig()
+    config.point_rend.enabled = True
+    with pytest.raises(ValueError, match=r"config\.model\.point_rend .*--format=stablehlo"):
+        check_writable(config)
+
+
 def test_a_file_that_is_none_is_refused():
     with pytest.raises(ValueError, match="onnxruntime does not load"):
         runtime.load(b"not a model")

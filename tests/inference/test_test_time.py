@@ -68,7 +68,7 @@ class _Detector:
 
     corner = np.float32([0, 0, 0, 0])
     config = _config(nms_threshold=0.5, max_per_image=1)
-    config.masks, config.mask_head = True, SimpleNamespace(pool_size=1)
+    config.masks = True
 
     def predict(self, image, image_size):
         width = image.shape[2]
@@ -79,13 +79,11 @@ class _Detector:
         pyramid = dict.fromkeys(("p2", "p3", "p4", "p5"), image)
         return Detections(box, score, one, jnp.zeros((1, 1, 1, 2)), one > 0), pyramid
 
-    def pool(self, pyramid, boxes, size):
+    def masks(self, pyramid, boxes, classes):
         """Where the box is, and how wide the view."""
         self.seen = [*getattr(self, "seen", []), float(boxes[0, 0, 0])]
-        return boxes[0, 0, 0] / pyramid["p2"].shape[2]
-
-    def mask_head(self, features, classes, parts):
-        return jnp.stack([features, features / 2])[None, None, None]
+        where = boxes[0, 0, 0] / pyramid["p2"].shape[2]
+        return jnp.stack([where, where / 2])[None, None, None], {}
 
 
 def test_boxes_come_back_from_every_view_and_masks_are_averaged():

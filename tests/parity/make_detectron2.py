@@ -52,8 +52,12 @@ def detector(seed: int, sampling_ratio: int, dtype: torch.dtype) -> torch.nn.Mod
 
 
 def narrow(recipe: str, sampling_ratio: int) -> CfgNode:
-    """Returns a recipe's configuration with the channels, anchors and proposals of `SETTINGS`."""
-    config = model_zoo.get_config(f"{recipe}.yaml")
+    """Returns the configuration of one of the zoo's recipes, made narrow."""
+    return made_narrow(model_zoo.get_config(f"{recipe}.yaml"), sampling_ratio)
+
+
+def made_narrow(config: CfgNode, sampling_ratio: int) -> CfgNode:
+    """Returns a configuration with the channels, anchors and proposals of `SETTINGS`."""
     model, s = config.MODEL, SETTINGS
     model.DEVICE, model.WEIGHTS = "cpu", ""
     model.RESNETS.STEM_OUT_CHANNELS = model.RESNETS.WIDTH_PER_GROUP = s["width"]
@@ -73,7 +77,7 @@ def narrow(recipe: str, sampling_ratio: int) -> CfgNode:
 def built(config: CfgNode) -> torch.nn.Module:
     """Returns the model of a configuration, its RoIs of the levels for small pictures."""
     net = build_model(config)
-    for pooler in (net.roi_heads.box_pooler, net.roi_heads.mask_pooler):
+    for pooler in filter(None, (net.roi_heads.box_pooler, net.roi_heads.mask_pooler)):
         pooler.canonical_box_size = SETTINGS["canonical_scale"]
     return net
 

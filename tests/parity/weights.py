@@ -31,6 +31,8 @@ _GAINS = (
     (r"box_predictor\.bbox_pred\.", 2.5),
     (r"box_predictor\.\d\.bbox_pred\.", 0.8),  # of a cascade, whose boxes move three times
     (r"mask_predictor\.mask_fcn_logits\.", 8.0),
+    (r"coarse_head\.prediction\.", 4.0),
+    (r"point_head\.predictor\.", 8.0),
     (r"", math.sqrt(2)),  # layers before a ReLU
 )
 

@@ -139,6 +139,13 @@ def test_gradients_on_every_mesh_are_those_of_one_device():
 FAMILY = {
     "cascade": [("box_head.class_agnostic", True), ("cascade.ious", (0.6, 0.7))],
     "boxes alone, by GIoU": [("masks", False), ("box_head.box_loss", "giou")],
+    "PointRend": [
+        ("point_rend.enabled", True),
+        ("point_rend.pool_size", 6),
+        ("point_rend.coarse_size", 3),
+        ("point_rend.dense_channels", 16),
+        ("point_rend.point_channels", 16),
+    ],
     "class-agnostic": [("box_head.class_agnostic", True), ("mask_head.class_agnostic", True)],
 }
 

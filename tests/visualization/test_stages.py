@@ -56,6 +56,13 @@ def test_masks_are_shown_in_order():
     assert picture[30, 30].tolist() == picture[90, 30].tolist() == [0, 0, 0]
 
 
+def test_points_of_a_mask_are_drawn_where_they_lie():
+    logits, points = np.full((1, 4, 4), -50.0), np.array([[[0.5, 0.25], [0.999, 0.999]]])
+    picture = masks_picture(logits, points, columns=1, cell=56)
+    reds = np.argwhere(picture.any(axis=-1))
+    assert reds.tolist() == [[2 + 14, 2 + 28], [2 + 55, 2 + 55]]
+
+
 def test_refined_boxes_are_dashed_before_and_solid_after():
     black = np.zeros((100, 100, 3), np.uint8)
     before, after = np.array([[10.0, 10, 50, 50]]), np.array([[20.0, 30, 80, 90]])

@@ -108,6 +108,11 @@ def check_writable(config: Any) -> None:
             "config.model.cascade has further box heads, which are not written as ONNX; take "
             "--format=stablehlo"
         )
+    if config.point_rend.enabled:
+        raise ValueError(
+            "config.model.point_rend is enabled, whose masks are not written as ONNX; take "
+            "--format=stablehlo"
+        )
 
 
 def _detector(graph: Graph, model: MaskRCNN, part: Part, shape) -> tuple[str, str, str, str]:

@@ -140,6 +140,19 @@ NAMES = {
         f"{_DETECTRON2}/Misc/cascade_mask_rcnn_R_50_FPN_3x/144998488/model_final_480dd8.pkl",
         _md5("480dd8"),
     ),
+    # Its projects/PointRend; the README there.
+    "coco_detectron2_point_rend_r50_1x": Published(
+        "detectron2_point_rend",
+        f"{_DETECTRON2}/PointRend/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco/164254221/"
+        "model_final_736f5a.pkl",
+        _md5("736f5a"),
+    ),
+    "coco_detectron2_point_rend_r50_3x": Published(
+        "detectron2_point_rend",
+        f"{_DETECTRON2}/PointRend/InstanceSegmentation/pointrend_rcnn_R_50_FPN_3x_coco/164955410/"
+        "model_final_edd263.pkl",
+        _md5("edd263"),
+    ),
     # The ImageNet classifiers that Detectron2 starts from. No digest is published.
     "imagenet_msra_r50": Published(
         "msra_resnet", f"{_DETECTRON2}/ImageNetPretrained/MSRA/R-50.pkl", None

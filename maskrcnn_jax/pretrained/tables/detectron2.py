@@ -17,6 +17,7 @@ from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
     CONV,
     DENSE,
+    POINT_CONV,
     SAME,
     UPSAMPLE,
     Entry,
@@ -54,6 +55,11 @@ OTHER_MODELS = {
     "roi_heads.res5.0.conv1.weight": "a C4 model, whose box head is the ResNet's last stage",
     "backbone.res5.0.conv1.weight": "a DC5 model, which has no feature pyramid",
     "roi_heads.keypoint_head.conv_fcn1.weight": "a Keypoint R-CNN",
+    "roi_heads.mask_coarse_head.prediction.weight": (
+        "a PointRend with the names of 2020, which Detectron2 changes when it loads them: load and "
+        "save it there first"
+    ),
+    "roi_heads.mask_head.parameter_head.prediction.weight": "an Implicit PointRend",
     "sem_seg_head.predictor.weight": "a Panoptic FPN",
     "head.cls_score.weight": "a RetinaNet",
     "backbone.bottom_up.res5.0.conv2_offset.weight": "a model with deformable convolutions",
@@ -80,7 +86,7 @@ def table(config: ModelConfig) -> list[Entry]:
         *_fpn(config),
         *_rpn(config),
         *_box_heads(config),
-        *(_mask_head(config) if config.masks else ()),
+        *_masks(config),
     ]
 
 
@@ -142,6 +148,36 @@ def _box_head(head, stage, number) -> Iterator[Entry]:
     boxes = SAME if head.class_agnostic else _no_background(4)
     deltas = (*ours, "box_deltas")
     yield from layer(deltas, f"{predictor}.bbox_pred", chain(boxes, DENSE), boxes)
+
+
+def _masks(config) -> Iterator[Entry]:
+    if config.point_rend.enabled:
+        yield from _point_rend(config.point_rend)
+    elif config.masks:
+        yield from _mask_head(config)
+
+
+def _point_rend(head) -> Iterator[Entry]:
+    """Both heads of projects/PointRend, whose predictors have no row for the background."""
+    ours, theirs = ("mask_head", "coarse"), "roi_heads.mask_head.coarse_head"
+    yield from layer((*ours, "conv"), f"{theirs}.reduce_spatial_dim_conv", CONV)
+    for i in range(head.dense_layers):
+        kernel = DENSE if i else pooled_dense(head.pool_size // 2)
+        yield from layer((*ours, f"dense_{i}"), f"{theirs}.fc{i + 1}", kernel)
+    cells = head.coarse_size**2
+    yield from layer(
+        (*ours, "coarse_logits"),
+        f"{theirs}.prediction",
+        Layout(  # (class and cell, in) <-> (in, cell, class)
+            lambda x: x.reshape(-1, cells, x.shape[1]).transpose(2, 1, 0),
+            lambda x: x.transpose(2, 1, 0).reshape(-1, x.shape[0]),
+        ),
+        Layout(lambda x: x.reshape(-1, cells).T, lambda x: x.T.reshape(-1)),
+    )
+    ours, theirs = ("mask_head", "point"), "roi_heads.mask_head.point_head"
+    for i in range(head.point_layers):
+        yield from layer((*ours, f"layer_{i}"), f"{theirs}.fc{i + 1}", POINT_CONV)
+    yield from layer((*ours, "point_logits"), f"{theirs}.predictor", POINT_CONV)
 
 
 def _mask_head(config) -> Iterator[Entry]:

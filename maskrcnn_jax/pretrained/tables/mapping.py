@@ -66,6 +66,9 @@ UPSAMPLE = Layout(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3,
 # torch (out, in, 1, 1) <-> (in, out)
 CLASS_CONV = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 
+# the same along one axis: (out, in, 1) <-> (in, out)
+POINT_CONV = Layout(lambda x: x[:, :, 0].T, lambda x: x.T[:, :, None])
+
 
 def pooled_dense(size: int) -> Layout:
     """Layout of a dense layer on flattened [C, S, S] (torch) or [S, S, C] (ours) features."""

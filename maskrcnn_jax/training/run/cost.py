@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from maskrcnn_jax.console import amount
 from maskrcnn_jax.models.config import ModelConfig
+from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
@@ -42,8 +43,19 @@ def _of_regions(model: ModelConfig) -> float:
     boxes = box.convs * 9 * bins * box.conv_channels**2
     boxes += bins * (box.conv_channels if box.convs else channels) * box.dense_channels
     masks = model.masks * mask.convs * 9 * mask.pool_size**2 * mask.channels**2
+    if model.point_rend.enabled:
+        masks = _of_point_rend(model.point_rend, channels)
     boxes *= 1 + len(model.cascade.ious)
     return sampled * (boxes + model.roi.positive_fraction * masks)
+
+
+def _of_point_rend(head: PointRendConfig, channels: int) -> int:
+    """Returns the multiplications of both heads for a RoI, without those of the classes."""
+    bins = head.pool_size**2 // 4
+    coarse = bins * (4 * channels**2 + channels * head.dense_channels)
+    coarse += (head.dense_layers - 1) * head.dense_channels**2
+    layers = channels + (head.point_layers - 1) * head.point_channels
+    return coarse + head.train_points * layers * head.point_channels
 
 
 def hopeless_on_cpu(config: "Config", platform: str, steps: int) -> str:

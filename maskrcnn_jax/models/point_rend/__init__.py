@@ -1,0 +1,1 @@
+"""PointRend: masks whose uncertain points are predicted one by one."""
