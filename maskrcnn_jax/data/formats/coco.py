@@ -23,6 +23,7 @@ from maskrcnn_jax.data.records import Dataset, Instance, make_record, read_image
 from maskrcnn_jax.faults import FaultError, FaultKind
 from maskrcnn_jax.images.read import check_stated_size, image_size
 
+_USUAL_CROWDS = 4, 0.1  # crowd regions, and their fraction, that are usual; COCO has 1 %
 _Image = tuple[int | str, str, int, int]  # id, path, height, width
 
 
@@ -137,28 +138,40 @@ def _name(source: str) -> str:
 def _whole_file(
     entries: list, instances: dict[int | str, list[Instance]], source: str
 ) -> Iterator[Fault]:
-    """Yields what only shows over all annotations: that none of them is an object."""
+    """Yields what only shows over all annotations: that none or too few of them are objects."""
     read = [instance for found in instances.values() for instance in found]
+    crowds = sum(instance.crowd for instance in read)
+    dicts = [entry for entry in entries if isinstance(entry, dict)]
+    marked = sum(whole(e.get("iscrowd")) == 1 or e.get("iscrowd") is True for e in dicts)
     if not entries:
         reason = "it has images but no annotation at all"
         yield Fault(source, reason, FaultKind.NOT_ANNOTATED, "warning")
-    if not read or not all(instance.crowd for instance in read):
-        return
-    dicts = [entry for entry in entries if isinstance(entry, dict)]
-    if all(whole(entry.get("iscrowd")) == 1 or entry.get("iscrowd") is True for entry in dicts):
-        reason = (
-            f"all {len(read)} annotations are marked iscrowd=1, so there is no object to learn. "
-            "CVAT exports masks of its brush and its AI tools so: give crowd_as_objects=True "
-            "(config.data.train.crowd_as_objects) to take them as objects"
-        )
-        yield Fault(source, reason, FaultKind.CROWD)
-    elif not any(entry.get("segmentation") for entry in dicts):
+    elif crowds and (marked == len(dicts) or _is_unusual(marked, len(dicts))):
+        yield _crowds(source, marked, len(dicts))
+    elif read and crowds == len(read) and not any(e.get("segmentation") for e in dicts):
         reason = (
             f"none of its {len(dicts)} annotations has a mask, only boxes, so no object can be "
             "learned. Export segmentations (polygons or masks), or give boxes_as_masks=True "
             "(config.data.train.boxes_as_masks) to take each box for the mask of its object"
         )
         yield Fault(source, reason, FaultKind.MASK)
+
+
+def _is_unusual(marked: int, number: int) -> bool:
+    most, fraction = _USUAL_CROWDS
+    return marked > most and marked > fraction * number
+
+
+def _crowds(source: str, marked: int, number: int) -> Fault:
+    """Returns what is said of a file with so many crowd regions that they may be a tool's."""
+    found = f"{marked} of its {number} annotations are marked iscrowd=1 and not learned"
+    if marked == number:
+        found = f"all {number} annotations are marked iscrowd=1, so there is no object to learn"
+    reason = (
+        f"{found}. CVAT exports masks of its brush and its AI tools so: give crowd_as_objects=True "
+        "(config.data.train.crowd_as_objects) to take them as objects"
+    )
+    return Fault(source, reason, FaultKind.CROWD, "error" if marked == number else "warning")
 
 
 def _load(source: str) -> dict[str, list]:

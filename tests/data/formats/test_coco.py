@@ -160,6 +160,16 @@ def test_crowd_alone_names_the_habit_and_the_argument(write_coco):
     assert not dataset.records[0].crowd.any()
 
 
+def test_many_crowd_regions_among_objects_name_the_habit(write_coco):
+    paths = write_coco([{}] * 5 + [dict(iscrowd=1)] * 5)
+    (fault,) = coco.read(**paths).faults
+    assert (fault.severity, fault.kind) == ("warning", "crowd region")
+    assert re.search("5 of its 10 .*CVAT.*crowd_as_objects=True", fault.reason)
+    assert coco.read(**paths, crowd_as_objects=True).faults == []
+    for few in ([{}] * 5 + [dict(iscrowd=1)] * 4, [{}] * 50 + [dict(iscrowd=1)] * 5):
+        assert coco.read(**write_coco(few)).faults == []
+
+
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [
