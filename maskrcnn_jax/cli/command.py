@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from absl import flags, logging
 
@@ -16,6 +17,7 @@ from maskrcnn_jax.visualization.style import COLOR_BY, PALETTES, Style, palette
 
 # What requirements-light.txt leaves out; prepared datasets need them.
 _NOT_IN_LIGHT = ("tensorflow", "tensorflow_datasets")
+_UNREAD = 141  # the status that shells give a program whose output nobody reads any more
 
 
 def parser(
@@ -157,7 +159,8 @@ def status_of(
         who: gives what a line on stderr begins with.
 
     Returns:
-        The command's status, 2 after an error that the user can fix, or 130 after Ctrl-C.
+        The command's status, 2 after an error that the user can fix, 130 after Ctrl-C, or 141
+        where nobody reads what is printed any more.
 
     Raises:
         Exception: an error of another kind.
@@ -179,6 +182,11 @@ def _status_of(
     except KeyboardInterrupt:
         print(f"{who()}{interrupted}", file=sys.stderr)
         return 130
+    except BrokenPipeError as error:
+        if not _is_unread(sys.stdout):
+            print(f"{who()}error: {error}", file=sys.stderr)
+            return 2
+        return _UNREAD
     except (ValueError, OSError, FloatingPointError, flags.Error) as error:
         if debug:
             traceback.print_exc()
@@ -194,6 +202,17 @@ def _status_of(
             file=sys.stderr,
         )
         return 2
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Returns whether nobody reads a stream any more, as after `| head`; it is silent from then."""
+    try:
+        print(file=stream, flush=True)
+        return False
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # Python flushes it again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
 
 
 def leave(status: int) -> None:

@@ -111,7 +111,7 @@ def _check_options(options: argparse.Namespace) -> None:
         except ImportError as error:
             raise ValueError(
                 f"--format={options.format} needs the package {package} ({error}): "
-                "pip install 'maskrcnn-jax[export]'"
+                "pip install -e '.[export]'"
             ) from error
     if options.out is None:
         if not (Path(options.source) / LAST).is_dir():

@@ -57,7 +57,7 @@ def _serve(options: argparse.Namespace) -> None:
             import_module(package)
         except ImportError as error:
             raise ValueError(
-                f"serving needs the package {package} ({error}): pip install 'maskrcnn-jax[serve]'"
+                f"serving needs the package {package} ({error}): pip install -e '.[serve]'"
             ) from error
     from maskrcnn_jax.serve.app import make_app
     from maskrcnn_jax.serve.limits import Limits

@@ -113,7 +113,7 @@ def library() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise ValueError(
-            f"{SCHEME} needs the package huggingface_hub ({error}): pip install 'maskrcnn-jax[hub]'"
+            f"{SCHEME} needs the package huggingface_hub ({error}): pip install -e '.[hub]'"
         ) from error
     return huggingface_hub
 

@@ -17,7 +17,7 @@ from jax.experimental import topologies
 
 from maskrcnn_jax.plan.chips import CHIPS, Chip
 
-EXTRA = "pip install 'maskrcnn-jax[plan]', or requirements-plan.txt"
+EXTRA = "pip install -r requirements-plan.txt"
 _PLUGINS = {"tpu": ("libtpu",), "cuda": ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")}
 # What a compiler reads about a GPU in place of asking one, as protobuf's text.
 _GPU_FACTS = """

@@ -65,10 +65,7 @@ def library() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ValueError(
-            f"videos need the package av ({error}): pip install 'maskrcnn-jax[video]' or "
-            "pip install av"
-        ) from error
+        raise ValueError(f"videos need the package av ({error}): pip install av") from error
     return av
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 
 from PIL import Image
@@ -41,3 +42,22 @@ def test_faults_of_files_of_any_name_are_listed(tmp_path, capsys):
         assert f"{name}.json" in shown
     assert "\x1b" not in shown
     assert sys.stdout.write("") == 0  # the streams are those of before
+
+
+def test_output_that_nobody_reads_ends_a_command_in_silence():
+    end, pipe = os.pipe()
+    os.close(end)
+    work = "lambda: print('a line', flush=True)"
+    program = f"from maskrcnn_jax.cli import command; exit(command.status_of({work}, False))"
+    done = subprocess.run([sys.executable, "-c", program], stdout=pipe, stderr=subprocess.PIPE)
+    os.close(pipe)
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+def test_another_broken_pipe_is_an_error(capsys):
+    def work():
+        raise BrokenPipeError("a connection was closed")
+
+    assert command.status_of(work, debug=False) == 2
+    assert capsys.readouterr().err == "error: a connection was closed\n"
