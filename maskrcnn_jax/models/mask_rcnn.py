@@ -30,6 +30,7 @@ from maskrcnn_jax.ops.roi_align import (
     multilevel_crop_and_resize,
     multilevel_roi_align,
 )
+from maskrcnn_jax.ops.slots import on_used_slots
 from maskrcnn_jax.parallel import partition
 
 Stages = dict[str, jax.Array]
@@ -105,7 +106,8 @@ class MaskRCNN(nn.Module):
             The detections, and the stages: image, c2..c5, p2..p6, rpn_logits [B, A],
             rpn_deltas [B, A, 4], proposals [B, N, 4], proposal_scores, proposal_valid [B, N],
             box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
-            mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D].
+            mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D]. Slots
+            that are not valid have any value in the stages.
             Boxes of the stages are in the network's own coordinates (`config.corners`). Of boxes
             alone there are no masks; a cascade has more stages (`cascade.heads.refined`), and
             PointRend others (`point_rend.inference.subdivided_masks`).
@@ -128,7 +130,7 @@ class MaskRCNN(nn.Module):
         )
         masks = None
         if config.masks:
-            mask_logits, more = self.masks(pyramid, boxes, classes)
+            mask_logits, more = self.detected_masks(pyramid, boxes, classes, valid)
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= more
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
@@ -211,6 +213,14 @@ class MaskRCNN(nn.Module):
             proposal_valid=proposals.valid,
         )
         return proposals, np.concatenate(anchors), stages
+
+    def detected_masks(self, pyramid, boxes, classes, valid):
+        """`masks`, with any value in slots that are not valid [B, D]."""
+        masks = partial(self.masks, pyramid)
+        # Slots that are sharded over devices are worked on at once.
+        if partition.is_split():
+            return masks(boxes, classes)
+        return on_used_slots(masks, valid, boxes, classes)
 
     def masks(self, pyramid, boxes, classes):
         """Mask logits [B, D, M, M] of boxes [B, D, 4] of classes [B, D], and their stages."""
