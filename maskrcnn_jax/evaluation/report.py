@@ -23,7 +23,8 @@ def report_text(
             (no such object in the truth) as a dash.
         dataset: for its name, classes and objects.
         max_detections: as in the configuration.
-        skipped: a message for each image that could not be read.
+        skipped: a message for each image that could not be read; without them their number alone
+            is told.
 
     Returns:
         The page.
@@ -44,8 +45,10 @@ def report_text(
     losses = [f"{key} {value:.4f}" for key, value in metrics.items() if key.startswith("loss_")]
     if losses:
         lines += ["", "  ".join(losses)]
-    if skipped:
-        lines += ["", f"{amount(len(skipped), 'image')} could not be read, left out:"]
+    number = len(skipped) or int(metrics.get("images_skipped", 0))
+    if number:
+        which = ":" if skipped else "; eval/report.txt of the work directory says which"
+        lines += ["", f"{amount(number, 'image')} could not be read, left out{which}"]
         lines += [f"  {message}" for message in skipped]
     return "\n".join(lines) + "\n"
 

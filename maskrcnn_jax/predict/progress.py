@@ -29,9 +29,9 @@ class Progress:
         is_terminal = sys.stderr.isatty()
         if now - self._told >= (_RENEWED if is_terminal else _SPARSE):
             self._told = now
-            of = f" of {self.total:,}" if self.total else ""
+            done = f"{self.images:,} of " if self.total else ""
             speed = f", {self.rate:.1f} images/s" if self.images > 1 else ""
-            text = f"{self.images:,}{of} images{speed}"
+            text = f"{done}{amount(self.total or self.images, 'image')}{speed}"
             self._show(text) if is_terminal else print(text, file=sys.stderr, flush=True)
 
     def say(self, text: str, is_fault: bool = False) -> None:

@@ -21,6 +21,8 @@ def test_report_shows_percentages_dashes_and_what_was_skipped():
     (circle,) = (line.split() for line in lines if line.startswith("circle"))
     assert circle == ["circle", "0.0", "45.6"]
     assert "x.jpg is broken" in text
+    text = report_text(metrics | {"images_skipped": 1.0}, dataset, (1, 10, 300))
+    assert "1 image could not be read, left out; eval/report.txt" in text
 
 
 def test_report_of_boxes_alone():
