@@ -40,7 +40,7 @@ def test_on_a_terminal_one_line_that_renews_itself(clock, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", _Terminal())
     progress = Progress(None)
     _steps(progress, clock, [1, 1.1, 2])
-    assert sys.stderr.getvalue() == "\r1 images\r3 images, 2.0 images/s"
+    assert sys.stderr.getvalue() == "\r1 image\r3 images, 2.0 images/s"
     progress.say("a.png: 3 objects")
     assert sys.stderr.getvalue().endswith("\r" + " " * 22 + "\r")
     assert capsys.readouterr().out == "a.png: 3 objects\n"
