@@ -8,9 +8,10 @@ way: set `images` and `annotations` of both splits.
 
 The schedules are 1x (the default) and 3x, as Detectron2 has them, and 2x, as Detectron had it:
 90,000, 270,000 and 180,000 steps of 16 images, or 12, 37 and 24 epochs; the learning rate falls to
-a tenth twice. `cosine` is as long as 1x. `r101` is ResNet-101 in the 3x schedule. `lsj` is 100
-epochs from scratch with large-scale jitter, 64 images of 1024 x 1024 a step, batch norm everywhere
-and the heads of torchvision's v2; `lsj_paste` has copy-paste besides (Ghiasi et al. 2021).
+a tenth twice. `cosine` is as long as 1x. `r101` is ResNet-101 in the 3x schedule, and `x101`
+ResNeXt-101 32x8d, which has 1.6 times the operations of `r101`. `lsj` is 100 epochs from scratch
+with large-scale jitter, 64 images of 1024 x 1024 a step, batch norm everywhere and the heads of
+torchvision's v2; `lsj_paste` has copy-paste besides (Ghiasi et al. 2021).
 
 Expected, by Detectron2's model zoo, whose schedules these are (none has been run to its end here):
 
@@ -18,6 +19,7 @@ Expected, by Detectron2's model zoo, whose schedules these are (none has been ru
     1x    1.4             38.6    35.2     COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x
     3x    4.3             41.0    37.2     COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x
     r101  4.3             42.9    38.6     COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x
+    x101  4.3             44.3    39.5     COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x
     lsj   11.8            44.6    40.3     new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ
 
 At the 151 images/s that the steps of one H200 ran at (bfloat16, benchmarks/RESULTS.md), 1x is 2.6
@@ -96,6 +98,13 @@ def _r101(config: Config) -> None:
     set_values(config.train, SCHEDULES["3x"])
 
 
+def _x101(config: Config) -> None:
+    """Detectron2's, but for torchvision's weights of ImageNet to begin with."""
+    _r101(config)
+    config.init = "imagenet_torchvision_x101_32x8d"
+    config.model.backbone.groups, config.model.backbone.width_per_group = 32, 8
+
+
 def _lsj(config: Config) -> None:
     """Detectron2's new baseline of 100 epochs, from scratch."""
     config.init = "none"
@@ -121,4 +130,4 @@ def _lsj_paste(config: Config) -> None:
     config.data.augment.copy_paste = 0.5
 
 
-VARIANTS = {"r101": _r101, "lsj": _lsj, "lsj_paste": _lsj_paste}
+VARIANTS = {"r101": _r101, "x101": _x101, "lsj": _lsj, "lsj_paste": _lsj_paste}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from maskrcnn_jax.images.config import ImageConfig
+from maskrcnn_jax.models.backbones.config import BackboneConfig
 from maskrcnn_jax.models.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
     """Returns how many numbers the largest arrays have, by the keys that say so."""
     pixels = max(height * width for height, width in images.buckets)
     rpn, box, mask = model.rpn, model.box_head, model.mask_head
-    features, width = model.fpn.channels, model.backbone.width
+    features = model.fpn.channels
     pooled = box.pool_size**2
     regions = {
         "model.rpn.post_nms_top_n_train": rpn.post_nms_top_n_train,
@@ -82,10 +83,9 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
     }
     found = {
         "data.buckets data.channels": pixels * images.channels,
-        "data.buckets model.backbone.width": pixels // 4 * width,
+        **_of_backbone(model.backbone, pixels),
         "data.buckets model.fpn.channels": pixels // 16 * features,
         "data.buckets model.rpn.channels": pixels // 16 * rpn.channels,
-        "model.backbone.width": 9 * (8 * width) ** 2,
         "model.fpn.channels": 9 * features**2,
         "model.rpn.channels": 9 * rpn.channels**2,
         "model.box_head.conv_channels": 9 * box.conv_channels**2,
@@ -121,6 +121,25 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
         found[key] = number * num_classes
         found[f"{key} model.box_head.pool_size model.fpn.channels"] = number * pooled * features
     return found
+
+
+def _of_backbone(backbone: BackboneConfig, pixels: int) -> dict[str, int]:
+    """Returns the same for the backbone alone, of its kind."""
+    if backbone.kind == "convnext":
+        channels = backbone.convnext.channels
+        return {
+            "data.buckets model.backbone.convnext.channels": pixels // 16 * 4 * channels[0],
+            "model.backbone.convnext.channels": 4 * max(channels) ** 2,
+        }
+    width, of_group = backbone.width, backbone.width_per_group
+    inner = 8 * width * of_group // 64
+    return {
+        "data.buckets model.backbone.width": pixels // 4 * width,
+        "model.backbone.width": 9 * (8 * width) ** 2,
+        "model.backbone.width model.backbone.groups model.backbone.width_per_group": (
+            9 * inner**2 * backbone.groups
+        ),
+    }
 
 
 def _named(keys: str, sections: Mapping[str, object]) -> str:

@@ -8,6 +8,7 @@ from maskrcnn_jax import config_flags
 from maskrcnn_jax.checkpoints.layout import BEST, LAST
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.doctor import environment
+from maskrcnn_jax.models.backbones.names import backbone_name
 from maskrcnn_jax.parallel.mesh import batch_shards, check_buckets, local_batch_size, make_mesh
 from maskrcnn_jax.training.run import log as metrics_log
 
@@ -34,7 +35,7 @@ def recipe(name: str | None, keys: list[str]) -> dict[str, str]:
         "mesh": " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items()),
         "batch": f"{config.train.batch_size} images, {images:g} for each part of the mesh",
         "buckets": ", ".join(f"{height}x{width}" for height, width in config.data.buckets),
-        "backbone": f"{config.model.backbone.name()}, {config.model.dtype}",
+        "backbone": f"{backbone_name(config.model.backbone)}, {config.model.dtype}",
     }
 
 

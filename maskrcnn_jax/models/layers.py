@@ -36,7 +36,9 @@ class Conv(nn.Module):
         stride: rows and columns between outputs.
         use_bias: whether a bias is added.
         dtype: of the computation and the output.
-        kernel_init: initialiser of the [k, k, Cin, Cout] kernel.
+        kernel_init: initialiser of the [k, k, Cin / groups, Cout] kernel.
+        groups: of channels, each of which makes its own part of the output from its part of the
+            input.
     """
 
     features: int
@@ -45,6 +47,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = he_normal
+    groups: int = 1
 
     @nn.compact
     def __call__(
@@ -58,7 +61,8 @@ class Conv(nn.Module):
                 saves a pass over the output and, in the backward pass, one over its gradient.
         """
         size, is_rois = self.kernel_size, x.ndim == 5
-        kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
+        inputs = x.shape[-1] // self.groups
+        kernel = self.param("kernel", self.kernel_init, (size, size, inputs, self.features))
         if affine is not None:
             kernel = kernel * affine[0]
         kernel = partition.whole(kernel.astype(self.dtype))
@@ -66,7 +70,8 @@ class Conv(nn.Module):
             flat = partition.flat_rois(x)
         else:
             rows = -(-x.shape[1] // self.stride)
-            flat = partition.rows(x, fewest=rows)
+            # A depthwise window of 7 reaches three rows into a neighbour's.
+            flat = partition.rows(x, fewest=rows if self.groups == 1 else rows // (size // 2))
         y = conv2d(flat.astype(self.dtype), kernel, self.stride, partition.is_split())
         y = partition.unflat_rois(y, x.shape[0]) if is_rois else partition.rows(y)
         if self.use_bias:
@@ -188,7 +193,7 @@ class ConvNorm(nn.Module):
     """A convolution and its norm; the convolution has a bias only where there is no norm.
 
     Attributes:
-        features, kernel_size, stride, dtype, kernel_init: see Conv.
+        features, kernel_size, stride, dtype, kernel_init, groups: see Conv.
         norm: none, or a kind of Norm.
         norm_eps: added to the variance.
     """
@@ -200,6 +205,7 @@ class ConvNorm(nn.Module):
     norm_eps: float = 1e-5
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = he_normal
+    groups: int = 1
 
     def setup(self):
         self.conv = Conv(
@@ -209,6 +215,7 @@ class ConvNorm(nn.Module):
             use_bias=self.norm == "none",
             dtype=self.dtype,
             kernel_init=self.kernel_init,
+            groups=self.groups,
         )
         if self.norm != "none":
             self.norm_layer = norm_layer(self.norm, self.features, self.norm_eps)

@@ -1,8 +1,9 @@
 """Convolution, in a form that is fast where it runs.
 
 On accelerators this is XLA's convolution, but for the first one, of an image's three channels. In a
-program for a CPU a 1x1 convolution is a matrix product, and a 3x3 convolution of many channels
-Winograd's (`ops/winograd.py`). Numbers agree to rounding.
+program for a CPU a 1x1 convolution is a matrix product, a 3x3 convolution of many channels
+Winograd's (`ops/winograd.py`), and that of groups of channels as `ops/grouped_conv.py` has it.
+Numbers agree to rounding.
 """
 
 from collections.abc import Callable
@@ -25,24 +26,40 @@ def conv2d(x: Array, kernel: Array, stride: int = 1, is_split: bool = False) -> 
 
     Args:
         x: `[B, H, W, Cin]`.
-        kernel: `[k, k, Cin, Cout]` of the same dtype, k odd.
+        kernel: `[k, k, Cin / groups, Cout]` of the same dtype, k odd; with several groups of input
+            channels, each has its own outputs.
         stride: rows and columns between outputs.
-        is_split: whether the compiler splits x over devices; groups of it would have to be sent
+        is_split: whether the compiler splits x over devices; parts of it would have to be sent
             around, so this is XLA's convolution then.
 
     Returns:
         `[B, ceil(H / stride), ceil(W / stride), Cout]`.
     """
+    if is_split:
+        return _split_form(x, kernel)(x, kernel, stride)
     on_cpu, elsewhere = _forms(x, kernel, stride)
-    if is_split or on_cpu is elsewhere:
+    if on_cpu is elsewhere:
         return xla_conv(x, kernel, stride)
     return _conv_by_platform(x, kernel, stride)
+
+
+def _split_form(x: Array, kernel: Array) -> Callable[[Array, Array, int], Array]:
+    if x.shape[-1] == kernel.shape[2]:
+        return xla_conv
+    # Imported here, and below: a plain ResNet has no groups.
+    from maskrcnn_jax.ops.grouped_conv import grouped_conv
+
+    return grouped_conv
 
 
 def _forms(x: Array, kernel: Array, stride: int) -> tuple[Form, Form]:
     """Returns the form for a CPU and the one for other devices; one and the same where XLA's is."""
     xla = partial(xla_conv, stride=stride)
     size, (height, width, channels) = kernel.shape[0], x.shape[1:]
+    if channels != kernel.shape[2]:
+        from maskrcnn_jax.ops.grouped_conv import grouped_conv_on_cpu
+
+        return partial(grouped_conv_on_cpu, stride=stride), xla
     if size == 1:
         return lambda x, kernel: x[:, ::stride, ::stride] @ kernel[0, 0], xla
     if size == 3 and stride == 1:

@@ -17,6 +17,7 @@ import numpy as np
 from maskrcnn_jax.checkpoints import format as checkpoint_format
 from maskrcnn_jax.config_json import set_values, to_json
 from maskrcnn_jax.console import printable, said_if_slow
+from maskrcnn_jax.models.backbones.names import backbone_name
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import overrides as overridden
@@ -168,7 +169,7 @@ def _has_masks(source: Source, state: State) -> bool:
 def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) -> ModelConfig:
     """Returns the `config.model` that weights need."""
     config = ModelConfig()
-    given = {**source.model, "backbone.depth": source.depth(state), **overrides}
+    given = {**source.model, **source.layers(state), **overrides}
     set_values(config, given, "config.model")
     config.masks = source.settings.get("masks", True)
     widths = _widths(state, source.table(config), config)
@@ -235,7 +236,7 @@ def _read_as(
     """Returns in words what a file was taken for."""
     classes = f" and {num_classes} classes" if source.part == "detector" else ""
     given = "".join(f", model.{key}={value}" for key, value in overrides.items())
-    return f"{source.name} with {config.backbone.name()}{classes}{given}"
+    return f"{source.name} with {backbone_name(config.backbone)}{classes}{given}"
 
 
 def _notes(source: Source, num_classes: int, overrides: Mapping[str, Any]) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ _LAYERS = (
     "backbone.depth",
     "backbone.width",
     "backbone.norm",
+    "backbone.groups",
+    "backbone.width_per_group",
     "fpn.channels",
     "fpn.norm",
     "rpn.convs",

@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_jax.models.config import ModelConfig
-from maskrcnn_jax.pretrained.resnet_depth import depth_by_blocks
-from maskrcnn_jax.pretrained.tables import detectron2, keras_resnet, matterport, torchvision
+from maskrcnn_jax.pretrained import resnet_layers
+from maskrcnn_jax.pretrained.tables import (
+    convnext,
+    detectron2,
+    keras_resnet,
+    matterport,
+    torchvision,
+)
 from maskrcnn_jax.pretrained.tables.mapping import Entry
 
 State = Mapping[str, np.ndarray]
@@ -28,7 +34,7 @@ class Source:
         part: "detector" or "backbone".
         marks: names that only such a state dict has, all of them.
         table: of `config.model`: every array, ours beside theirs.
-        depth: of the ResNet, read from the state dict.
+        layers: keys of `config.model` about the backbone's layers, read from the state dict.
         num_classes: K, read from the state dict; None for a backbone.
         todays_names: the state dict under the names that the table uses.
         ignored: patterns of names that may be left behind.
@@ -42,7 +48,7 @@ class Source:
     part: str
     marks: tuple[str, ...]
     table: Callable[[ModelConfig], list[Entry]]
-    depth: Callable[[State], int]
+    layers: Callable[[State], dict[str, Any]]
     num_classes: Callable[[State], int] | None = None
     todays_names: Callable[[State], dict[str, np.ndarray]] = dict
     ignored: tuple[str, ...] = ()
@@ -60,11 +66,13 @@ def _classes_of_cascade(state: State) -> int:
     return len(state["roi_heads.box_predictor.0.cls_score.bias"]) - 1
 
 
+def _resnet(pattern: str) -> Callable[[State], dict[str, Any]]:
+    """Returns what reads a ResNet's depth from the names of its residual convolutions."""
+    return lambda state: {"backbone.depth": resnet_layers.depth_by_blocks(state, pattern)}
+
+
 _TORCHVISION: dict[str, Any] = dict(
-    todays_names=torchvision.todays_names,
-    depth=lambda state: depth_by_blocks(
-        state, r"(?:backbone\.body\.)?layer(\d)\.(\d+)\.conv\d\.weight"
-    ),
+    todays_names=torchvision.todays_names, layers=resnet_layers.of_torchvision
 )
 
 _CAFFE = {
@@ -73,14 +81,6 @@ _CAFFE = {
     "pixel.std": (1.0, 1.0, 1.0),
     "backbone.stride_in_1x1": True,
 }
-
-# Names of Detectron2, and the older ones of Caffe2 that MSRA's backbones bear.
-_DETECTRON2: dict[str, Any] = dict(
-    depth=lambda state: depth_by_blocks(
-        state,
-        r"(?:backbone\.bottom_up\.)?res(\d)[._](\d+)[._](?:conv\d\.weight|branch2[abc]_w)",
-    ),
-)
 
 # The original ResNet: colours as Caffe has them, less a mean, and the stride in the 1x1. Detectron2
 # has torchvision's mean, not the one that its authors trained with.
@@ -97,7 +97,7 @@ _DETECTOR_OF_DETECTRON2: dict[str, Any] = dict(
     table=detectron2.table,
     todays_names=detectron2.checked_pixels,
     ignored=detectron2.IGNORED,
-    **_DETECTRON2,
+    layers=resnet_layers.of_detectron2,
 )
 _OF_DETECTRON2 = {
     **_MSRA,
@@ -141,7 +141,8 @@ SOURCES = (
         settings={"detections.mask_paste": "torchvision"},
         **_TORCHVISION,
     ),
-    # ImageNet classifiers of torchvision and timm: RGB, scaled by mean and std, stride in the 3x3.
+    # ImageNet classifiers of torchvision and timm, ResNet, ResNeXt and wide ResNet: RGB, scaled by
+    # mean and std, stride in the 3x3.
     Source(
         name="torchvision_resnet",
         part="backbone",
@@ -150,6 +151,26 @@ SOURCES = (
         ignored=(*torchvision.IGNORED, r"fc\.(weight|bias)"),
         model={},
         **_TORCHVISION,
+    ),
+    # ConvNeXts of timm, and those of torchvision below: ImageNet classifiers, RGB, scaled by mean
+    # and std. Neither has the norms behind C2 to C5 of a detector, which begin as the identity.
+    Source(
+        name="timm_convnext",
+        part="backbone",
+        marks=("stem.0.weight", "stem.1.weight", "stages.0.blocks.0.conv_dw.weight"),
+        table=convnext.timm_table,
+        layers=convnext.timm_layers,
+        ignored=convnext.IGNORED_OF_TIMM,
+        model={"backbone.kind": "convnext"},
+    ),
+    Source(
+        name="torchvision_convnext",
+        part="backbone",
+        marks=("features.0.0.weight", "features.1.0.layer_scale"),
+        table=convnext.torchvision_table,
+        layers=convnext.torchvision_layers,
+        ignored=convnext.IGNORED_OF_TORCHVISION,
+        model={"backbone.kind": "convnext"},
     ),
     # Detectron2's projects/PointRend, pointrend_rcnn_R_50_FPN_1x_coco and _3x: the next one, its
     # Mask R-CNN, with another mask head.
@@ -165,7 +186,8 @@ SOURCES = (
         settings=_SETTINGS_OF_DETECTRON2,
         **_DETECTOR_OF_DETECTRON2,
     ),
-    # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x, mask_rcnn_R_101_FPN_3x, faster_rcnn_... too
+    # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x, mask_rcnn_R_101_FPN_3x, faster_rcnn_... too,
+    # and mask_rcnn_X_101_32x8d_FPN_3x, whose ResNeXt has a dialect of its own
     # (Base-RCNN-FPN.yaml and config/defaults.py), and what else was trained so. Class k is COCO's
     # k-th category. Norms are frozen, anchors are not rounded, RoIAlign shifts cells by half a
     # pixel, and boxes are learnt by L1 (a beta of 0).
@@ -207,7 +229,7 @@ SOURCES = (
         todays_names=detectron2.names_of_caffe2,
         ignored=detectron2.IGNORED_OF_BACKBONE,
         model=_MSRA,
-        **_DETECTRON2,
+        layers=resnet_layers.of_detectron2,
     ),
     # Backbones with Detectron2's own names: torchvision's ImageNet ResNets as its script
     # tools/convert-torchvision-to-d2.py writes them (ImageNetPretrained/torchvision/R-50.pkl), in
@@ -219,7 +241,7 @@ SOURCES = (
         marks=("stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv1.weight"),
         table=detectron2.backbone_table,
         ignored=detectron2.IGNORED_OF_BACKBONE,
-        **_DETECTRON2,
+        layers=resnet_layers.of_detectron2,
     ),
     # matterport/Mask_RCNN: mask_rcnn_coco.h5 and what else its code has trained (mrcnn/model.py,
     # utils.py and config.py). RGB less a mean, on a black square. All norms are frozen and have
@@ -238,7 +260,7 @@ SOURCES = (
         part="detector",
         marks=("res2a_branch2a/kernel", "rpn_conv_shared/kernel", "mrcnn_class_logits/bias"),
         table=matterport.table,
-        depth=lambda state: depth_by_blocks(state, r"res(\d)(\w)_branch2\w/kernel"),
+        layers=_resnet(r"res(\d)(\w)_branch2\w/kernel"),
         num_classes=lambda state: len(state["mrcnn_class_logits/bias"]) - 1,
         ignored=(r"anchors/.*",),  # constants, which ports to TensorFlow 2 save as variables
         model={
@@ -286,7 +308,7 @@ SOURCES = (
         part="backbone",
         marks=("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
         table=keras_resnet.table,
-        depth=lambda state: depth_by_blocks(state, r"conv(\d)_block(\d+)_[123]_conv/kernel"),
+        layers=_resnet(r"conv(\d)_block(\d+)_[123]_conv/kernel"),
         ignored=(r"predictions/(kernel|bias)",),
         model={**_CAFFE, "backbone.norm_eps": 1.001e-5},
     ),
@@ -298,7 +320,7 @@ SOURCES = (
         part="backbone",
         marks=("conv1/kernel", "bn_conv1/gamma", "res2a_branch2a/kernel"),
         table=keras_resnet.older_table,
-        depth=lambda state: depth_by_blocks(state, r"res(\d)(\w)_branch2\w/kernel"),
+        layers=_resnet(r"res(\d)(\w)_branch2\w/kernel"),
         ignored=(r"fc1000/(kernel|bias)",),
         model={**_CAFFE, "backbone.norm_eps": 1e-3, "backbone.pool_padding": "same"},
     ),

@@ -94,7 +94,7 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
     lines = [
         f"body = {'ResNet' if width == 64 else 'ResNetOfWidth'}(",
         f"    {'Bottleneck' if deep else 'BasicBlock'}, {list(BLOCKS[model.backbone.depth])}, "
-        f"norm_layer={norm['backbone']}",
+        f"{_groups(model)}norm_layer={norm['backbone']}",
         ")",
         "backbone = BackboneWithFPN(",
         '    body, {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"},',
@@ -106,6 +106,11 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
         ")",
     ]
     return text + "\n" + "\n".join(lines)
+
+
+def _groups(model: ModelConfig) -> str:
+    number, width = model.backbone.groups, model.backbone.width_per_group
+    return "" if (number, width) == (1, 64) else f"groups={number}, width_per_group={width}, "
 
 
 def _box_head(model: ModelConfig, norm: str) -> str:

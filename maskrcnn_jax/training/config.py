@@ -81,6 +81,12 @@ class TrainConfig:
     reference_batch_size: int = setting(
         16, "batch size that learning_rate is meant for", within="[1, inf)"
     )
+    layer_decay: float = setting(
+        1.0,
+        "factor of the learning rate from each layer of the backbone to the one before it, nearer "
+        "to the image; 1: the same for all, 0.7 to 0.95 for ConvNeXt and ViT",
+        within="(0, 1]",
+    )
     momentum: float = setting(0.9, "momentum of SGD; beta1 of AdamW and LAMB", within="[0, 1)")
     weight_decay: float = setting(1e-4, "factor of the weight decay", within="[0, inf)")
     decay_norm_and_bias: bool = setting(True, "weight decay of norms and biases, too")

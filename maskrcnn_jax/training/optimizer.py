@@ -62,7 +62,7 @@ def _cosine(train: TrainConfig) -> optax.Schedule:
 
 
 def make_optimizer(
-    train: TrainConfig, schedule: optax.Schedule, trainable: Any
+    train: TrainConfig, schedule: optax.Schedule, trainable: Any, factors: Any = None
 ) -> optax.GradientTransformation:
     """Returns the optimiser; it leaves frozen parameters alone and keeps no state for them.
 
@@ -76,6 +76,7 @@ def make_optimizer(
         train: `config.train`.
         schedule: as `make_schedule` returns it.
         trainable: pytree of bool like the parameters.
+        factors: pytree likewise, of what multiplies the learning rate of each; None: 1.
     """
     decay = optax.add_decayed_weights(
         train.weight_decay, mask=None if train.decay_norm_and_bias else _kernels
@@ -90,9 +91,29 @@ def make_optimizer(
         ),
     }[train.optimizer]
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity()
-    update = optax.chain(clip, *direction, optax.scale_by_learning_rate(schedule))
+    update = optax.chain(
+        clip,
+        *direction,
+        optax.scale_by_learning_rate(schedule),
+        *([] if factors is None else [_scaled_by(factors)]),
+    )
     labels = jax.tree.map(lambda is_trainable: "train" if is_trainable else "freeze", trainable)
     return optax.partition({"train": update, "freeze": optax.set_to_zero()}, labels)
+
+
+def _scaled_by(factors: Any) -> optax.GradientTransformation:
+    def is_frozen(leaf):
+        return isinstance(leaf, optax.MaskedNode)
+
+    def scaled(updates, _):
+        return jax.tree.map(
+            lambda update, factor: update if is_frozen(update) else factor * update,
+            updates,
+            factors,
+            is_leaf=is_frozen,
+        )
+
+    return optax.stateless(scaled)
 
 
 def _kernels(params: Any) -> Any:

@@ -22,6 +22,7 @@ from maskrcnn_jax.layer_groups import parse_layers
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel.mesh import batch_shards, make_state
 from maskrcnn_jax.training.config import TrainConfig
+from maskrcnn_jax.training.layer_decay import layer_factors
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import TrainStep, make_train_step
 
@@ -68,10 +69,12 @@ def make_stages(config: "Config", model: nn.Module, params: Any, mesh: Mesh) -> 
     schedule = make_schedule(config.train)
     parts = parse_layers(config.train.layers)
     masks = [trainable_mask(params, config.model, layers) for layers, _ in parts]
+    decay = config.train.layer_decay
+    factors = None if decay == 1 else layer_factors(params, config.model.backbone, decay)
     averaged = averaged_parameters(masks) if config.train.ema_decay else None
     stages = []
     for (layers, start), trainable in zip(parts, masks, strict=True):
-        optimizer = make_optimizer(config.train, _after(start, schedule), trainable)
+        optimizer = make_optimizer(config.train, _after(start, schedule), trainable, factors)
         step = make_train_step(
             model,
             optimizer,

@@ -22,7 +22,10 @@ _R50 = {"backbone.depth": 50}
 _GROUP_NORM = {f"{part}.norm": "gn" for part in ("backbone", "fpn", "box_head", "mask_head")}
 DIALECTS: dict[str, dict[str, Any]] = {
     "torchvision_v1": _SOURCES["torchvision_v1"] | _R50 | {"backbone.norm_eps": 1e-5},
-    "torchvision_v2": _SOURCES["torchvision_v2"] | _R50,
+    # With the grouped convolutions of a ResNeXt.
+    "torchvision_v2": _SOURCES["torchvision_v2"]
+    | _R50
+    | {"backbone.groups": 2, "backbone.width_per_group": 32},
     "detectron2": _SOURCES["detectron2"] | _R50,
     "matterport": _SOURCES["matterport"] | _R50,
     # What no published model has together.

@@ -124,6 +124,13 @@ def test_a_point_rend_is_refused_by_name():
         check_writable(config)
 
 
+def test_a_convnext_is_refused_by_name():
+    config = ModelConfig()
+    config.backbone.kind = "convnext"
+    with pytest.raises(ValueError, match=r"backbone\.kind is 'convnext'.*--format=stablehlo"):
+        check_writable(config)
+
+
 def test_a_file_that_is_none_is_refused():
     with pytest.raises(ValueError, match="onnxruntime does not load"):
         runtime.load(b"not a model")

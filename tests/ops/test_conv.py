@@ -1,11 +1,14 @@
 """Convolution against its definition, and the forms of it against each other."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from maskrcnn_jax.ops import conv
+from maskrcnn_jax.ops.grouped_conv import grouped_conv
 from maskrcnn_jax.ops.xla_conv import xla_conv
 
 
@@ -85,3 +88,51 @@ def test_a_batch_that_is_split_is_left_to_xla(accelerator_forms):
     with accelerator_forms() as taken:
         conv.conv2d(x, kernel, is_split=True)
     assert taken == []
+
+
+# Groups, inputs and outputs of each, side and stride: some of which are merged, all, or none.
+GROUPED = [(8, 4, 4, 3, 1), (8, 4, 4, 3, 2), (3, 2, 4, 3, 1), (2, 16, 8, 3, 2), (6, 1, 1, 7, 1)]
+
+
+@pytest.mark.parametrize(("groups", "inputs", "outputs", "size", "stride"), GROUPED)
+def test_a_grouped_convolution_is_one_of_each_group(groups, inputs, outputs, size, stride):
+    """Values and both gradients; the forms for CPUs and for accelerators are both compared."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((2, 9, 6, groups * inputs), np.float32)
+    kernel = rng.standard_normal((size, size, inputs, groups * outputs), np.float32)
+
+    def of_each(x, kernel):
+        parts = zip(jnp.split(x, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+        return jnp.concatenate([xla_conv(*part, stride) for part in parts], 3)
+
+    cotangent = rng.standard_normal(
+        (2, -(-9 // stride), -(-6 // stride), kernel.shape[3]), np.float32
+    )
+
+    def results(form):
+        y, pull_back = jax.vjp(form, x, kernel)
+        return y, *pull_back(cotangent)
+
+    expected = jax.jit(results, static_argnums=0)(of_each)
+    for form in (*conv._forms(x, kernel, stride), partial(grouped_conv, stride=stride)):
+        for got, reference in zip(jax.jit(results, static_argnums=0)(form), expected, strict=True):
+            np.testing.assert_allclose(got, reference, atol=2e-5 * np.abs(reference).max())
+
+
+def test_the_gradient_of_a_grouped_kernel_is_no_convolution_on_a_cpu():
+    """XLA's takes two hundred times as long as the forward pass there."""
+    gradient = jax.jit(jax.grad(lambda k, x: (conv.conv2d(x, k) ** 2).sum()))
+    traced = gradient.trace(jnp.ones((3, 3, 2, 8)), jnp.ones((1, 8, 8, 8)))
+    counts = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count(".convolution(")
+        for platform in ("cpu", "cuda")
+    }
+    assert counts["cpu"] < counts["cuda"]
+
+
+def test_sums_of_a_grouped_convolution_are_float32():
+    x = jnp.full((1, 7, 7, 32), 1.0, jnp.bfloat16)
+    kernel = jnp.full((7, 7, 1, 32), 1 + 2**-7, jnp.bfloat16)
+    y = jax.jit(conv.conv2d)(x, kernel)
+    assert y.dtype == jnp.bfloat16
+    assert float(y[0, 3, 3, 0]) == float(jnp.bfloat16(49 * (1 + 2**-7)))

@@ -47,7 +47,9 @@ def _tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if kind == "num_batches_tracked":
         return np.zeros(shape, np.int64)
     noise = np.random.default_rng(crc32(name.encode()) ^ seed).standard_normal(shape)
-    if kind == "weight" and len(shape) > 1:
+    if kind in ("gamma", "layer_scale"):
+        value = 0.3 + 0.1 * noise
+    elif kind == "weight" and len(shape) > 1:
         value = _filters(name, noise)
     elif kind in ("weight", "running_var"):
         value = 1 + 0.1 * np.clip(noise, -3, 3)
@@ -119,6 +121,22 @@ def detectron2_state(
         if known == "backbone.body.conv1.weight":
             state[name] /= np.float32(58)  # pixels are not divided by their deviation there
     return state
+
+
+def backbone_state(names_and_shapes: NamesAndShapes, seed: int) -> dict[str, np.ndarray]:
+    """Returns the state dict of a backbone alone, of torchvision, Detectron2 or timm."""
+    state = {}
+    for name, shape in names_and_shapes:
+        known = f"backbone.bottom_up.{name}"
+        for pattern, replacement in _TORCHVISION_NAMES:
+            known = re.sub(pattern, replacement, known)
+        state[name] = _tensor(known, tuple(shape), seed)
+    return state
+
+
+def noise_image(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Returns what a backbone is given instead of a normalised picture, float32."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def checksums(state: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -141,9 +141,11 @@ OWN = {
     },
     "r34_as_wide_as_usual": {"backbone.depth": 34, "backbone.norm": "bn"},
     "r50_with_a_deeper_rpn": {"rpn.convs": 3, "anchors.aspect_ratios": (0.5, 1.0)},
-    "r101_with_convolutions_before_the_boxes": {
+    "x101_with_convolutions_before_the_boxes": {
         "backbone.depth": 101,
         "backbone.width": 4,
+        "backbone.groups": 4,
+        "backbone.width_per_group": 32,
         "box_head.convs": 2,
         "box_head.norm": "gn",
         "fpn.norm": "bn",
@@ -194,6 +196,7 @@ def test_lines_for_layers_of_our_own(name):
             {"model__pixel__mean": (9.0,) * 5, "model__pixel__std": (1.0,) * 5},
             "pixel.mean has 5 channels, there 3",
         ),
+        ({"model__backbone__kind": "convnext"}, "backbone.kind is 'convnext', there 'resnet'"),
         ({"model__roi__aligned": True}, "roi.aligned is True, there False"),
         ({"model__box_head__dense_norm": "bn"}, "box_head.dense_norm is 'bn', there 'none'"),
     ],

@@ -45,7 +45,7 @@ class Case:
         num_classes = self.source.num_classes(self.state)
         config = get_config().model
         set_values(config, {**self.source.model, **self.source.settings})
-        config.backbone.depth = self.source.depth(self.state)
+        config.backbone.depth = self.source.layers(self.state)["backbone.depth"]
         for name, value in self.meta.get("settings", {}).items():
             set_values(config, dict.fromkeys(KEYS[name], value))
         self.config = config

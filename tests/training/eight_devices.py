@@ -23,6 +23,7 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import initial_variables, make_model
+from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel import mesh as mesh_module
 from maskrcnn_jax.parallel import partition
@@ -115,6 +116,32 @@ def _run(steps, sizes, is_nudged=False):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss_total"]))
     return before, jax.device_get(state.params), losses
+
+
+def grouped_convs(sizes):
+    """The largest difference of the gradients of grouped convolutions from one device's, relative
+    to the largest number: of x and of the kernel, for each of some shapes."""
+    rng = np.random.default_rng(0)
+    found = []
+    # Rows that devices share, and too few of them, so that images stay whole; both strides.
+    for height, inputs, size, stride in ((64, 1, 7, 1), (8, 1, 7, 1), (64, 2, 3, 2), (4, 2, 3, 1)):
+        layer = Conv(8, size, stride, use_bias=False, groups=8 // inputs)
+        arrays = (
+            rng.standard_normal((8, height, 8, 8), np.float32),
+            rng.standard_normal((size, size, inputs, 8), np.float32),
+        )
+
+        def gradients(mesh, layer=layer, arrays=arrays):
+            def loss(x, kernel):
+                with partition.over(mesh):
+                    return jnp.square(layer.apply({"params": {"kernel": kernel}}, x)).mean()
+
+            x = jax.device_put(arrays[0], image_sharding(mesh))
+            return jax.device_get(jax.jit(jax.grad(loss, (0, 1)))(x, arrays[1]))
+
+        one, many = gradients(make_mesh(_mesh(ONE))), gradients(make_mesh(_mesh(sizes)))
+        found.append([_difference(*pair) for pair in zip(one, many, strict=True)])
+    return found
 
 
 def collectives(height, sizes):
@@ -268,7 +295,7 @@ def _worst(one, many):
         [_difference(*leaves) for leaves in zip(*map(jax.tree.leaves, pair), strict=True)]
         for pair in zip(one, many, strict=True)
     ]
-    errors = dict(zip(paths, map(min, *by_batch), strict=True))
+    errors = dict(zip(paths, map(min, zip(*by_batch, strict=True)), strict=True))
     worst = max(errors, key=errors.get)
     return worst, errors[worst], len(errors)
 
@@ -284,7 +311,15 @@ def _distance(one, other):
 
 
 def main(requests):
-    functions = (gradients, curves, collectives, prediction, flat_rois, process_order)
+    functions = (
+        gradients,
+        grouped_convs,
+        curves,
+        collectives,
+        prediction,
+        flat_rois,
+        process_order,
+    )
     functions = {function.__name__: function for function in functions}
     results = {
         name: [functions[name](*arguments) for arguments in calls]

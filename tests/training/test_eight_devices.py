@@ -20,6 +20,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4
 
+CONVNEXT = [
+    ("backbone.kind", "convnext"),
+    ("backbone.convnext.blocks", (1, 1, 2, 1)),
+    ("backbone.convnext.channels", (8, 8, 12, 12)),
+    ("backbone.convnext.stochastic_depth", 0.5),
+]
+RESNEXT = [
+    ("backbone.depth", 50),
+    ("backbone.width", 16),
+    ("backbone.groups", 4),
+    ("backbone.width_per_group", 16),
+]
+
 # (data, fsdp, space)
 MESHES = ((8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 1, 4), (2, 1, 2), (1, 1, 8), (2, 2, 2), (4, 1, 2))
 
@@ -45,6 +58,7 @@ def found():
     return _ask(
         {
             "gradients": [[64, [(2, 2, 2)]]],
+            "grouped_convs": [[(2, 1, 4)]],
             "collectives": [[64, (8, 1, 1)]],
             "prediction": [[128, 1, (1, 1, 8)]],
             "flat_rois": [[4, 8, (2, 1, 4)], [4, 8, (2, 2, 2)], [2, 6, (2, 1, 4)]],
@@ -68,6 +82,12 @@ def _check_gradients(results):
         assert result["compilations"] == 1, mesh
         assert all(share == 1 / mesh[1] for share in result["share"]), mesh
         assert (result["split"] > 10) == (mesh[1] > 1), mesh
+
+
+def test_gradients_of_grouped_convolutions_are_those_of_one_device(found):
+    """XLA's of the kernel is too large by the number of devices that hold the same rows."""
+    for errors in found["grouped_convs"][0]:
+        assert max(errors) < TOLERANCE
 
 
 def test_devices_that_share_images_hold_their_rows(found):
@@ -147,6 +167,8 @@ FAMILY = {
         ("point_rend.point_channels", 16),
     ],
     "class-agnostic": [("box_head.class_agnostic", True), ("mask_head.class_agnostic", True)],
+    "ConvNeXt": CONVNEXT,
+    "ResNeXt": RESNEXT,
 }
 
 

@@ -103,6 +103,11 @@ def check_writable(config: Any) -> None:
             f"config.model.dtype is {config.dtype!r}, in which ONNX's convolutions do not compute; "
             "write the model in float32"
         )
+    if config.backbone.kind != "resnet":
+        raise ValueError(
+            f"config.model.backbone.kind is {config.backbone.kind!r}, which is not written as "
+            "ONNX; take --format=stablehlo"
+        )
     if config.cascade.ious:
         raise ValueError(
             "config.model.cascade has further box heads, which are not written as ONNX; take "

@@ -110,6 +110,7 @@ def _conv(graph, x, kernel, bias, stride, relu) -> FeatureMap:
         strides=[stride] * 2,
         pads=[size // 2] * 4,
         kernel_shape=[size] * 2,
+        group=x.channels // kernel.shape[2],
     )
     if relu:
         name = graph("Relu", name)

@@ -1,40 +1,73 @@
 """The settings of the backbone: `config.model.backbone`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from maskrcnn_jax.config_fields import fields, setting
+from maskrcnn_jax.config_fields import setting
 from maskrcnn_jax.models.heads_config import NORMS, POSITIVE
 
+# Each kind, and its file; `interface.py` says what is in it.
+KINDS = {
+    "resnet": "maskrcnn_jax.models.backbones.resnet",
+    "convnext": "maskrcnn_jax.models.backbones.convnext",
+}
 _OWN = ("backbone",)  # weights of the backbone need the value
+_Four = tuple[int, int, int, int]
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class ConvNeXtConfig:
+    """A ConvNeXt; the defaults are those of ConvNeXt-T."""
+
+    blocks: _Four = setting(
+        (3, 3, 9, 3), "blocks of C2 to C5; 3,3,27,3 in S and B", within="[1, 64]", weights=_OWN
+    )
+    channels: _Four = setting(
+        (96, 192, 384, 768), "channels of C2 to C5", within=POSITIVE, weights=_OWN
+    )
+    norm_features: bool = setting(
+        True, "normalise each of C2 to C5 before the pyramid, as the authors' detectors", weights=()
+    )
+    layer_scale: float = setting(
+        1e-6,
+        "factor of what a new block adds, to begin with; 1 in mmdetection",
+        within="[0, inf)",
+        weights=(),
+    )
+    stochastic_depth: float = setting(
+        0.0,
+        "probability that the last block is left out for an image in training; that of the others "
+        "rises to it from 0",
+        within="[0, 1)",
+        weights=(),
+    )
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class BackboneConfig:
     """The backbone. Beside its kind stand a ResNet's settings; another kind has its section."""
 
-    kind: str = setting("resnet", "what kind of network it is", choices=("resnet",), weights=_OWN)
-    depth: int = setting(
-        50,
-        "layers of the ResNet",
-        choices=(18, 34, 50, 101, 152),
-        weights=_OWN,
-    )
+    kind: str = setting("resnet", "what kind of network it is", choices=tuple(KINDS), weights=_OWN)
+    depth: int = setting(50, "layers of the ResNet", choices=(18, 34, 50, 101, 152), weights=_OWN)
     width: int = setting(
-        64,
-        "channels of the stem; every later stage has a multiple",
-        within=POSITIVE,
-        weights=_OWN,
+        64, "channels of the stem; every later stage has a multiple", within=POSITIVE, weights=_OWN
     )
-    norm: str = setting(
-        "frozen_bn",
-        "normalisation layers",
-        choices=NORMS[1:],
-        weights=_OWN,
-    )
+    norm: str = setting("frozen_bn", "normalisation layers", choices=NORMS[1:], weights=_OWN)
     norm_eps: float = setting(1e-5, "epsilon of the normalisation", within="[0, inf)", weights=_OWN)
     stride_in_1x1: bool = setting(
         False,
         "stride in the 1x1 convolution (original ResNet) instead of the 3x3 (v1.5, torchvision)",
+        weights=_OWN,
+    )
+    groups: int = setting(
+        1,
+        "groups of channels in the 3x3 convolutions (ResNeXt: 32)",
+        within="[1, 256]",
+        weights=_OWN,
+    )
+    width_per_group: int = setting(
+        64,
+        "channels of a group in C2 with a width of 64; ResNeXt-101 32x8d: 8, a wide ResNet: 128",
+        within="[1, 1024]",
         weights=_OWN,
     )
     pool_padding: str = setting(
@@ -44,21 +77,16 @@ class BackboneConfig:
         weights=_OWN,
     )
 
+    convnext: ConvNeXtConfig = field(default_factory=ConvNeXtConfig)
+
     def validate(self, key: str = "config.model.backbone") -> None:
-        """Checks that nothing is set that only another kind of backbone has.
+        """Checks what has to go together, and that nothing is set that only another kind has.
 
         Raises:
             ValueError: naming the key, its value and the kind.
         """
-        for name, field, value in fields(self, key):
-            section, _, inner = name.removeprefix(f"{key}.").partition(".")
-            kind = section if inner else "resnet"
-            if section != "kind" and kind != self.kind and value != field.default:
-                raise ValueError(
-                    f"{name} is {value!r}, which is for the kind {kind!r}, and {key}.kind is "
-                    f"{self.kind!r}; leave it at {field.default!r}, or set {key}.kind"
-                )
+        # Imported here: a program that predicts has a backbone that was checked when it was loaded.
+        from maskrcnn_jax.models.backbones.checks import check_groups, check_kind
 
-    def name(self) -> str:
-        """Returns what it is in words, such as ResNet-50."""
-        return f"ResNet-{self.depth}"
+        check_kind(self, key)
+        check_groups(self, key)

@@ -18,7 +18,7 @@ from types import ModuleType
 import flax.linen as nn
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.backbones.config import BackboneConfig
+from maskrcnn_jax.models.backbones.config import KINDS, BackboneConfig
 
 FEATURES = ("c2", "c3", "c4", "c5")
 
@@ -45,4 +45,4 @@ def backbone_stages(config: BackboneConfig) -> Stages:
 
 def _of_kind(config: BackboneConfig) -> ModuleType:
     """Returns the file of a kind; the others are not imported."""
-    return import_module({"resnet": "maskrcnn_jax.models.backbones.resnet"}[config.kind])
+    return import_module(KINDS[config.kind])

@@ -1,4 +1,4 @@
-"""ResNet (He et al. 2015): image -> C2, C3, C4, C5, at strides 4, 8, 16, 32."""
+"""ResNet (He et al. 2015), ResNeXt (Xie et al. 2017): image -> C2 to C5, at strides 4 to 32."""
 
 from typing import Any
 
@@ -29,6 +29,8 @@ def make(config: BackboneConfig, dtype: jnp.dtype, remat: bool) -> "ResNet":
         norm=config.norm,
         norm_eps=config.norm_eps,
         stride_in_1x1=config.stride_in_1x1,
+        groups=config.groups,
+        width_per_group=config.width_per_group,
         pool_padding=config.pool_padding,
         dtype=dtype,
         remat=remat,
@@ -47,12 +49,15 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions around which the input is added.
 
     Attributes:
-        width: channels of the inner convolutions; the output has four times as many.
+        width: a quarter of the channels of the output; the inner convolutions have so many, or as
+            the last two attributes say.
         stride: of the block.
         project: whether the input passes a strided 1x1 convolution before it is added.
         stride_in_1x1: put the stride in the first convolution, as the original ResNet does;
             otherwise in the 3x3 ("v1.5", as torchvision).
         norm, norm_eps, dtype: see ConvNorm.
+        groups: of channels in the 3x3 convolution.
+        width_per_group: channels of each, where `width` is 64.
     """
 
     width: int
@@ -62,12 +67,15 @@ class Bottleneck(nn.Module):
     norm: str
     norm_eps: float
     dtype: jnp.dtype = jnp.float32
+    groups: int = 1
+    width_per_group: int = 64
 
     def setup(self):
+        inner = self.width * self.width_per_group // 64 * self.groups
         kind: dict[str, Any] = dict(norm=self.norm, norm_eps=self.norm_eps, dtype=self.dtype)
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
-        self.conv1 = ConvNorm(self.width, 1, first, **kind)
-        self.conv2 = ConvNorm(self.width, 3, second, **kind)
+        self.conv1 = ConvNorm(inner, 1, first, **kind)
+        self.conv2 = ConvNorm(inner, 3, second, groups=self.groups, **kind)
         self.conv3 = ConvNorm(4 * self.width, 1, 1, **kind)
         if self.project:
             self.shortcut = ConvNorm(4 * self.width, 1, self.stride, **kind)
@@ -120,7 +128,7 @@ class ResNet(nn.Module):
         width: channels of the stem.
         norm: frozen_bn | bn | gn.
         norm_eps: added to the variance.
-        stride_in_1x1: see Bottleneck.
+        stride_in_1x1, groups, width_per_group: see Bottleneck.
         pool_padding: symmetric | same; see `max_pool`.
         dtype: of the convolutions.
         remat: whether the backward pass computes each block again from its inputs.
@@ -131,6 +139,8 @@ class ResNet(nn.Module):
     norm: str = "frozen_bn"
     norm_eps: float = 1e-5
     stride_in_1x1: bool = False
+    groups: int = 1
+    width_per_group: int = 64
     pool_padding: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
@@ -158,7 +168,12 @@ class ResNet(nn.Module):
         )
         kind: type[BasicBlock | Bottleneck] = BasicBlock
         if self.depth >= 50:
-            kind, arguments = Bottleneck, arguments | dict(stride_in_1x1=self.stride_in_1x1)
+            kind = Bottleneck
+            arguments |= dict(
+                stride_in_1x1=self.stride_in_1x1,
+                groups=self.groups,
+                width_per_group=self.width_per_group,
+            )
         return (rematerialised(kind) if self.remat else kind)(**arguments)
 
     def __call__(

@@ -109,8 +109,24 @@ NAMES = {
         f"{_TORCHVISION}/resnet152-394f9c45.pth",
         _sha256("394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"),
     ),
+    # ResNeXts and wide ResNets by their IMAGENET1K_V1, too; ConvNeXts have no other.
+    **{
+        f"imagenet_torchvision_{name}": Published(
+            f"torchvision_{kind}", f"{_TORCHVISION}/{file}.pth", _sha256(file[-8:])
+        )
+        for name, kind, file in (
+            ("x50_32x4d", "resnet", "resnext50_32x4d-7cdf4587"),
+            ("x101_32x8d", "resnet", "resnext101_32x8d-8ba56ff5"),
+            ("x101_64x4d", "resnet", "resnext101_64x4d-173b62eb"),
+            ("wide_r50", "resnet", "wide_resnet50_2-95faca4d"),
+            ("wide_r101", "resnet", "wide_resnet101_2-32ee1156"),
+            ("convnext_t", "convnext", "convnext_tiny-983f1562"),
+            ("convnext_s", "convnext", "convnext_small-0c510722"),
+            ("convnext_b", "convnext", "convnext_base-6075fbad"),
+        )
+    },
     # Detectron2's zoo: the file names end in the first six digits of the MD5 (its MODEL_ZOO.md).
-    # The SHA-256 of the 3x model is known from others who use it.
+    # The SHA-256 of two 3x models are known from others who use them.
     "coco_detectron2_r50_1x": Published(
         "detectron2",
         f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x/137260431/"
@@ -129,6 +145,12 @@ NAMES = {
         f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x/138205316/"
         "model_final_a3ec72.pkl",
         _md5("a3ec72"),
+    ),
+    "coco_detectron2_x101_3x": Published(
+        "detectron2",
+        f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x/139653917/"
+        "model_final_2d9806.pkl",
+        _sha256("12f6e1811baf1b4d329c3f5ac5ec52d8f634d3cedc82a13fff55d0c05d84f442"),
     ),
     "coco_detectron2_cascade_r50_1x": Published(
         "detectron2_cascade",

@@ -31,6 +31,7 @@ from maskrcnn_jax.pretrained.tables.mapping import (
 # BGR, in Detectron2's default configuration.
 PIXEL_MEAN = (103.53, 116.28, 123.675)
 PIXEL_STD = (1.0, 1.0, 1.0)
+PIXEL_STD_OF_RESNEXT = (57.375, 57.12, 58.395)
 
 # What our model has elsewhere: the config has the pixels' mean and std and makes the anchors.
 # Files written before 2021 hold them. The counters of batch norm matter only without momentum.
@@ -215,10 +216,13 @@ _CAFFE2_ARRAYS = {
 def checked_pixels(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the state dict, if the pixels it was trained on are those of Detectron2's zoo.
 
+    They are scaled by another deviation where the backbone is a ResNeXt.
+
     Raises:
         ValueError: where the file says that its mean or standard deviation is another.
     """
-    for name, usual in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
+    std = PIXEL_STD_OF_RESNEXT if _is_grouped(state) else PIXEL_STD
+    for name, usual in (("pixel_mean", PIXEL_MEAN), ("pixel_std", std)):
         given = np.ravel(state.get(name, usual))
         if given.shape != (3,) or not np.allclose(given, usual, atol=1e-3):
             raise ValueError(
@@ -226,6 +230,11 @@ def checked_pixels(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
                 f"Detectron2's own; pixels of another order or scale cannot be told from the file"
             )
     return dict(state)
+
+
+def _is_grouped(state: Mapping[str, np.ndarray]) -> bool:
+    shape = np.shape(state.get("backbone.bottom_up.res2.0.conv2.weight", ()))
+    return len(shape) == 4 and shape[0] != shape[1]
 
 
 def names_of_caffe2(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,14 +4,15 @@ import os
 from typing import TYPE_CHECKING
 
 from maskrcnn_jax.console import amount
+from maskrcnn_jax.models.backbones.config import BackboneConfig
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
 if TYPE_CHECKING:
     from maskrcnn_jax.config import Config
 
-# Multiplications of a ResNet of width 64 for each pixel of the image: the published 1.8 to 11.5
-# billion for 224 x 224 (He et al. 2016, table 1; torchvision's strides add a tenth).
+# Multiplications of a plain ResNet of width 64 for each pixel of the image: the published 1.8 to
+# 11.5 billion for 224 x 224 (He et al. 2016, table 1; torchvision's strides add a tenth).
 _BACKBONE = {18: 36_000, 34: 72_000, 50: 82_000, 101: 156_000, 152: 230_000}
 _OF_TRAINING = 3  # a forward pass, and a backward pass of twice its operations
 _CORE_FLOPS = 5e10  # a second, in float32: what a core of today's servers gives in large products
@@ -28,12 +29,26 @@ def step_flops(config: "Config") -> float:
     """
     model = config.model
     pixels = max(height * width for height, width in config.data.buckets)
-    per_pixel = _BACKBONE[model.backbone.depth] * (model.backbone.width / 64) ** 2
+    per_pixel = _of_backbone(model.backbone)
     channels = model.fpn.channels
     rpn = model.rpn.convs * 9 * channels * (model.rpn.channels or channels)
     per_pixel += (9 * channels**2 + rpn) * 4 / 3 / 16  # on P2 to P6
     image = pixels * per_pixel + _of_regions(model)
     return 2 * _OF_TRAINING * config.train.batch_size * image
+
+
+def _of_backbone(backbone: BackboneConfig) -> float:
+    """Returns the multiplications for each pixel of the image."""
+    if backbone.kind == "convnext":
+        stages = zip(backbone.convnext.blocks, backbone.convnext.channels, strict=True)
+        return sum(
+            number * (49 * width + 8 * width**2) / (4 * 2**i) ** 2
+            for i, (number, width) in enumerate(stages)
+        )
+    # A bottleneck of inner width q w has 8 q w^2 of 1x1 and 9 (q w)^2 / groups of 3x3, q mostly 1.
+    wider = backbone.width_per_group * backbone.groups / 64
+    ratio = (8 * wider + 9 * wider**2 / backbone.groups) / 17
+    return _BACKBONE[backbone.depth] * (backbone.width / 64) ** 2 * ratio
 
 
 def _of_regions(model: ModelConfig) -> float:

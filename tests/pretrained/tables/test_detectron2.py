@@ -127,7 +127,7 @@ def imported(state, narrow=True, num_classes=80):
     source = sources.recognised(state, "the file")
     if source.num_classes:
         num_classes = source.num_classes(state)
-    config = config_of(source, source.depth(state), narrow)
+    config = config_of(source, source.layers(state)["backbone.depth"], narrow)
     expected = abstract_variables(make_model(config, num_classes))
     state, table = source.todays_names(state), source.table(config)
     result = import_arrays(state, table, expected, what="the weights", ignored=source.ignored)
@@ -143,7 +143,7 @@ def test_every_array_of_the_zoo_has_a_place(depth):
     shapes = zoo_shapes(depth)
     assert len(shapes) == 42 + 5 * {50: 53, 101: 104}[depth]
     source, result, expected = imported(zeros(shapes), narrow=False)
-    assert (source.name, source.depth(shapes)) == ("detectron2", depth)
+    assert (source.name, source.layers(shapes)["backbone.depth"]) == ("detectron2", depth)
     assert result.left == []
     assert {name for names, *_ in result.mapped for name in names} == set(shapes)
     ours = flat(result.variables)
@@ -204,7 +204,11 @@ def test_every_array_of_msra_has_a_place(depth, norm):
     assert {f"res_conv1_bn_{norm['bias']}", f"res5_2_branch2c_bn_{norm['weight']}"} <= set(shapes)
     besides = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
     source, result, expected = imported(zeros(shapes | besides), narrow=False)
-    assert (source.name, source.part, source.depth(shapes)) == ("msra_resnet", "backbone", depth)
+    assert (source.name, source.part, source.layers(shapes)["backbone.depth"]) == (
+        "msra_resnet",
+        "backbone",
+        depth,
+    )
     assert result.left == ["stem.conv1.bias", "fc1000_w", "fc1000_b"]
     backbone = {path: x.shape for path, x in expected.items() if path[1] == "backbone"}
     assert {path: x.shape for path, x in flat(result.variables).items()} == backbone

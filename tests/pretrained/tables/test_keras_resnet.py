@@ -83,7 +83,7 @@ def test_import_export_import(source, depth):
 def test_recognised_by_its_names(source, depth):
     weights = narrow_weights(source, depth)
     assert sources.recognised(weights, "a file") is source
-    assert source.depth(weights) == depth
+    assert source.layers(weights)["backbone.depth"] == depth
 
 
 def test_residual_networks_of_version_2_are_refused():

@@ -54,7 +54,7 @@ def test_recognised_by_its_names():
     weights = narrow_weights(101)
     source = sources.recognised(weights, "a file")
     assert source is SOURCE
-    assert source.depth(weights) == 101
+    assert source.layers(weights)["backbone.depth"] == 101
     assert source.num_classes(weights) == NUM_CLASSES
     assert class_list(80)[0][:2] == ("person", "bicycle")  # its order of COCO's classes
 
