@@ -5,9 +5,11 @@
 Each step doubles the mask by interpolation, and predicts again what is least certain, the outline.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -30,7 +32,12 @@ LEVEL = "p2"  # the level that both heads are given
 _SCALE = 1 / STRIDES[LEVEL]
 
 
-def make_head(config: ModelConfig, num_classes: int, part, dtype: jnp.dtype) -> PointRendHead:
+def make_head(
+    config: ModelConfig,
+    num_classes: int,
+    part: Callable[[type[nn.Module]], type[nn.Module]],
+    dtype: jnp.dtype,
+) -> PointRendHead:
     """Returns the heads that `config.model.point_rend` describes.
 
     Args:
