@@ -1,5 +1,6 @@
 """Options, data sets and the compilation cache of the test suite."""
 
+import gc
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Compilation dominates the suite, and LLVM's costly passes are a third of it. With 0 the tests run
 # the machine code that users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+from tests.xla_flags import with_older_emitters
+
+os.environ["XLA_FLAGS"] = with_older_emitters(os.environ)
 
 import jax
 import pytest
@@ -24,6 +29,9 @@ _CACHE = str(ROOT / ".cache" / "jax-tests")
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+# What JAX traces is kept, and looking through it for garbage at Python's pace takes a tenth of it.
+gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_addoption(parser):
