@@ -14,6 +14,7 @@ from maskrcnn_jax.models.initializers import Initializer
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 
 Path = tuple[str, ...]
+_SHAPES: dict[tuple[type, str], dict[str, Any]] = {}
 
 
 def make_model(
@@ -65,5 +66,11 @@ def initial_variables(model: nn.Module, rng: jax.Array) -> dict[str, dict]:
 
 
 def abstract_variables(model: MaskRCNN) -> dict[str, Any]:
-    """Returns the shapes and dtypes of a model's variables, without computing any."""
-    return jax.eval_shape(lambda rng: initial_variables(model, rng), jax.random.key(0))
+    """Returns the shapes and dtypes of a model's variables, without computing any.
+
+    Once for each model, as tracing it takes a second; a model's text has all of its configuration.
+    """
+    key = (type(model), repr(model))
+    if key not in _SHAPES:
+        _SHAPES[key] = jax.eval_shape(lambda rng: initial_variables(model, rng), jax.random.key(0))
+    return jax.tree.map(lambda shape: shape, _SHAPES[key])

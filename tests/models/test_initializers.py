@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.models import initializers
-from maskrcnn_jax.models.build import initial_variables
+from maskrcnn_jax.models.build import abstract_variables, initial_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.layers import Dense
 
@@ -50,6 +50,19 @@ def test_every_kernel_has_numbers_of_its_own(tiny):
     variables = initial_variables(tiny.model, jax.random.key(0))
     kernels = [leaf for leaf in jax.tree.leaves(variables["params"]) if leaf.ndim > 1]
     assert len({float(kernel.reshape(-1)[0]) for kernel in kernels}) == len(kernels)
+
+
+def test_shapes_without_numbers_follow_the_configuration(tiny, tiny_config):
+    def shapes(variables):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables)
+
+    found = abstract_variables(tiny.model)
+    assert shapes(found) == shapes(tiny.variables)
+    found["params"].clear()  # the caller's own
+    assert shapes(abstract_variables(tiny.model)) == shapes(tiny.variables)
+    tiny_config.mask_head.channels = 9
+    wider = abstract_variables(make_model(tiny_config, 3))["params"]["mask_head"]
+    assert wider["mask_logits"]["kernel"].shape[-2] == 9
 
 
 def test_two_programs_draw_the_kernels_of_all_shapes(tiny):
