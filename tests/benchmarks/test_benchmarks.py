@@ -18,6 +18,7 @@ from benchmarks import (
     train_step,
 )
 from benchmarks.peer import peers
+from maskrcnn_jax.pretrained import convert
 
 CASES = {
     predict: 2,
@@ -25,7 +26,6 @@ CASES = {
     ops: 5,
     input_pipeline: 4,
     evaluation: 2,
-    conversion: 4,
     exported: 2,
 }
 # Every slot of the detector has to be full: only then is the work equal to the peer's.
@@ -37,11 +37,33 @@ COUNTS = {
 
 @pytest.mark.parametrize("benchmark", CASES, ids=lambda module: module.__name__)
 def test_prints_a_json_line_for_each_case(benchmark, capsys):
-    benchmark.main(["--tiny", "--rounds", "2"])
+    _check_lines(benchmark, [], CASES[benchmark], capsys)
+
+
+def test_one_case_of_conversion(capsys):
+    _check_lines(conversion, ["--only", "matterport R101"], 1, capsys)
+
+
+@pytest.mark.slow  # three processes and one more for each case
+def test_all_cases_of_conversion(capsys):
+    _check_lines(conversion, [], len(conversion._CASES), capsys)
+
+
+@pytest.mark.parametrize("case", conversion._CASES)
+def test_conversion_writes_what_is_read(case, tmp_path):
+    kind, depth, num_classes = conversion._CASES[case]
+    conversion.write_file(tmp_path / "weights", kind, depth, num_classes, tiny=True)
+    weights = convert.load(tmp_path / "weights")
+    assert weights.kind == kind
+    assert weights.model["backbone.depth"] == depth
+
+
+def _check_lines(benchmark, options, cases, capsys):
+    benchmark.main(["--tiny", "--rounds", "2", *options])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     lines = [line for line in lines if line["side"] == "maskrcnn_jax"]
     name = benchmark.__name__.split(".")[-1]
-    assert len({line["case"] for line in lines}) == len(lines) == CASES[benchmark]
+    assert len({line["case"] for line in lines}) == len(lines) == cases
     for line in lines:
         assert line["benchmark"] == name
         low, high = line["quartiles_s"]

@@ -12,6 +12,7 @@ from maskrcnn_jax.models.trainable import trainable_mask
 from maskrcnn_jax.parallel.mesh import replicated, shard_batch
 from maskrcnn_jax.training.optimizer import make_optimizer, make_schedule
 from maskrcnn_jax.training.train_step import make_train_step
+from tests.end_to_end.tiny import get_config as tiny_get_config
 
 
 def _images(batch_size, height=4, width=4, seed=0):
@@ -98,14 +99,30 @@ def test_compiles_once_for_each_bucket(toy_step):
     assert step._cache_size() == 2
 
 
-def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh, random_batch):
-    model = make_model(tiny_config.model, 3)
-    variables = initial_variables(model, jax.random.key(0))
-    trainable = trainable_mask(variables["params"], tiny_config.model, "2+")
-    schedule = make_schedule(tiny_config.train)
-    optimizer = make_optimizer(tiny_config.train, schedule, trainable)
+@pytest.fixture(scope="module")
+def detector(one_device_mesh):
+    """`(train_step, trainable, function that gives a new state)` of the tiny detector."""
+    config = tiny_get_config()
+    set_values(config.train, dict(learning_rate=0.02, warmup_steps=0))
+    model = make_model(config.model, 3)
+    variables = jax.device_get(initial_variables(model, jax.random.key(0)))
+    trainable = trainable_mask(variables["params"], config.model, "2+")
+    schedule = make_schedule(config.train)
+    optimizer = make_optimizer(config.train, schedule, trainable)
     step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
-    state = jax.device_put(create(variables, optimizer), replicated(one_device_mesh))
+
+    def new_state():
+        state = create(jax.tree.map(jnp.array, variables), optimizer)  # it will be donated
+        return jax.device_put(state, replicated(one_device_mesh))
+
+    return step, trainable, new_state
+
+
+def test_the_detector_compiles_once_for_each_bucket(
+    detector, tiny_config, one_device_mesh, random_batch
+):
+    step, _, new_state = detector
+    state = new_state()
     for _ in range(2):
         for bucket in ((64, 64), (64, 96)):
             batch = shard_batch(random_batch(2, bucket, tiny_config), one_device_mesh)
@@ -113,18 +130,14 @@ def test_the_detector_compiles_once_for_each_bucket(tiny_config, one_device_mesh
     assert step._cache_size() == 2
 
 
-def test_the_detector_trains_and_keeps_its_frozen_stem(tiny_config, one_device_mesh, random_batch):
-    model = make_model(tiny_config.model, 3)
-    variables = initial_variables(model, jax.random.key(0))
-    trainable = trainable_mask(variables["params"], tiny_config.model, "2+")
+def test_the_detector_trains_and_keeps_its_frozen_stem(
+    detector, tiny_config, one_device_mesh, random_batch
+):
+    step, trainable, new_state = detector
     assert not all(jax.tree.leaves(trainable))
-    set_values(tiny_config.train, dict(learning_rate=0.02, warmup_steps=0))
-    schedule = make_schedule(tiny_config.train)
-    optimizer = make_optimizer(tiny_config.train, schedule, trainable)
-    step = make_train_step(model, optimizer, schedule, trainable, 0, one_device_mesh)
-    before = jax.tree.map(np.asarray, variables["params"])
-    state = jax.device_put(create(variables, optimizer), replicated(one_device_mesh))
-    batch = random_batch(2, (64, 64), tiny_config)
+    state = new_state()
+    before = jax.tree.map(np.asarray, state.params)
+    batch = shard_batch(random_batch(2, (64, 64), tiny_config), one_device_mesh)
     totals = []
     for _ in range(12):
         state, metrics = step(state, batch)
