@@ -4,13 +4,19 @@ import json
 import shutil
 
 import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from maskrcnn_jax.checkpoints.load import load_for_inference
+from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.resume import metadata_to_resume
+from maskrcnn_jax.checkpoints.state import TrainState
+from maskrcnn_jax.models.build import initial_variables, make_model
+from tests.end_to_end.tiny import get_config
+from tests.inference.tiny_model import CLASS_NAMES
 
-FIRST = ("train.py", "--config=tests/end_to_end/tiny.py", "--config.train.steps=2")
 SECOND = (
     "train.py",
     "--config=tests/end_to_end/tiny_folders.py",
@@ -40,10 +46,7 @@ def runs(run_command, discs, tmp_path_factory):
     """A run, one that starts from it, and how the second resumes after the first is gone."""
     folder = tmp_path_factory.mktemp("runs")
     first, second = folder / "first", folder / "second"
-    # Other layers than the recipe of the second run has.
-    changes = ("--config.model.fpn.channels=24", "--config.model.pixel.order=bgr")
-    status, _, err = run_command(*FIRST, *changes, f"--workdir={first}")
-    assert status == 0, err
+    _save_run(first)
     weights, _ = load_for_inference(first)
 
     data = (f"--config.data.train.folder={discs}", f"--config.data.val.folder={discs}")
@@ -52,6 +55,17 @@ def runs(run_command, discs, tmp_path_factory):
     shutil.rmtree(first)
     resumed = run_command(*command, "--config.train.steps=4", f"--workdir={second}")
     return first, weights, second, began, resumed
+
+
+def _save_run(folder):
+    """A work directory of step 2, with other layers than the recipe of the second run has."""
+    config = get_config()
+    config.model.fpn.channels, config.model.pixel.order = 24, "bgr"
+    variables = initial_variables(make_model(config.model, len(CLASS_NAMES)), jax.random.key(0))
+    metadata = dict(config=config, class_names=CLASS_NAMES, category_ids=(1, 2, 3))
+    checkpoints = Checkpoints(folder, 1, metadata)
+    checkpoints.save(TrainState(step=jnp.int32(2), opt_state={}, **variables), 2, {})
+    checkpoints.close()
 
 
 def test_the_second_run_says_what_it_took(runs):
@@ -118,7 +132,8 @@ def test_mistakes_end_in_one_line_and_write_nothing(run_command, tmp_path):
         ("last", "there is no checkpoint in"),
     ):
         workdir = tmp_path / "run"
-        status, _, err = run_command(*FIRST, f"--config.init={init}", f"--workdir={workdir}")
+        start = (f"--config.init={init}", f"--workdir={workdir}")
+        status, _, err = run_command("train.py", "--config=tests/end_to_end/tiny.py", *start)
         assert status == 2
         (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
         assert fault in line

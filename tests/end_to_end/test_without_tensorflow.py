@@ -31,7 +31,11 @@ if sys.argv[0].endswith(".py"):
 else:
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-STEPS = ("--config.train.steps=6", "--config.train.log_every=1")
+STEPS = (
+    "--config.train.steps=6",
+    "--config.train.log_every=1",
+    "--config.data.engine=auto",
+)
 TINY = "--config=tests/end_to_end/tiny.py"
 
 

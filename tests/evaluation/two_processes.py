@@ -12,6 +12,7 @@ import jax
 address, index, out_dir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 cache = Path(__file__).resolve().parents[2] / ".cache" / "jax-tests"
 jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_num_cpu_devices", 1)
 jax.distributed.initialize(address, 2, index)
 
@@ -27,12 +28,11 @@ from tests.end_to_end.tiny import get_config  # noqa: E402
 
 config = get_config()
 config.data.val.count = 5
+config.data.engine = "tfdata"
 mesh = make_mesh(MeshConfig(**{"data": 2}))
 model = make_model(config.model, 3)
-variables = jax.jit(
-    lambda: initial_variables(model, jax.random.key(0)),
-    out_shardings=replicated(mesh),
-)()
+variables = jax.device_get(initial_variables(model, jax.random.key(0)))
+variables = jax.device_put(variables, replicated(mesh))
 metrics = evaluate(
     make_predict_step(model, mesh),
     variables,

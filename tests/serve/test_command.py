@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import signal
 import subprocess
@@ -44,8 +43,7 @@ def source(tmp_path_factory):
 
 def test_from_a_model_to_its_end(source):
     started = [sys.executable, "-m", "maskrcnn_jax.serve", str(source), "--port=0"]
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    started += [f"--compilation_cache={cache}"] if cache else []
+    started += [f"--compilation_cache={jax.config.jax_compilation_cache_dir}"]
     with subprocess.Popen(started, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
