@@ -1,5 +1,6 @@
 """The StableHLO file: equal to the bit, for any batch, and with jax alone."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from maskrcnn_jax.export.comparison import compare
 from maskrcnn_jax.export.formats import Options, batched, check, convert
 from tests.export.nets import SHAPE, detector, examples
 
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = Options("stablehlo", SHAPE, batch=None)
+# The emitters that the suite compiles with round differently for one image and for two.
+ROUNDING = 5e-7 if "xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", "") else 0.0
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +24,25 @@ def content() -> bytes:
     return convert(detector("torchvision_v1"), OPTIONS)
 
 
-def test_equal_to_the_bit_for_any_batch(content):
+def test_equal_for_any_batch(content):
     """Three images: a pair and a single one."""
     made = detector("torchvision_v1")
     agreement, _ = check(content, made, examples(made, 3), OPTIONS)
     assert agreement.detections >= 20
-    assert agreement[2:] == (0.0, 0.0, 0.0, 0)
+    *errors, unlike = agreement[2:]
+    assert unlike == 0
+    assert max(errors) <= ROUNDING
+
+
+@pytest.mark.slow  # in a process of its own
+def test_equal_to_the_bit_as_users_compile():
+    test = f"{Path(__file__).relative_to(ROOT)}::{test_equal_for_any_batch.__name__}"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test],
+        cwd=ROOT,
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""},
+        check=True,
+    )
 
 
 def test_is_for_three_platforms(content):
