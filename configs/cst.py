@@ -5,8 +5,8 @@
 
 `cst` is the folder that has `annotation/`, `train/`, `val/` and `test/`. A small network trained
 from scratch on a CPU, at half of the images' size. Cost: 2,000 steps of 4 images, 45 minutes of CPU
-time (1.6 hours of 2 cores with much other work). Result on the 100 images of `val`: box AP 99.6, mask
-AP 99.6 (docs/results.md).
+time (1.6 hours of 2 cores with much other work). Result on the 100 images of `val`: box AP 99.6,
+mask AP 99.6 (docs/results.md).
 """
 
 from ml_collections import ConfigDict
