@@ -8,6 +8,7 @@ configures: `data/config.py`, `models/config.py`, `training/config.py`, `evaluat
 `parallel/config.py`.
 """
 
+import re
 import sys
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from maskrcnn_jax.config_fields import check_fields, setting
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.evaluation.config import EvalConfig
 from maskrcnn_jax.memory import check_batches, check_detector
-from maskrcnn_jax.models.config import PARTS, ModelConfig
+from maskrcnn_jax.models.config import ALL_PARTS, PARTS, ModelConfig
 from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.training.config import TrainConfig
 
@@ -36,7 +37,7 @@ class Config:
         "published weights | imagenet:... | coco:... | last; docs/pretrained.md",
     )
     init_parts: tuple[str, ...] = setting(
-        PARTS, "what of these weights is taken; the others are initialised", choices=PARTS
+        PARTS, "what of these weights is taken; the others are initialised", choices=ALL_PARTS
     )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -57,11 +58,12 @@ class Config:
         self.eval.validate()
         self.mesh.validate()
         if not self.init_parts:
-            raise ValueError(f"config.init_parts is empty; give some of {', '.join(PARTS)}")
+            raise ValueError(f"config.init_parts is empty; give some of {', '.join(ALL_PARTS)}")
         _check_pixels(self)
         check_detector(self.model, self.data)
         check_batches(self)
         _check_boxes_alone(self)
+        _check_keypoints(self)
         if self.train.best_metric.startswith("loss_") and not self.eval.loss:
             raise ValueError(
                 f"config.train.best_metric is {self.train.best_metric!r}, which is measured "
@@ -94,6 +96,24 @@ def _check_boxes_alone(config: Config) -> None:
         raise ValueError(
             "config.data.augment.copy_paste and config.data.boxes = 'masks' need masks, and "
             "config.model.masks is False; leave both as they are by default"
+        )
+
+
+def _check_keypoints(config: Config) -> None:
+    """Checks that mirrored persons do not learn their left for their right."""
+    keypoints, augment = config.model.keypoints, config.data.augment
+    mirrored = [n for n in ("flip", "vertical_flip") if getattr(augment, n)]
+    sided = [name for name in keypoints.names if re.search("left|right", name, re.IGNORECASE)]
+    if mirrored and sided and not keypoints.flip_pairs:
+        raise ValueError(
+            f"config.data.augment.{mirrored[0]} is {getattr(augment, mirrored[0])}, and in a "
+            f"mirrored image {sided[0]!r} is another keypoint: give the pairs that change places, "
+            "config.model.keypoints.flip_pairs = (('left_eye', 'right_eye'), ...)"
+        )
+    if config.train.best_metric.startswith("keypoints/") and not keypoints.names:
+        raise ValueError(
+            f"config.train.best_metric is {config.train.best_metric!r}, but the model has no "
+            "keypoints: config.model.keypoints.names is empty"
         )
 
 

@@ -31,6 +31,7 @@ class FaultKind(StrEnum):
     CROSSING = "outline crosses itself"
     CROWD = "crowd region"
     AREA = "area"
+    KEYPOINTS = "keypoints"
 
 
 class FaultError(ValueError):

@@ -73,7 +73,7 @@ def machine_bytes() -> int:
 def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[str, int]:
     """Returns how many numbers the largest arrays have, by the keys that say so."""
     pixels = max(height * width for height, width in images.buckets)
-    rpn, box, mask = model.rpn, model.box_head, model.mask_head
+    rpn, box, mask, head = model.rpn, model.box_head, model.mask_head, model.keypoints
     features = model.fpn.channels
     pooled = box.pool_size**2
     regions = {
@@ -90,6 +90,7 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
         "model.rpn.channels": 9 * rpn.channels**2,
         "model.box_head.conv_channels": 9 * box.conv_channels**2,
         "model.mask_head.channels": 9 * mask.channels**2,
+        "model.keypoints.channels": 9 * head.channels**2,
         "model.box_head.dense_channels": box.dense_channels * max(box.dense_channels, num_classes),
         "model.box_head.pool_size model.fpn.channels model.box_head.dense_channels": (
             pooled * features * box.dense_channels
@@ -98,6 +99,12 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
             model.detections.max_per_image
             * (2 * mask.pool_size) ** 2
             * max(mask.channels, num_classes)
+        ),
+        "model.detections.max_per_image model.keypoints.pool_size model.keypoints.channels": (
+            len(head.names)
+            and model.detections.max_per_image
+            * head.pool_size**2
+            * max(head.channels, 16 * len(head.names))
         ),
     }
     if model.point_rend.enabled:

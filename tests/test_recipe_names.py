@@ -10,9 +10,9 @@ from maskrcnn_jax.config import get_config
 from maskrcnn_jax.data import datasets
 
 KNOWN = (
-    "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_convnext, coco_mini, "
-    "coco_point_rend, cst, grains, lvis, nuclei, own, penn_fudan, shapes, voc; a file of your own "
-    "is given by its path"
+    "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_convnext, coco_keypoints, "
+    "coco_mini, coco_point_rend, cst, grains, lvis, nuclei, own, penn_fudan, shapes, voc; a file "
+    "of your own is given by its path"
 )
 
 

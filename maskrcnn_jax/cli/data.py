@@ -115,9 +115,7 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     """Lists the faults; returns 1 where one of them is an error."""
     data = target.config.data
     data.on_error = "skip"  # all are wanted, not the first
-    loaded = {
-        split: datasets.load(data, split, target.config.model.masks) for split in target.splits
-    }
+    loaded = {split: datasets.load_for(target.config, split) for split in target.splits}
     faults = audit(loaded, data.max_pixels, options.decode, pixel_format(data))
     for split, dataset in loaded.items():
         label = f"{split}: " if len(loaded) > 1 else ""
@@ -140,7 +138,7 @@ def _stats(target: Target, options: argparse.Namespace) -> int:
     data = target.config.data
     data.validate()
     for split in target.splits:
-        dataset = check.checked(datasets.load(data, split, target.config.model.masks), data)
+        dataset = check.checked(datasets.load_for(target.config, split), data)
         found = statistics(dataset, target.config, split == "train", options.max)
         print(as_text(found) + "\n")
         if options.out:
@@ -156,7 +154,7 @@ def _browse(target: Target, options: argparse.Namespace) -> int:
     data = target.config.data
     for split in target.splits:
         out = Path(options.out, split) if len(target.splits) > 1 else Path(options.out)
-        dataset = check.checked(datasets.load(data, split, target.config.model.masks), data)
+        dataset = check.checked(datasets.load_for(target.config, split), data)
         skipped = browse(
             dataset,
             target.config,
@@ -178,7 +176,7 @@ def _convert(target: Target, options: argparse.Namespace) -> int:
         raise ValueError("--split=both: convert writes one split a file; give train or val")
     (split,) = target.splits
     data = target.config.data
-    dataset = check.checked(datasets.load(data, split, target.config.model.masks), data)
+    dataset = check.checked(datasets.load_for(target.config, split), data)
     out = Path(options.out).expanduser().absolute()
     root = convert(dataset, out, options.images_root)
     print(
@@ -192,10 +190,7 @@ def _prepare(target: Target, options: argparse.Namespace) -> int:
     """Writes the splits for tensorflow-datasets."""
     from maskrcnn_jax.data.tools.prepare import prepare  # takes seconds, and others need it not
 
-    splits = {
-        name: datasets.load(target.config.data, name, target.config.model.masks)
-        for name in target.splits
-    }
+    splits = {name: datasets.load_for(target.config, name) for name in target.splits}
     for fault in (fault for dataset in splits.values() for fault in dataset.faults):
         print(fault, file=sys.stderr)
     print(prepare(splits, options.out, options.num_shards))

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, keys: list[str]) -> str:
     config.validate()
     if options.report and not config.model.masks:
         raise ValueError("--report analyses masks, and the model has none; leave it out")
-    loaded = datasets.load(config.data, "val", config.model.masks)
+    loaded = datasets.load_for(config, "val")
     dataset = check.checked(loaded, config.data, log=lambda t: say(f"val: {t}"))
     table = class_table(metadata["class_names"], dataset.class_names)
     model = make_model(config.model, len(metadata["class_names"]))

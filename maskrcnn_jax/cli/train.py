@@ -64,7 +64,7 @@ def train(config: Config, workdir: Path) -> None:
     run_lock.check_free(workdir)
     train_set, val_set = (
         check.checked(
-            datasets.load(config.data, split, config.model.masks),
+            datasets.load_for(config, split),
             config.data,
             workdir / f"faults_{split}.txt" if jax.process_index() == 0 else None,
             partial(_say_of, split),

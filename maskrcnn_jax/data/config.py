@@ -101,6 +101,12 @@ class DataConfig(ImageConfig):
         "training images without objects, or with crowd regions alone",
         choices=("keep", "drop"),
     )
+    min_keypoints: int = setting(
+        0,
+        "training images with fewer known keypoints, over all objects, are dropped (Detectron2: 1, "
+        "torchvision: 10); only with config.model.keypoints",
+        within="[0, inf)",
+    )
     images_per_class: int = setting(
         0,
         "train on a subset: the fewest images that give each class this number; 0: all images",

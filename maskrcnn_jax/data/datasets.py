@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.formats import (
@@ -27,9 +28,29 @@ from maskrcnn_jax.data.records import Dataset
 from maskrcnn_jax.data.selection import select
 from maskrcnn_jax.data.union import union
 from maskrcnn_jax.images.pixels import RGB8, pixel_format
+from maskrcnn_jax.keypoint_set import KeypointSet
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.config import Config
 
 
-def load(config_data: DataConfig, split: str, masks: bool = True) -> Dataset:
+def load_for(config: "Config", split: str) -> Dataset:
+    """Returns the dataset of one split as the detector of a configuration needs it; see `load`.
+
+    Args:
+        config: the whole configuration.
+        split: "train" or "val".
+    """
+    model = config.model
+    return load(config.data, split, model.masks, model.keypoints.keypoint_set())
+
+
+def load(
+    config_data: DataConfig,
+    split: str,
+    masks: bool = True,
+    keypoints: KeypointSet | None = None,
+) -> Dataset:
     """Returns the dataset of one split.
 
     Args:
@@ -38,6 +59,7 @@ def load(config_data: DataConfig, split: str, masks: bool = True) -> Dataset:
             takes.
         split: "train" or "val".
         masks: `config.model.masks`; without, an object needs no mask (`boxes_as_masks`).
+        keypoints: of `config.model.keypoints`; None: none are read.
 
     Raises:
         ValueError: unknown format or split, missing or unknown arguments, what the reader finds, or
@@ -47,7 +69,10 @@ def load(config_data: DataConfig, split: str, masks: bool = True) -> Dataset:
         raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
     config_data.validate()
     common = ReadOptions(
-        on_error=config_data.on_error, max_pixels=config_data.max_pixels, boxes_as_masks=not masks
+        on_error=config_data.on_error,
+        max_pixels=config_data.max_pixels,
+        boxes_as_masks=not masks,
+        keypoints=keypoints.names if keypoints else (),
     )
     form, wanted = config_data.format, pixel_format(config_data)
     dataset = _read(
@@ -57,9 +82,22 @@ def load(config_data: DataConfig, split: str, masks: bool = True) -> Dataset:
         "config.data.format",
         f"config.data.{split}",
     )
+    if keypoints is not None:
+        _check_keypoints(dataset, form, keypoints)
+        dataset = replace(dataset, keypoints=keypoints)
     if wanted != RGB8:
         dataset = replace(dataset, read_image=partial(dataset.read_image, wanted=wanted))
     return _for_training(dataset, config_data) if split == "train" else dataset
+
+
+def _check_keypoints(dataset: Dataset, form: str, keypoints: KeypointSet) -> None:
+    """Refuses a dataset in which no object has a keypoint."""
+    if all(record.keypoints is None for record in dataset.records):
+        raise ValueError(
+            f"no object of {dataset.name}, of format {form!r}, has one of the keypoints of "
+            f"config.model.keypoints.names ({', '.join(keypoints.names)}); formats coco and "
+            "labelme have keypoints. For data without them leave config.model.keypoints.names empty"
+        )
 
 
 def _for_training(dataset: Dataset, config_data: DataConfig) -> Dataset:
@@ -93,6 +131,7 @@ def arguments_of(form: str) -> dict[str, inspect.Parameter]:
     if own.pop("options", None) is None:
         return own
     common = dict(inspect.signature(ReadOptions).parameters)
+    del common["keypoints"]  # the model's
     return own | {n: p for n, p in common.items() if not ("split" in own and n in DIVISION)}
 
 

@@ -20,6 +20,8 @@ class ReadOptions:
         max_pixels: an image or mask of more pixels is refused before it is decoded.
         boxes_as_masks: whether the box of an object without a mask is taken for its mask, where
             the format has such (COCO's, Pascal VOC's, YOLO's); else it is ignored.
+        keypoints: names of the keypoints that are read, where the format has such (COCO's,
+            labelme's); `config.model.keypoints.names`, and no argument in `data.train`.
     """
 
     split: str = ""
@@ -28,6 +30,7 @@ class ReadOptions:
     on_error: str = "skip"
     max_pixels: int = MAX_PIXELS
     boxes_as_masks: bool = False
+    keypoints: tuple[str, ...] = ()
 
     def chosen(self, names: Iterable[str]) -> list[str]:
         """Returns the names that belong to the split, in their order.

@@ -15,6 +15,7 @@ from maskrcnn_jax.data.read_options import ReadOptions
 from maskrcnn_jax.data.threads import each_in_threads
 from maskrcnn_jax.images.pixels import RGB8, PixelFormat
 from maskrcnn_jax.images.read import MAX_PIXELS, read_image
+from maskrcnn_jax.keypoint_set import KeypointSet
 
 
 class Instance(NamedTuple):
@@ -27,6 +28,7 @@ class Instance(NamedTuple):
         segmentation: its mask.
         annotation_id: the dataset's own; 0 where `make_dataset` gives the numbers.
         area: square pixels, by which evaluation sorts small from large.
+        keypoints: [P, 3], see `data.formats.keypoints`; None: none is known.
     """
 
     box: Sequence[float] | np.ndarray
@@ -35,6 +37,7 @@ class Instance(NamedTuple):
     segmentation: Segmentation
     annotation_id: int
     area: float
+    keypoints: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Record:
         segmentations: n of them.
         annotation_ids: [n] int64, the dataset's own.
         areas: [n] float32, square pixels, by which evaluation sorts small from large.
+        keypoints: [n, P, 3] float32, see `data.formats.keypoints`; None: of no object is any known.
     """
 
     image_id: int | str
@@ -64,6 +68,7 @@ class Record:
     segmentations: list[Segmentation]
     annotation_ids: np.ndarray
     areas: np.ndarray
+    keypoints: np.ndarray | None = None
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Record":
         """Returns the record with some of its instances.
@@ -80,6 +85,7 @@ class Record:
             segmentations=[self.segmentations[i] for i in index],
             annotation_ids=self.annotation_ids[index],
             areas=self.areas[index],
+            keypoints=None if self.keypoints is None else self.keypoints[index],
         )
 
 
@@ -96,6 +102,7 @@ class Dataset:
             PixelFormat says; raises ValueError or OSError naming the file where that fails.
         faults: what the reader found and left out, or used with a warning.
         federated: in which images which classes were looked for, where the files tell, as LVIS's.
+        keypoints: what those of the records are; None: none are wanted.
     """
 
     name: str
@@ -105,6 +112,7 @@ class Dataset:
     read_image: Callable[..., np.ndarray]
     faults: list[Fault] = field(default_factory=list)
     federated: Federated | None = None
+    keypoints: KeypointSet | None = None
 
 
 def make_record(
@@ -119,8 +127,8 @@ def make_record(
         width: in pixels.
         instances: n of them.
     """
-    columns = zip(*instances, strict=True) if instances else [()] * 6
-    boxes, classes, crowd, segmentations, ids, areas = columns
+    columns = zip(*instances, strict=True) if instances else [()] * 7
+    boxes, classes, crowd, segmentations, ids, areas, keypoints = columns
     return Record(
         image_id=image_id,
         path=path,
@@ -132,7 +140,17 @@ def make_record(
         segmentations=list(segmentations),
         annotation_ids=np.asarray(ids, np.int64),
         areas=np.asarray(areas, np.float32),
+        keypoints=_joined_keypoints(keypoints),
     )
+
+
+def _joined_keypoints(given: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Returns the keypoints of all instances, of which some may have none."""
+    known = [points for points in given if points is not None]
+    if not known:
+        return None
+    nothing = np.zeros_like(known[0])
+    return np.stack([nothing if points is None else points for points in given])
 
 
 def make_dataset(

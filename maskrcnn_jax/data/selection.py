@@ -23,8 +23,8 @@ def select(records: Sequence[Record], data: DataConfig) -> list[Record]:
 
     Args:
         records: of a dataset.
-        data: the configuration's `data` section: `empty_images`, `images_per_class` and
-            `subset_seed`.
+        data: the configuration's `data` section: `empty_images`, `min_keypoints`,
+            `images_per_class` and `subset_seed`.
 
     Raises:
         ValueError: a key has no such value, or images without objects are dropped and there are no
@@ -39,7 +39,21 @@ def select(records: Sequence[Record], data: DataConfig) -> list[Record]:
                 f"none of the {len(records)} images shows an object; check the annotations, or "
                 "set config.data.empty_images=keep"
             )
+    if data.min_keypoints:
+        chosen = [record for record in chosen if _known(record) >= data.min_keypoints]
+        if records and not chosen:
+            raise ValueError(
+                f"none of the {len(records)} images has {data.min_keypoints} known keypoints; "
+                "lower config.data.min_keypoints, or check config.model.keypoints.names"
+            )
     return _balanced(chosen, count, data.subset_seed) if count else chosen
+
+
+def _known(record: Record) -> int:
+    """Returns how many keypoints of a record's single objects are known."""
+    if record.keypoints is None:
+        return 0
+    return int((record.keypoints[~record.crowd, :, 2] > 0).sum())
 
 
 def _balanced(records: list[Record], count: int, seed: int) -> list[Record]:

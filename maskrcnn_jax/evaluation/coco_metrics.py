@@ -20,6 +20,8 @@ from pycocotools.cocoeval import COCOeval
 from maskrcnn_jax.evaluation.config import check_limits
 
 IOU_TYPES = ("bbox", "segm")
+KEYPOINTS = "keypoints"  # the type of similarity that is COCO's OKS
+KEYPOINT_LIMITS = (20,)  # of detections of an image and class, as COCO's
 _AREAS = {"s": "small", "m": "medium", "l": "large"}
 
 
@@ -58,6 +60,7 @@ def accumulate(
     max_detections: Sequence[int] = (1, 10, 100),
     library: str | None = None,
     iou_types: Sequence[str] = IOU_TYPES,
+    sigmas: Sequence[float] = (),
 ) -> dict[str, COCOeval]:
     """Matches detections with true objects; the errors are those of `coco_metrics`.
 
@@ -66,7 +69,8 @@ def accumulate(
         results: as for `coco_metrics`.
         max_detections: as for `coco_metrics`.
         library: "hotcoco" or "pycocotools"; None: hotcoco where it is installed.
-        iou_types: "bbox" and "segm", or one of them.
+        iou_types: some of "bbox", "segm" and "keypoints", which has COCO's limit of 20 detections.
+        sigmas: [P], how precisely people place each keypoint.
 
     Returns:
         For boxes and for masks, as asked, the evaluation with its arrays of precision and recall (a
@@ -75,13 +79,20 @@ def accumulate(
     if library is None:
         library = "hotcoco" if importlib.util.find_spec("hotcoco") else "pycocotools"
     check_limits(max_detections)
-    limits = list(max_detections)
     return {
         iou_type: _accumulate(
-            _library(library), *prepared(truth, results, iou_type), iou_type, limits
+            _library(library),
+            *prepared(truth, results, iou_type),
+            iou_type,
+            list(_limits(iou_type, max_detections)),
+            sigmas,
         )
         for iou_type in iou_types
     }
+
+
+def _limits(iou_type: str, max_detections: Sequence[int]) -> Sequence[int]:
+    return KEYPOINT_LIMITS if iou_type == KEYPOINTS else max_detections
 
 
 def prepared(
@@ -95,7 +106,7 @@ def prepared(
     Args:
         truth: as for `coco_metrics`.
         results: as for `coco_metrics`.
-        iou_type: "bbox" or "segm".
+        iou_type: "bbox", "segm" or "keypoints".
 
     Raises:
         ValueError: a result names an image or a category that the truth lacks.
@@ -146,10 +157,15 @@ def metric_names(
 ) -> list[str]:
     """Returns the names that `coco_metrics` gives its numbers; raises as it does."""
     check_limits(max_detections)
-    recalls = [str(limit) for limit in max_detections] + list(_AREAS)
-    names = ["AP", "AP50", "AP75", *(f"AP{letter}" for letter in _AREAS)]
-    names += [f"AR{recall}" for recall in recalls] + [f"AP/{name}" for name in class_names]
-    return [f"{iou_type}/{name}" for iou_type in iou_types for name in names]
+    found = []
+    for iou_type in iou_types:
+        # Of small objects COCO annotates no keypoints.
+        areas = [letter for letter in _AREAS if iou_type != KEYPOINTS or letter != "s"]
+        recalls = [*map(str, _limits(iou_type, max_detections)), *areas]
+        names = ["AP", "AP50", "AP75", *(f"AP{letter}" for letter in areas)]
+        names += [f"AR{recall}" for recall in recalls] + [f"AP/{name}" for name in class_names]
+        found += [f"{iou_type}/{name}" for name in names]
+    return found
 
 
 def _check_known(results, image_ids, category_ids):
@@ -170,12 +186,14 @@ def _library(name: str) -> tuple[ModuleType, ModuleType]:
     return importlib.import_module(f"{name}.coco"), importlib.import_module(f"{name}.cocoeval")
 
 
-def _accumulate(library, known, found, iou_type, limits) -> COCOeval:
+def _accumulate(library, known, found, iou_type, limits, sigmas) -> COCOeval:
     """Runs the library, silently."""
     coco, cocoeval = library
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = cocoeval.COCOeval(indexed(coco, known), indexed(coco, found), iou_type)
         evaluation.params.maxDets = limits
+        if iou_type == KEYPOINTS:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
@@ -184,6 +202,8 @@ def _accumulate(library, known, found, iou_type, limits) -> COCOeval:
 def _area(entry, iou_type) -> float:
     if iou_type == "segm":
         return float(coco_mask.area(entry["segmentation"]))
+    if iou_type == KEYPOINTS:  # of the box around them, as COCO takes results without boxes
+        return float(np.prod(np.ptp(np.reshape(entry["keypoints"], (-1, 3))[:, :2], axis=0)))
     return entry["bbox"][2] * entry["bbox"][3]
 
 
@@ -204,16 +224,17 @@ def summary(evaluation: COCOeval) -> dict[str, float]:
     precision = evaluation.eval["precision"]  # [IoU, recall, class, area, limit]
     recall = evaluation.eval["recall"]  # [IoU, class, area, limit]
     area = {name: params.areaRngLbl.index(name) for name in params.areaRngLbl}
+    areas = {letter: area[name] for letter, name in _AREAS.items() if name in area}
     numbers = {"AP": _mean(precision[:, :, :, area["all"], -1])}
     for percent in (50, 75):
         (at,) = np.flatnonzero(np.isclose(params.iouThrs, percent / 100))
         numbers[f"AP{percent}"] = _mean(precision[at, :, :, area["all"], -1])
-    for letter, name in _AREAS.items():
-        numbers[f"AP{letter}"] = _mean(precision[:, :, :, area[name], -1])
+    for letter, at in areas.items():
+        numbers[f"AP{letter}"] = _mean(precision[:, :, :, at, -1])
     for i, limit in enumerate(params.maxDets):
         numbers[f"AR{limit}"] = _mean(recall[:, :, area["all"], i])
-    for letter, name in _AREAS.items():
-        numbers[f"AR{letter}"] = _mean(recall[:, :, area[name], -1])
+    for letter, at in areas.items():
+        numbers[f"AR{letter}"] = _mean(recall[:, :, at, -1])
     for k, category_id in enumerate(params.catIds):
         name = evaluation.cocoGt.cats[category_id]["name"]
         numbers[f"AP/{name}"] = _mean(precision[:, :, k, area["all"], -1])

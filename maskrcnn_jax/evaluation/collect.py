@@ -158,6 +158,7 @@ def _add(found: Found, detections, batch, info, dataset: Dataset, config: "Confi
             info["original_size"][i],
             dataset.class_names,
             mask_paste=config.model.detections.mask_paste,
+            keypoints=config.model.keypoints.keypoint_set(),
         )
         image_id = info["image_ids"][i]
         found.image_ids.append(image_id)

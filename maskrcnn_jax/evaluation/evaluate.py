@@ -13,7 +13,13 @@ import jax
 
 from maskrcnn_jax.data.records import Dataset, Record
 from maskrcnn_jax.evaluation.analysis.write import write_analysis
-from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES, accumulate, metric_names, summaries
+from maskrcnn_jax.evaluation.coco_metrics import (
+    IOU_TYPES,
+    KEYPOINTS,
+    accumulate,
+    metric_names,
+    summaries,
+)
 from maskrcnn_jax.evaluation.collect import Found, collect
 from maskrcnn_jax.evaluation.config import EvalConfig
 from maskrcnn_jax.evaluation.metrics.chosen import more_metrics, more_names
@@ -48,8 +54,9 @@ def check_metrics(config: "Config", dataset: Dataset) -> None:
     """
     if "lvis" in config.eval.metrics:
         check_lvis(dataset.federated is not None)
-    given = dataset.class_names, config.eval.max_detections, _iou_types(config)
-    names = [*metric_names(*given), *more_names(config.eval.metrics, *given)]
+    given, kinds = (dataset.class_names, config.eval.max_detections), _iou_types(config)
+    more = more_names(config.eval.metrics, *given, _of_regions(kinds))
+    names = [*metric_names(*given, kinds), *more]
     is_loss = config.train.best_metric.startswith("loss_")
     if is_loss and config.eval.loss:
         names += loss_names(make_model(config.model, len(dataset.class_names)))
@@ -61,7 +68,12 @@ def check_metrics(config: "Config", dataset: Dataset) -> None:
 
 
 def _iou_types(config: "Config") -> tuple[str, ...]:
-    return IOU_TYPES if config.model.masks else IOU_TYPES[:1]
+    kinds = IOU_TYPES if config.model.masks else IOU_TYPES[:1]
+    return (*kinds, KEYPOINTS) if config.model.keypoints.names else kinds
+
+
+def _of_regions(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(kind for kind in kinds if kind != KEYPOINTS)
 
 
 def batch_size(settings: EvalConfig, num_images: int, num_devices: int) -> int:
@@ -131,9 +143,12 @@ def evaluate(
         return gather([])[0]  # measuring takes memory and cores, which processes may share
     truth = coco_truth(dataset, found.image_ids)
     kinds, limits = _iou_types(config), config.eval.max_detections
-    evaluated = accumulate(truth, found.results, limits, iou_types=kinds)
+    known = config.model.keypoints.keypoint_set()
+    sigmas = known.sigmas if known else ()
+    evaluated = accumulate(truth, found.results, limits, iou_types=kinds, sigmas=sigmas)
     metrics = summaries(evaluated)
-    metrics |= more_metrics(config.eval.metrics, truth, found.results, limits, kinds)
+    regions = _of_regions(kinds)
+    metrics |= more_metrics(config.eval.metrics, truth, found.results, limits, regions)
     if found.losses:
         metrics |= mean_losses(found.losses)
     metrics["images"] = float(len(found.image_ids))
@@ -143,7 +158,8 @@ def evaluate(
     try:
         _write(Path(out_dir), metrics, found, dataset, config)
         if report:
-            write_analysis(Path(out_dir), dataset, truth, found.results, evaluated)
+            of_regions = {kind: evaluated[kind] for kind in regions}
+            write_analysis(Path(out_dir), dataset, truth, found.results, of_regions)
     except OSError as error:
         if must_write:
             raise

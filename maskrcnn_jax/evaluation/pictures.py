@@ -45,6 +45,8 @@ def comparison(
         record.boxes * scale,
         masks,
         [f"{n} (crowd)" if c else n for n, c in zip(names, record.crowd, strict=True)],
+        points=None if record.keypoints is None else record.keypoints * (scale, scale, 1),
+        keypoints=result.keypoint_set,
     )
     titles = [f"predicted ({len(shown)})", f"true ({len(names)})"]
     return side_by_side([predictions, truth], titles)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from maskrcnn_jax.console import amount
 from maskrcnn_jax.data.records import Dataset
-from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES
+from maskrcnn_jax.evaluation.coco_metrics import IOU_TYPES, KEYPOINTS, metric_names
 from maskrcnn_jax.evaluation.metrics.lvis import NAMES
 
-_TITLES = {"bbox": "boxes", "segm": "masks"}
+_TITLES = {"bbox": "boxes", "segm": "masks", KEYPOINTS: "points"}
 
 
 def report_text(
@@ -29,7 +29,7 @@ def report_text(
     Returns:
         The page.
     """
-    more = _more(metrics)
+    more = [*_more(metrics), *_keypoints(metrics)]
     lines = [
         f"{dataset.name}: {amount(int(metrics['images']), 'image')}, "
         f"{metrics['images_per_second']:.1f} images/s, {max_detections[-1]} detections an image",
@@ -57,7 +57,7 @@ def _numbers(metrics, max_detections) -> list[str]:
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     names += [f"AR{limit}" for limit in max_detections] + ["ARs", "ARm", "ARl"]
     lines = ["".join(f"{name:>7}" for name in ["", *names])]
-    for iou_type in _measured(metrics):
+    for iou_type in _measured(metrics, IOU_TYPES):
         values = "".join(f"{_percent(metrics[f'{iou_type}/{name}']):>7}" for name in names)
         lines.append(f"{_TITLES[iou_type]:>7}{values}")
     return lines
@@ -79,9 +79,18 @@ def _more(metrics) -> list[str]:
     ]
 
 
+def _keypoints(metrics) -> list[str]:
+    """The numbers of keypoints, whose similarity is COCO's OKS."""
+    if f"{KEYPOINTS}/AP" not in metrics:
+        return []
+    names = metric_names((), (1,), (KEYPOINTS,))
+    words = [f"{name.split('/')[1]} {_percent(metrics[name])}" for name in names]
+    return [f"keypoints, by OKS: {'  '.join(words)}"]
+
+
 def _classes(metrics, class_names) -> list[str]:
     width = max(len("class"), *(len(name) for name in class_names))
-    kinds = _measured(metrics)
+    kinds = _measured(metrics, (*IOU_TYPES, KEYPOINTS))
     lines = [f"{'class':<{width}}" + "".join(f"{_TITLES[kind]:>8}" for kind in kinds)]
     for name in class_names:
         values = (_percent(metrics[f"{iou_type}/AP/{name}"]) for iou_type in kinds)
@@ -89,9 +98,9 @@ def _classes(metrics, class_names) -> list[str]:
     return lines
 
 
-def _measured(metrics) -> list[str]:
-    """Boxes and masks, or boxes alone."""
-    return [iou_type for iou_type in IOU_TYPES if f"{iou_type}/AP" in metrics]
+def _measured(metrics, kinds: Sequence[str]) -> list[str]:
+    """Those of the kinds that the model gives: boxes alone, say."""
+    return [iou_type for iou_type in kinds if f"{iou_type}/AP" in metrics]
 
 
 def _percent(value: float) -> str:

@@ -30,7 +30,9 @@ def coco_truth(
     annotations = [
         entry
         for record in records
-        for entry in annotation_entries(record, record.image_id, dataset.category_ids, to_rle)
+        for entry in annotation_entries(
+            record, record.image_id, dataset.category_ids, to_rle, dataset.keypoints
+        )
     ]
     for number, entry in enumerate(annotations, start=1):
         entry["id"] = number

@@ -20,13 +20,15 @@ from jax.sharding import PartitionSpec as P
 from maskrcnn_jax.parallel.mesh import replicated, shard_batch
 from maskrcnn_jax.parallel.partition import BATCH_AXES
 
-# By which RoIs an image counts in the mean of a loss: by those that are in it. In the mean of any
-# other loss it counts as one. Over the data set this gives what one batch of all images would.
+# By which RoIs or keypoints an image counts in the mean of a loss: by those that are in it. In the
+# mean of any other loss it counts as one. Over the data set this gives what one batch of all images
+# would.
 _COUNTED_BY = {
     "loss_classifier": "rois",
     "loss_box_reg": "rois",
     "loss_mask": "positives",
     "loss_mask_point": "positives",
+    "loss_keypoint": "keypoints",
 }
 Rows = dict[str, np.ndarray]
 LossStep = Callable[[Any, Mapping[str, np.ndarray], np.ndarray], dict[str, jax.Array]]
@@ -46,7 +48,7 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
         The step. `batch` and `indices` ([B] int64, of the images in the data set) are this
         process's, as `eval_batches` yields them. The rows have an entry for each image of all
         processes, [B] each: the losses, `images` (1, or 0 in empty slots), `rois` (sampled) and
-        `positives` of these, and `index`.
+        `positives` of these, the `keypoints` of these where the model has such, and `index`.
     """
 
     def rows_of_image(variables, image):
@@ -54,6 +56,8 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
         rng = jax.random.fold_in(jax.random.key(0), image["index"])
         losses, stages = model.apply(variables, batch, rng, batch_statistics=False, method="losses")
         losses.pop("loss_total")
+        if "keypoint_valid" in stages:
+            losses["keypoints"] = stages["keypoint_valid"].sum()
         return losses | {
             "index": image["index"],
             "images": image["image_valid"].astype(jnp.int32),
@@ -95,6 +99,8 @@ def loss_names(model: nn.Module) -> tuple[str, ...]:
         "gt_valid": jnp.zeros((1, 1), bool),
         "image_valid": jnp.ones((1,), bool),
     }
+    if names := model.config.keypoints.names:
+        batch["gt_keypoints"] = jnp.zeros((1, 1, len(names), 3))
 
     def losses(key):
         return model.init_with_output(key, batch, key, batch_statistics=False, method="losses")

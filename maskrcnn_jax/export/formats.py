@@ -127,6 +127,7 @@ def description(detector: Detector, options: Options) -> dict[str, Any]:
         "weights": options.weights,
         "masks": _masks_in_words(options) if model.masks else "none",
         "mask_paste": detections.mask_paste,
+        "keypoints": list(model.keypoints.names),
         "versions": versions(),
     }
 

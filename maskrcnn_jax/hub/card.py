@@ -80,6 +80,8 @@ def model_card(metadata: Mapping[str, Any], where: str, metrics: Mapping[str, fl
     """
     config, (model, images) = to_json(metadata["config"]), detector_config(metadata)
     kind, found, task = _KINDS[model.masks]
+    if model.keypoints.names:
+        kind, found = f"{kind} and keypoints", f"{found}, keypoints"
     return _front_matter(metadata["license"], task) + _TEXT.format(
         kind=kind,
         found=found,

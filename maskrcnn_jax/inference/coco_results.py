@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maskrcnn_jax.images.run_lengths import box_entry, crop_to_rle
+from maskrcnn_jax.keypoint_set import coco_keypoints
 
 if TYPE_CHECKING:
     from maskrcnn_jax.inference.result import Result
@@ -21,8 +22,9 @@ def coco_results(
 
     Returns:
         A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels),
-        `score`, `segmentation` (run lengths, `counts` as text; not of a model of boxes alone),
-        ready for `json.dump`.
+        `score`, `segmentation` (run lengths, `counts` as text; not of a model of boxes alone) and
+        `keypoints` of a model that finds such (x, y, score of each in a row, x and y less half a
+        pixel, since COCO's name pixels), ready for `json.dump`.
     """
     entries: list[dict[str, object]] = []
     for box, score, label in zip(result.boxes, result.scores, result.classes, strict=True):
@@ -37,4 +39,7 @@ def coco_results(
     if result.has_masks:
         for entry, crop in zip(entries, result.crops, strict=True):
             entry["segmentation"] = crop_to_rle(crop, result.height, result.width)
+    if result.keypoints is not None:
+        for entry, points in zip(entries, result.keypoints, strict=True):
+            entry["keypoints"] = coco_keypoints(points)
     return entries

@@ -23,9 +23,17 @@ def prediction(
         mesh: devices that the arrays are sharded over; None: a single device.
         views: of test-time augmentation; `image` and `image_size` are then sequences of one for
             the usual size and one for each scale, see `test_time.predict_views`.
+
+    Raises:
+        ValueError: there are views, and the model finds keypoints.
     """
     method: str | Callable[..., Any] = "predict"
     if views is not None:
+        if model.config.keypoints.names:
+            raise ValueError(
+                "test-time augmentation does not join keypoints, which config.model.keypoints has "
+                "the model find; leave tta out"
+            )
         from maskrcnn_jax.inference.test_time import predict_views
 
         method = partial(predict_views, flip=views.flip)

@@ -2,7 +2,7 @@
 
 Written by the format that `data.formats.labelme` reads. An object is the polygons of its outlines,
 in half pixels; several parts share a `group_id`. Polygons have no holes: those are filled. Of a
-model of boxes alone an object is a rectangle.
+model of boxes alone an object is a rectangle. Keypoints are points in the group of their object.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from maskrcnn_jax.images.paste import MaskCrop
+from maskrcnn_jax.keypoint_set import SHOWN
 
 if TYPE_CHECKING:
     from maskrcnn_jax.inference.result import Result
@@ -33,8 +34,10 @@ def labelme_content(result: "Result", image_path: str) -> dict[str, Any]:
     for i, (name, score) in enumerate(zip(result.class_names, result.scores, strict=True)):
         box = result.boxes[i].astype(float)
         parts = outlines(result.crops[i]) if result.has_masks else [box.reshape(2, 2)]
-        group = next(numbers) if len(parts) > 1 else None
+        points = _points(result, i)
+        group = next(numbers) if len(parts) > 1 or points else None
         shapes += [_shape(name, float(score), part, group, kind) for part in parts]
+        shapes += [_shape(*point, group, "point") for point in points]
     return {
         "version": _VERSION,
         "flags": {},
@@ -44,6 +47,14 @@ def labelme_content(result: "Result", image_path: str) -> dict[str, Any]:
         "imageHeight": result.height,
         "imageWidth": result.width,
     }
+
+
+def _points(result: "Result", i: int) -> list[tuple[str, float, np.ndarray]]:
+    """Returns name, score and place `[1, 2]` of the keypoints of an object that are to be seen."""
+    if result.keypoints is None or result.keypoint_set is None:
+        return []
+    named = zip(result.keypoint_set.names, result.keypoints[i].astype(float), strict=True)
+    return [(name, point[2], point[None, :2]) for name, point in named if point[2] >= SHOWN]
 
 
 def _shape(

@@ -220,6 +220,7 @@ class Predictor:
             self.class_names,
             min_score,
             self.model_config.detections.mask_paste,
+            self.model_config.keypoints.keypoint_set(),
         )
         return replace(result, category_ids=self.category_ids)
 

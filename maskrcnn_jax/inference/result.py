@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from maskrcnn_jax.images.paste import MaskCrop, box_crop, full_mask, paste_crop
 from maskrcnn_jax.images.png import SUFFIXES, encode_picture
 from maskrcnn_jax.inference.source_image import SourceImage
 from maskrcnn_jax.models.detections import Detections
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.keypoint_set import KeypointSet
 
 
 class FoundObject(NamedTuple):
@@ -28,12 +31,15 @@ class FoundObject(NamedTuple):
         score: 0..1.
         box: `[4]` float32, xyxy, pixels of the image.
         mask: `[height, width]` bool; None of a model of boxes alone.
+        keypoints: `[P, 3]` float32: x and y in pixels of the image, and score; None of a model
+            without.
     """
 
     class_name: str
     score: float
     box: np.ndarray
     mask: np.ndarray | None
+    keypoints: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class Result:
         category_ids: K ids that the data set gives the classes; empty: their numbers.
         source: the image as it was given; None: `draw` must be given it.
         has_masks: False of a model of boxes alone (`config.model.masks`).
+        keypoints: `[n, P, 3]` float32: x and y in pixels of the image, and score, 0..1; None of a
+            model without (`config.model.keypoints`).
+        keypoint_set: what they are, their names and the skeleton; None without.
     """
 
     boxes: np.ndarray
@@ -64,16 +73,19 @@ class Result:
     category_ids: tuple[int, ...] = ()
     source: SourceImage | None = field(default=None, repr=False)
     has_masks: bool = True
+    keypoints: np.ndarray | None = None
+    keypoint_set: "KeypointSet | None" = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[FoundObject]:
-        for name, score, box, crop in zip(
-            self.class_names, self.scores, self.boxes, self.crops, strict=True
+        points = [None] * len(self) if self.keypoints is None else self.keypoints
+        for name, score, box, crop, keypoints in zip(
+            self.class_names, self.scores, self.boxes, self.crops, points, strict=True
         ):
             mask = full_mask(crop, self.height, self.width) if self.has_masks else None
-            yield FoundObject(name, float(score), box, mask)
+            yield FoundObject(name, float(score), box, mask, keypoints)
 
     def chosen(self, indices: Sequence[int] | np.ndarray) -> "Result":
         """Returns the result with the detections of these indices, in their order."""
@@ -84,6 +96,7 @@ class Result:
             classes=self.classes[indices],
             class_names=tuple(self.class_names[i] for i in indices),
             crops=tuple(self.crops[i] for i in indices),
+            keypoints=None if self.keypoints is None else self.keypoints[indices],
         )
 
     def filter(
@@ -190,8 +203,8 @@ class Result:
 
         Returns:
             A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in
-            pixels), `score`, `segmentation` (compressed run lengths; not without masks); besides
-            them `class_name`.
+            pixels), `score`, `segmentation` (compressed run lengths; not without masks) and
+            `keypoints` (see `inference.coco_results`); besides them `class_name`.
         """
         from maskrcnn_jax.inference.coco_results import coco_results
 
@@ -231,6 +244,7 @@ def to_result(
     class_names: Sequence[str],
     min_score: float = 0.0,
     mask_paste: str = "exact",
+    keypoints: "KeypointSet | None" = None,
 ) -> Result:
     """Takes one image's detections out of a batch and back to the original image.
 
@@ -245,6 +259,7 @@ def to_result(
         class_names: K names; class k has name k - 1.
         min_score: detections with a lower score are dropped.
         mask_paste: `config.model.detections.mask_paste`, see `inference.paste`.
+        keypoints: what those of the detections are; None: there are none.
 
     Returns:
         The result, in the order of the detections.
@@ -261,6 +276,10 @@ def to_result(
         crops = [paste_crop(*pair, height, width, rule=mask_paste) for pair in pairs]
     else:
         crops = [box_crop(box) for box in boxes]
+    points = None
+    if keypoints is not None:
+        points = np.array(np.asarray(detections.keypoints)[index][chosen], np.float32)
+        points[..., :2] = points[..., :2] * ratio[::-1] + np.float32(keypoints.shift)
     return Result(
         boxes=boxes.astype(np.float32),
         scores=np.asarray(detections.scores[index])[chosen].astype(np.float32),
@@ -270,4 +289,6 @@ def to_result(
         height=height,
         width=width,
         has_masks=has_masks,
+        keypoints=points,
+        keypoint_set=keypoints,
     )

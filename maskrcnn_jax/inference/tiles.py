@@ -64,6 +64,9 @@ def _moved(result: Result, window: Window) -> Result:
         result,
         boxes=result.boxes + np.array([x, y, x, y], np.float32),
         crops=tuple(MaskCrop(crop.mask, crop.y + y, crop.x + x) for crop in result.crops),
+        keypoints=(
+            None if result.keypoints is None else result.keypoints + np.array([x, y, 0], np.float32)
+        ),
     )
 
 
@@ -76,6 +79,11 @@ def _joined(results: Sequence[Result]) -> Result:
         classes=np.concatenate([result.classes for result in results]),
         class_names=tuple(name for result in results for name in result.class_names),
         crops=tuple(crop for result in results for crop in result.crops),
+        keypoints=(
+            None
+            if results[0].keypoints is None
+            else np.concatenate([result.keypoints for result in results])
+        ),
     )
 
 
@@ -130,7 +138,7 @@ def _intersection(first: MaskCrop, second: MaskCrop) -> int:
 
 
 def _union(parts: Result) -> Result:
-    """Returns one object of its parts, with the score of the best."""
+    """Returns one object of its parts, with the score of the best; so for each keypoint."""
     best = parts.chosen([int(parts.scores.argmax())])
     if len(parts) == 1:
         return best
@@ -141,7 +149,10 @@ def _union(parts: Result) -> Result:
         height, width = crop.mask.shape
         mask[crop.y - y : crop.y - y + height, crop.x - x : crop.x - x + width] |= crop.mask
     box = np.concatenate([parts.boxes[:, :2].min(0), parts.boxes[:, 2:].max(0)])
-    return replace(best, boxes=box[None], crops=(MaskCrop(mask, y, x),))
+    points = parts.keypoints
+    if points is not None:
+        points = points[points[..., 2].argmax(0), np.arange(points.shape[1])][None]
+    return replace(best, boxes=box[None], crops=(MaskCrop(mask, y, x),), keypoints=points)
 
 
 class _Groups:

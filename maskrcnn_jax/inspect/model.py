@@ -26,6 +26,8 @@ _LEGENDS = {
     "4_proposals": "The 50 best proposals: refined, and thinned out by NMS.",
     "5_masks": "The mask head's grids, best detection first: probability as grey.",
     "5_points": "The same grids, with the points in red that PointRend predicted again last.",
+    "6_keypoints": "The keypoint head's heatmaps of the best detection, in the order of "
+    "config.model.keypoints.names: probability as grey, each one's largest white.",
 }
 _OF_CASCADE = "The same proposals, moved by the heads of the cascade before this one."
 _MASK_ALONE = Style(boxes=False)

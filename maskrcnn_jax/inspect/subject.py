@@ -41,7 +41,7 @@ class Subject:
         """
         if not self.config.data.format:
             raise ValueError("no data are named: give a recipe with config.data.format")
-        loaded = datasets.load(self.config.data, split, self.config.model.masks)
+        loaded = datasets.load_for(self.config, split)
         return check.checked(loaded, self.config.data)
 
     def trained(self, dataset: Dataset | None) -> tuple[Mapping[str, Any], tuple[str, ...]]:

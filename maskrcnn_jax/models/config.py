@@ -21,10 +21,12 @@ from maskrcnn_jax.models.heads_config import (
     MaskHeadConfig,
     RoIConfig,
 )
+from maskrcnn_jax.models.keypoints.config import KeypointsConfig
 from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
-# What weights can be taken of, and trained: the detector's parts.
+# What weights can be taken of, and trained: the detector's parts, and those that some have besides.
 PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
+ALL_PARTS = (*PARTS, "keypoint_head")
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -209,6 +211,7 @@ class ModelConfig:
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
     point_rend: PointRendConfig = field(default_factory=PointRendConfig)
+    keypoints: KeypointsConfig = field(default_factory=KeypointsConfig)
     detections: DetectionsConfig = field(default_factory=DetectionsConfig)
 
     def validate(self, key: str = "config.model") -> None:
@@ -223,6 +226,7 @@ class ModelConfig:
         self.point_rend.validate(
             self.masks, self.mask_head.class_agnostic, bool(self.cascade.ious), f"{key}.point_rend"
         )
+        self.keypoints.validate(f"{key}.keypoints")
         if len(self.pixel.mean) != len(self.pixel.std):
             raise ValueError(
                 f"{key}.pixel.mean has {len(self.pixel.mean)} values and {key}.pixel.std "

@@ -22,6 +22,8 @@ class Detections(NamedTuple):
         masks: [B, D, 2S, 2S] float32, probabilities on a grid inside the box; None of a detector
             of boxes alone (`config.model.masks`).
         valid: [B, D] bool; the other slots hold zeros.
+        keypoints: [B, D, P, 3] float32: x, y (input pixels) and score; None of a detector without
+            (`config.model.keypoints`).
     """
 
     boxes: jax.Array | np.ndarray
@@ -29,6 +31,7 @@ class Detections(NamedTuple):
     classes: jax.Array | np.ndarray
     masks: jax.Array | np.ndarray | None
     valid: jax.Array | np.ndarray
+    keypoints: jax.Array | np.ndarray | None = None
 
 
 def detect(

@@ -25,6 +25,7 @@ from maskrcnn_jax.models.targets import (
     RoIs,
     anchor_targets,
     ground_truth,
+    positive_slots,
     sample_rois,
 )
 from maskrcnn_jax.ops import boxes as box_ops
@@ -101,18 +102,21 @@ def training_losses(
         stages |= cascade_stages
 
     if config.masks:
-        # Positives come first, so that the costly mask head runs on them alone.
-        slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
-        first = jax.tree.map(lambda x: x[:, :slots], rois)
+        first = positive_slots(rois, config)
         if config.point_rend.enabled:
             keys = jax.random.split(jax.random.fold_in(rng, _POINTS), num_images)
             more, mask_stages = point_rend_losses(
-                model, pyramid, first, gt, box_deltas[:, :slots], keys
+                model, pyramid, first, gt, box_deltas[:, : first.labels.shape[1]], keys
             )
         else:
             more, mask_stages = _mask_losses(model, pyramid, first, gt, statistics_parts)
         losses |= more
         stages |= mask_stages
+    if config.keypoints.names:
+        from maskrcnn_jax.models.keypoints.stages import keypoint_loss
+
+        losses["loss_keypoint"], keypoint_stages = keypoint_loss(model, pyramid, rois, batch)
+        stages |= keypoint_stages
     losses["loss_total"] = sum(losses.values(), jnp.float32(0))
     stages |= rpn_stages
     stages |= dict(

@@ -93,6 +93,8 @@ class MaskRCNN(nn.Module):
                 class_agnostic=mask.class_agnostic,
                 dtype=dtype,
             )
+        if config.keypoints.names:
+            self.keypoint_head = _keypoint_head(part, config)
 
     def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
         """Detects the objects of a batch of images.
@@ -109,8 +111,9 @@ class MaskRCNN(nn.Module):
             mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D]. Slots
             that are not valid have any value in the stages.
             Boxes of the stages are in the network's own coordinates (`config.corners`). Of boxes
-            alone there are no masks; a cascade has more stages (`cascade.heads.refined`), and
-            PointRend others (`point_rend.inference.subdivided_masks`).
+            alone there are no masks; a cascade has more stages (`cascade.heads.refined`), as have
+            PointRend (`point_rend.inference.subdivided_masks`) and a keypoint head
+            (`keypoints.stages.detected_keypoints`).
         """
         config = self.config
         pyramid, stages = self.features(image, image_size)
@@ -133,20 +136,26 @@ class MaskRCNN(nn.Module):
             mask_logits, more = self.detected_masks(pyramid, boxes, classes, valid)
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= more
+        keypoints = None
+        if config.keypoints.names:
+            from maskrcnn_jax.models.keypoints.stages import detected_keypoints
+
+            keypoints, more = detected_keypoints(self, pyramid, boxes, valid)
+            stages |= more
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= dict(detection_valid=valid)
-        return Detections(boxes, scores, classes, masks, valid), stages
+        return Detections(boxes, scores, classes, masks, valid, keypoints), stages
 
     def losses(
         self, batch: Mapping[str, jax.Array], rng: jax.Array, batch_statistics: bool = True
     ) -> tuple[dict[str, jax.Array], Stages]:
-        """Returns the five losses of a training batch and their sum.
+        """Returns the five losses of a training batch and their sum, or those of other heads.
 
         Args:
             batch: image and image_size as for `predict`, gt_boxes [B, G, 4] float32 xyxy input
                 pixels, gt_classes [B, G] int32 1..K, gt_masks [B, G, M, M] uint8 coverage inside
                 the own box, gt_crowd and gt_valid [B, G] bool, image_valid [B] bool (an invalid
-                image enters no loss).
+                image enters no loss); and gt_keypoints where there is a keypoint head.
             rng: key from which anchors and RoIs are sampled, and of what is random in a backbone.
             batch_statistics: whether bn layers normalise with the batch's statistics and update the
                 running ones (then apply with mutable=["batch_stats"]), or use the stored ones;
@@ -174,6 +183,8 @@ class MaskRCNN(nn.Module):
         self.box_head(self.pool(pyramid, box, self.config.box_head.pool_size), STORED_STATISTICS)
         if self.config.masks:
             self.masks(pyramid, box, jnp.zeros(box.shape[:2], jnp.int32))
+        if self.config.keypoints.names:
+            self.keypoint_head(self.pool(pyramid, box, self.config.keypoints.pool_size))
 
     def features(self, image, image_size, statistics_parts=0, image_valid=None, rng=None):
         """Image -> pyramid p2..p6, and the stages so far."""
@@ -262,6 +273,18 @@ def _point_rend(config, num_classes, part, dtype):
     from maskrcnn_jax.models.point_rend.inference import make_head
 
     return make_head(config, num_classes, part, dtype)
+
+
+def _keypoint_head(part, config):
+    from maskrcnn_jax.models.keypoints.head import KeypointHead
+
+    settings = config.keypoints
+    return part(KeypointHead)(
+        number=len(settings.names),
+        convs=settings.convs,
+        channels=settings.channels,
+        dtype=jnp.dtype(config.dtype),
+    )
 
 
 def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> jax.Array:

@@ -149,6 +149,15 @@ def sample_rois(rng: jax.Array, proposals: Proposals, gt: GroundTruth, config: M
     return make_rois(boxes, matched, valid, positive, gt, config.box_head.coder_weights)
 
 
+def positive_slots(rois: RoIs, config: ModelConfig) -> RoIs:
+    """Returns the first slots of RoIs with leading axis B, where the positives are.
+
+    A costly head runs on them alone.
+    """
+    slots = max(int(config.roi.samples_per_image * config.roi.positive_fraction), 1)
+    return jax.tree.map(lambda x: x[:, :slots], rois)
+
+
 def make_rois(
     boxes: jax.Array,
     matched: jax.Array,

@@ -42,7 +42,10 @@ def training(
     stages = make_stages(config, model, variables["params"], mesh)
     stage = max(stages, key=lambda stage: sum(jax.tree.leaves(stage.trainable)))
     begin = first_state(stage, variables, mesh)
-    batch = on_mesh(batch_shapes(config.train.batch_size, *image, config.data), mesh)
+    shapes = batch_shapes(
+        config.train.batch_size, *image, config.data, len(config.model.keypoints.names)
+    )
+    batch = on_mesh(shapes, mesh)
     return _lowered(stage.train_step, mesh, begin, batch)
 
 
@@ -82,7 +85,9 @@ def first_state(stage: Stage, variables: Any, mesh: Mesh) -> Any:
     return abstract(shapes, mesh)
 
 
-def batch_shapes(images: int, height: int, width: int, config_data: DataConfig) -> Shapes:
+def batch_shapes(
+    images: int, height: int, width: int, config_data: DataConfig, keypoints: int = 0
+) -> Shapes:
     """Returns shapes and dtypes of a training batch.
 
     Args:
@@ -90,6 +95,7 @@ def batch_shapes(images: int, height: int, width: int, config_data: DataConfig) 
         height: of the images, pixels.
         width: of the images, pixels.
         config_data: `config.data`.
+        keypoints: P of each object; 0: none.
     """
     slots, grid = config_data.max_instances, config_data.mask_size
     pixel = np.uint16 if config_data.depth == 16 else np.uint8
@@ -103,6 +109,8 @@ def batch_shapes(images: int, height: int, width: int, config_data: DataConfig) 
         "gt_crowd": ((slots,), bool),
         "gt_valid": ((slots,), bool),
     }
+    if keypoints:
+        shapes["gt_keypoints"] = ((slots, keypoints, 3), np.float32)
     return {
         name: jax.ShapeDtypeStruct((images, *shape), dtype)
         for name, (shape, dtype) in shapes.items()

@@ -16,6 +16,7 @@ import numpy as np
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.images.png import SUFFIXES, encode_picture, encode_png
 from maskrcnn_jax.inference.result import Result
+from maskrcnn_jax.keypoint_set import SHOWN
 from maskrcnn_jax.predict.sources import Source
 from maskrcnn_jax.visualization.drawing import as_rgb
 from maskrcnn_jax.visualization.overlay import draw_result
@@ -111,6 +112,7 @@ class Outputs:
         self._entries: list[tuple[int, list[str]]] = []
         self._rows: list[tuple] = []
         self._images: list[dict[str, Any]] = []
+        self._keypoints: dict[str, list] = {}
 
     def write(self, found: Found) -> np.ndarray | None:
         """Writes the files of one image; returns the picture of a frame, for its video."""
@@ -136,6 +138,8 @@ class Outputs:
         if "coco" in self.wanted:
             size = {"height": result.height, "width": result.width}
             name = where["file_name"] if found.frame is None else f"{found.name}.png"
+            if result.keypoint_set is not None:
+                self._keypoints = result.keypoint_set.coco_entry()
             self._images.append({"id": found.image_id, "file_name": name, **size})
         if "csv" in self.wanted:
             self._rows += _rows(found)
@@ -161,12 +165,25 @@ class Outputs:
         annotations = []
         for number, entry in enumerate(map(json.loads, lines), 1):
             keys = ("image_id", "category_id", "bbox", "area", "segmentation", "score")
-            annotations.append({"id": number, "iscrowd": 0, **{key: entry[key] for key in keys}})
+            kept = {key: entry[key] for key in keys if key in entry}
+            annotations.append({"id": number, "iscrowd": 0, **kept, **_known_keypoints(entry)})
         return {
             "images": sorted(self._images, key=lambda image: image["id"]),
-            "categories": [{"id": number, "name": name} for number, name in self._classes],
+            "categories": [
+                {"id": number, "name": name, **self._keypoints} for number, name in self._classes
+            ],
             "annotations": annotations,
         }
+
+
+def _known_keypoints(entry: dict[str, Any]) -> dict[str, Any]:
+    """Returns the keypoints of a result as those of an annotation, seen where one is to be."""
+    if "keypoints" not in entry:
+        return {}
+    points = np.array(entry["keypoints"]).reshape(-1, 3)
+    points = np.where(points[:, 2:] >= SHOWN, points, 0)
+    points[:, 2] = 2 * (points[:, 2] > 0)
+    return {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
 
 
 def _rows(found: Found) -> list[tuple]:

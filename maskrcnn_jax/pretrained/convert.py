@@ -20,6 +20,7 @@ from maskrcnn_jax.console import printable, said_if_slow
 from maskrcnn_jax.models.backbones.names import backbone_name
 from maskrcnn_jax.models.build import abstract_variables, make_model
 from maskrcnn_jax.models.config import ModelConfig
+from maskrcnn_jax.models.keypoints.persons import PERSONS
 from maskrcnn_jax.pretrained import overrides as overridden
 from maskrcnn_jax.pretrained.files.weight_files import read_weights, sha256
 from maskrcnn_jax.pretrained.out_folder import new_folder
@@ -40,6 +41,7 @@ _WIDTHS = {
     "mask_head.channels": ("mask_head", "conv_0"),
     "point_rend.dense_channels": ("mask_head", "dense_0"),
     "point_rend.point_channels": ("mask_head", "layer_0"),
+    "keypoints.channels": ("keypoint_head", "conv_0"),
 }
 
 
@@ -73,8 +75,11 @@ def load(path: str | Path, overrides: Mapping[str, Any] = {}) -> Weights:
     what = _read_as(source, config, num_classes, overrides)
     imported = _import(source, state, config, num_classes, f"{path}, read as {what}")
     names, ids = class_list(num_classes) if source.part == "detector" else ((), ())
+    if num_classes == 1 and config.keypoints.names == PERSONS["names"]:
+        names, ids = ("person",), (1,)
     model = weight_keys(config, source.part)
-    chosen = {key: value for key, value in overrides.items() if key not in model}
+    chosen = {**_keypoints(source, state), **overrides}
+    chosen = {key: value for key, value in chosen.items() if key not in model}
     return Weights(
         kind=source.name,
         part=source.part,
@@ -150,8 +155,9 @@ def checkpoint_config(weights: Weights) -> dict[str, Any]:
     model = ModelConfig()
     set_values(model, {**weights.model, **weights.settings}, "config.model")
     data: dict[str, Any] = {"format": "coco", **weights.data}
+    kind = "person_keypoints" if model.keypoints.names else "instances"
     for split, images in (("train", "train2017"), ("val", "val2017")):
-        annotations = f"annotations/instances_{images}.json"
+        annotations = f"annotations/{kind}_{images}.json"
         data[split] = {"root": "coco", "images": images, "annotations": annotations}
     parts = {"name": weights.kind, "model": model, "data": data, "eval": {"batch_size": 2}}
     return to_json(parts)
@@ -169,13 +175,23 @@ def _has_masks(source: Source, state: State) -> bool:
 def _config_model(source: Source, state: State, overrides: Mapping[str, Any]) -> ModelConfig:
     """Returns the `config.model` that weights need."""
     config = ModelConfig()
-    given = {**source.model, **source.layers(state), **overrides}
+    given = {**source.model, **source.layers(state), **_keypoints(source, state), **overrides}
     set_values(config, given, "config.model")
     config.masks = source.settings.get("masks", True)
     widths = _widths(state, source.table(config), config)
     set_values(config, {**widths, **overrides}, "config.model")
     config.validate()
     return config
+
+
+def _keypoints(source: Source, state: State) -> dict[str, Any]:
+    """Returns the keys of `config.model` that say what the keypoints are: COCO's, or numbers."""
+    if source.num_keypoints is None:
+        return {}
+    number = source.num_keypoints(state)
+    if number == len(PERSONS["names"]):
+        return {f"keypoints.{key}": value for key, value in PERSONS.items()}
+    return {"keypoints.names": tuple(f"keypoint_{i}" for i in range(1, number + 1))}
 
 
 def _widths(state: State, entries: Sequence[Entry], config: ModelConfig) -> dict[str, int]:
@@ -240,11 +256,8 @@ def _read_as(
 
 
 def _notes(source: Source, num_classes: int, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    if (
-        source.name != "torchvision_v1"
-        or num_classes == max(CATEGORIES)
-        or "backbone.norm_eps" in overrides
-    ):
+    published = {"torchvision_v1": max(CATEGORIES), "torchvision_keypoints": 1}
+    if num_classes == published.get(source.name, num_classes) or "backbone.norm_eps" in overrides:
         return ()
     return (
         "the epsilon of the frozen batch norm is taken as 0, which is right where the model was "

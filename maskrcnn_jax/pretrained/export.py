@@ -1,8 +1,9 @@
 """Our detectors as torchvision's: a state dict, and the lines that build the model it belongs to.
 
-torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`, and
-for boxes alone `fasterrcnn_...`; what has other layers is put together of its classes. Much of a
-model can be set on what they give, so that it detects as ours does; what cannot is refused.
+torchvision 0.28 has two builders, `maskrcnn_resnet50_fpn` (v1) and `maskrcnn_resnet50_fpn_v2`, for
+boxes alone `fasterrcnn_...`, and for keypoints one, `keypointrcnn_resnet50_fpn`; what has other
+layers is put together of its classes. Much of a model can be set on what they give, so that it
+detects as ours does; what cannot is refused.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables import torchvision
 from maskrcnn_jax.pretrained.torchvision_layers import mask_rcnn_lines
 
-_BUILDERS = {"v1": "rcnn_resnet50_fpn", "v2": "rcnn_resnet50_fpn_v2"}  # after mask or faster
+# After mask, faster or keypoint, of which there is no v2.
+_BUILDERS = {"v1": "rcnn_resnet50_fpn", "v2": "rcnn_resnet50_fpn_v2"}
 
 # Keys of config.model, and the builders' arguments that mean the same.
 _ARGUMENTS = {
@@ -56,9 +58,12 @@ _LAYERS = (
     "mask_head.convs",
     "mask_head.channels",
     "mask_head.norm",
+    "keypoints.convs",
+    "keypoints.channels",
     # The pools are set apart; the layers behind them have other sizes.
     "box_head.pool_size",
     "mask_head.pool_size",
+    "keypoints.pool_size",
 )
 # Keys that are set in other ways, below.
 _SET = (
@@ -84,6 +89,14 @@ _OF_NO_MATTER = (
     "box_head.box_loss",
     "box_head.box_loss_weight",
     "box_head.box_loss_beta",
+    "keypoints.loss_weight",
+    "keypoints.loss_normalizer",
+    # Names are not torchvision's; its positions are ours, whatever they are measured from.
+    "keypoints.names",
+    "keypoints.flip_pairs",
+    "keypoints.skeleton",
+    "keypoints.sigmas",
+    "keypoints.half_pixel",
     "detections.mask_paste",  # torchvision has its own way; see `builder`
 )
 # The modules of torchvision's model that have the norms of ours.
@@ -137,7 +150,9 @@ def builder(model: ModelConfig, images: ImageConfig, num_classes: int) -> str:
     arguments = _sizes(images) | _pixel(model, images, changes)
     arguments |= {_ARGUMENTS[key]: value for key, value in changes.items() if key in _ARGUMENTS}
     if kind in _BUILDERS:
-        name = ("mask" if model.masks else "faster") + _BUILDERS[kind]
+        points = len(model.keypoints.names)
+        name = ("keypoint" if points else "mask" if model.masks else "faster") + _BUILDERS[kind]
+        arguments |= {"num_keypoints": points} if points else {}
         lines = _builder_lines(name, num_classes, arguments)
     else:
         lines = [mask_rcnn_lines(model, num_classes, arguments)]
@@ -171,6 +186,8 @@ def _kind(model: ModelConfig) -> str:
         for key, theirs, ours in _changes(model)
         if key not in allowed
     ]
+    if model.masks and model.keypoints.names:
+        faults.append("it has masks and keypoints, there one of both")
     if len(model.pixel.mean) != 3:
         faults.append(f"pixel.mean has {len(model.pixel.mean)} channels, there 3")
     if faults:
@@ -181,7 +198,8 @@ def _kind(model: ModelConfig) -> str:
     has_other_layers = {key for key, _, _ in _changes(model)} & set(_LAYERS)
     if has_other_layers or len(model.anchors.aspect_ratios) != 3:
         return ""
-    return _nearest(model)
+    nearest = _nearest(model)
+    return "" if nearest == "v2" and model.keypoints.names else nearest
 
 
 def _nearest(model: ModelConfig) -> str:
@@ -235,16 +253,18 @@ def _anchors(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
 
 def _roi_pools(model: ModelConfig, changes: Mapping[str, Any]) -> list[str]:
     keys = ("sampling_ratio", "canonical_level", "canonical_size")
-    sizes = {"box_head.pool_size", "mask_head.pool_size"}
+    heads: dict[str, Any] = {"box": model.box_head}
+    heads |= {"mask": model.mask_head} if model.masks else {}
+    heads |= {"keypoint": model.keypoints} if model.keypoints.names else {}
+    sizes = {"box_head.pool_size", "mask_head.pool_size", "keypoints.pool_size"}
     if not ({f"roi.{key}" for key in keys} | sizes) & set(changes):
         return []
     ratio, level, size = (getattr(model.roi, key) for key in keys)
     lines = ["from torchvision.ops import MultiScaleRoIAlign"]
-    for head in ("box", "mask") if model.masks else ("box",):
-        pool_size = getattr(model, f"{head}_head").pool_size
+    for head, section in heads.items():
         lines.append(
             f'model.roi_heads.{head}_roi_pool = MultiScaleRoIAlign(["0", "1", "2", "3"], '
-            f"{pool_size}, {ratio}, canonical_scale={size!r}, canonical_level={level!r})"
+            f"{section.pool_size}, {ratio}, canonical_scale={size!r}, canonical_level={level!r})"
         )
     return lines
 

@@ -36,6 +36,7 @@ class Source:
         table: of `config.model`: every array, ours beside theirs.
         layers: keys of `config.model` about the backbone's layers, read from the state dict.
         num_classes: K, read from the state dict; None for a backbone.
+        num_keypoints: P, read from the state dict; None: there are none.
         todays_names: the state dict under the names that the table uses.
         ignored: patterns of names that may be left behind.
         model: keys of `config.model` that weights need (`weight_keys.py`), where they differ from
@@ -50,6 +51,7 @@ class Source:
     table: Callable[[ModelConfig], list[Entry]]
     layers: Callable[[State], dict[str, Any]]
     num_classes: Callable[[State], int] | None = None
+    num_keypoints: Callable[[State], int] | None = None
     todays_names: Callable[[State], dict[str, np.ndarray]] = dict
     ignored: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +116,21 @@ _SETTINGS_OF_DETECTRON2 = {
 }
 
 SOURCES = (
+    # keypointrcnn_resnet50_fpn, weights COCO_V1 and COCO_LEGACY: persons alone, trained as the
+    # Faster R-CNN below. Positions are those of COCO's annotations, without half a pixel more.
+    Source(
+        name="torchvision_keypoints",
+        part="detector",
+        marks=("backbone.body.conv1.weight", "roi_heads.keypoint_predictor.kps_score_lowres.bias"),
+        table=torchvision.table,
+        num_classes=_classes_of_torch,
+        num_keypoints=lambda state: len(
+            state["roi_heads.keypoint_predictor.kps_score_lowres.bias"]
+        ),
+        ignored=torchvision.IGNORED,
+        model={**torchvision.MODEL_OVERRIDES["v1"], "keypoints.half_pixel": False},
+        **_TORCHVISION,
+    ),
     # maskrcnn_resnet50_fpn and fasterrcnn_resnet50_fpn (without a mask head), weights COCO_V1. They
     # were trained with a frozen batch norm without epsilon, which torchvision sets when it loads
     # them. Class k is COCO's category id k.
@@ -184,6 +201,17 @@ SOURCES = (
         num_classes=_classes_of_torch,
         model={**_OF_DETECTRON2, "point_rend.enabled": True},
         settings=_SETTINGS_OF_DETECTRON2,
+        **_DETECTOR_OF_DETECTRON2,
+    ),
+    # Detectron2's keypoint_rcnn_R_50_FPN_1x, _3x and keypoint_rcnn_R_101_FPN_3x (COCO-Keypoints):
+    # persons. Otherwise as its detectors below.
+    Source(
+        name="detectron2_keypoints",
+        marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.keypoint_head.score_lowres.bias"),
+        num_classes=_classes_of_torch,
+        num_keypoints=lambda state: len(state["roi_heads.keypoint_head.score_lowres.bias"]),
+        model={**_OF_DETECTRON2, "box_head.box_loss_beta": 0.5},
+        settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 1500},
         **_DETECTOR_OF_DETECTRON2,
     ),
     # Detectron2's zoo, mask_rcnn_R_50_FPN_1x and _3x, mask_rcnn_R_101_FPN_3x, faster_rcnn_... too,
@@ -340,8 +368,8 @@ def recognised(state: State, where: str) -> Source:
     for mark, model in detectron2.OTHER_MODELS.items():
         if mark in state:
             raise ValueError(
-                f"{where} is {model} (it has {mark}); only Mask R-CNNs and Faster R-CNNs with a "
-                "ResNet and FPN, and their backbones, can be read"
+                f"{where} is {model} (it has {mark}); only Mask R-CNNs, Faster R-CNNs and "
+                "Keypoint R-CNNs with a ResNet and FPN, and their backbones, can be read"
             )
     for source in SOURCES:
         if all(mark in state for mark in source.marks):

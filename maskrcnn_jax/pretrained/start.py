@@ -28,7 +28,7 @@ from maskrcnn_jax.checkpoints.load import load_for_inference
 from maskrcnn_jax.checkpoints.resume import metadata_to_resume
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.images.pixels import pixel_format
-from maskrcnn_jax.models.config import PARTS, ModelConfig
+from maskrcnn_jax.models.config import ALL_PARTS, ModelConfig
 from maskrcnn_jax.pretrained import convert
 from maskrcnn_jax.pretrained.files import downloads
 from maskrcnn_jax.pretrained.first_convolution import with_channels
@@ -93,7 +93,9 @@ def _from_weights(config: "Config") -> Start:
     except (ValueError, OSError) as error:
         raise ValueError(f"config.init = {config.init!r}: {error}") from error
     there = _parts_of(weights)
-    wanted = [part for part in config.init_parts if part != "mask_head" or config.model.masks]
+    absent = set() if config.model.masks else {"mask_head"}
+    absent |= set() if config.model.keypoints.names else {"keypoint_head"}
+    wanted = [part for part in config.init_parts if part not in absent]
     parts = tuple(part for part in there if part in wanted)
     if not parts:
         raise ValueError(
@@ -113,12 +115,14 @@ def _from_weights(config: "Config") -> Start:
         "model": keys,
     }
     notes = weights.notes if "backbone" in parts else ()
+    if "keypoint_head" in set(there) - set(config.init_parts) - absent:
+        notes += ("keypoint_head is not in config.init_parts: it is new, not the weights' own",)
     return Start(weights, parts, record, (*notes, *lines, *_apply(config, keys)))
 
 
 def _parts_of(weights: Weights) -> tuple[str, ...]:
     """Returns the parts of the detector that weights have."""
-    return tuple(part for part in PARTS if part in weights.variables["params"])
+    return tuple(part for part in ALL_PARTS if part in weights.variables["params"])
 
 
 def _for_images(weights: Weights, config: "Config") -> tuple[Weights, tuple]:

@@ -31,6 +31,10 @@ _MASK_HEADS = """\
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 """
 
+_KEYPOINT_HEADS = """\
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+"""
+
 _GROUP_NORM = """
 
 def group_norm(channels):
@@ -73,7 +77,8 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
     deep = model.backbone.depth >= 50
     text = _IMPORTS
     if not model.masks:
-        text = text.replace("import MaskRCNN\n", "import FasterRCNN\n").replace(_MASK_HEADS, "")
+        text = text.replace("import MaskRCNN\n", f"import {_kind(model)}\n")
+        text = text.replace(_MASK_HEADS, _KEYPOINT_HEADS if model.keypoints.names else "")
     text += _GROUP_NORM if "gn" in norms.values() else ""
     text += _RESNET_OF_WIDTH.format(width=width) if width != 64 else ""
     if text != _IMPORTS:
@@ -84,12 +89,16 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
         "box_head": _box_head(model, norm["box_head"]),
         "box_predictor": f"FastRCNNPredictor({dense}, {num_classes + 1})",
     }
+    if points := model.keypoints.names:
+        head = model.keypoints
+        parts["keypoint_head"] = f"KeypointRCNNHeads({channels}, {[head.channels] * head.convs})"
+        parts["keypoint_predictor"] = f"KeypointRCNNPredictor({head.channels}, {len(points)})"
     if model.masks:
         widths, classes = [mask.channels] * mask.convs, num_classes + 1
         parts["mask_head"] = f"MaskRCNNHeads({channels}, {widths}, 1, {norm['mask_head']})"
         parts["mask_predictor"] = f"MaskRCNNPredictor({mask.channels}, {mask.channels}, {classes})"
     parts |= {name: repr(value) for name, value in arguments.items()}
-    kind = "MaskRCNN" if model.masks else "FasterRCNN"
+    kind = _kind(model)
     stages = [width * 2**i * (4 if deep else 1) for i in range(4)]
     lines = [
         f"body = {'ResNet' if width == 64 else 'ResNetOfWidth'}(",
@@ -111,6 +120,12 @@ def mask_rcnn_lines(model: ModelConfig, num_classes: int, arguments: Mapping[str
 def _groups(model: ModelConfig) -> str:
     number, width = model.backbone.groups, model.backbone.width_per_group
     return "" if (number, width) == (1, 64) else f"groups={number}, width_per_group={width}, "
+
+
+def _kind(model: ModelConfig) -> str:
+    if model.masks:
+        return "MaskRCNN"
+    return "KeypointRCNN" if model.keypoints.names else "FasterRCNN"
 
 
 def _box_head(model: ModelConfig, norm: str) -> str:

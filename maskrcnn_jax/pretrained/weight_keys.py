@@ -3,7 +3,7 @@
 from typing import Any
 
 from maskrcnn_jax.config_fields import fields
-from maskrcnn_jax.models.config import PARTS, ModelConfig
+from maskrcnn_jax.models.config import ALL_PARTS, ModelConfig
 
 
 def weight_keys(model: ModelConfig, part: str) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def weight_keys(model: ModelConfig, part: str) -> dict[str, Any]:
         model: `config.model`.
         part: "detector" or "backbone".
     """
-    parts = set(PARTS) if part == "detector" else {part}
+    parts = set(ALL_PARTS) if part == "detector" else {part}
     return {
         key.removeprefix("model."): value
         for key, field, value in fields(model, "model")

@@ -13,7 +13,7 @@ from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.resume import check_resumable
 from maskrcnn_jax.checkpoints.state import TrainState, create
 from maskrcnn_jax.models.build import initial_variables
-from maskrcnn_jax.models.config import PARTS
+from maskrcnn_jax.models.config import ALL_PARTS
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.parallel.mesh import abstract, make_state
 from maskrcnn_jax.parallel.messages import say
@@ -56,7 +56,7 @@ def new(
             class_names,
             start.weights.class_names,
         )
-        parts = [part for part in PARTS if part in variables["params"]]
+        parts = [part for part in ALL_PARTS if part in variables["params"]]
         say(_words(start, start.weights, seed, class_names, parts))
     return make_state(partial(_create, stage), mesh, variables)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from maskrcnn_jax.keypoint_set import KeypointSet
+from maskrcnn_jax.visualization.keypoints import draw_keypoints
 from maskrcnn_jax.visualization.labels import draw_labels
 from maskrcnn_jax.visualization.style import Style
 
@@ -21,8 +23,10 @@ def draw_detections(
     scores: np.ndarray | None = None,
     colors: Sequence[int] | None = None,
     style: Style = _USUAL,
+    points: np.ndarray | None = None,
+    keypoints: KeypointSet | None = None,
 ) -> np.ndarray:
-    """Draws objects: masks as a tint with an outline, boxes, names and scores.
+    """Draws objects: masks as a tint with an outline, boxes, keypoints, names and scores.
 
     Args:
         image: `[h, w, 3]` uint8, RGB; it is not changed.
@@ -32,6 +36,8 @@ def draw_detections(
         scores: `[n]`, 0..1, written after the names.
         colors: n numbers of colours (see `Style`); None: every object has its own.
         style: what of all this is drawn, and how; `splash` and `color_by` are for `draw_result`.
+        points: `[n, P, 3]`, see `draw_keypoints`; None: none are drawn.
+        keypoints: what they are.
 
     Returns:
         `[h, w, 3]` uint8, RGB. Names are drawn last, where they do not hide each other.
@@ -47,6 +53,8 @@ def draw_detections(
         for box, paint in zip(boxes, paints, strict=True):
             (x1, y1), (x2, y2) = _corner(box[:2]), _corner(box[2:])
             cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), paint, width, cv2.LINE_AA)
+    if points is not None and keypoints is not None:
+        draw_keypoints(picture, points, keypoints, paints, width)
     words = [list(labels) if labels is not None and style.names else [""] * len(boxes)]
     if scores is not None and style.scores:
         words.append([f"{score:.2f}" for score in scores])

@@ -7,6 +7,7 @@ import numpy as np
 
 from maskrcnn_jax.class_names import names_of
 from maskrcnn_jax.images.paste import full_mask, paste_crop
+from maskrcnn_jax.keypoint_set import KeypointSet
 from maskrcnn_jax.visualization.drawing import draw_boxes, draw_detections, enlarged
 from maskrcnn_jax.visualization.labels import draw_labels
 
@@ -14,7 +15,11 @@ _HATCH, _STRIPE = 8, 2  # pixels from one stripe of a crowd region to the next, 
 _WHITE = (255, 255, 255)
 
 
-def draw_example(example: Mapping[str, np.ndarray], class_names: Sequence[str]) -> np.ndarray:
+def draw_example(
+    example: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    keypoints: KeypointSet | None = None,
+) -> np.ndarray:
     """Draws one slot of a batch: the whole canvas with boxes, masks from their grids and names.
 
     Where the image ends before the canvas, a white line shows the border to the padding.
@@ -22,6 +27,7 @@ def draw_example(example: Mapping[str, np.ndarray], class_names: Sequence[str]) 
     Args:
         example: the arrays of a batch without their leading axis.
         class_names: K names.
+        keypoints: what those of the example are; None: there are none.
 
     Returns:
         `[H, W, 3]` uint8, RGB; a small image is enlarged by a whole factor.
@@ -43,6 +49,8 @@ def draw_example(example: Mapping[str, np.ndarray], class_names: Sequence[str]) 
         (enlarged(mask, scale)[0] for mask in masks),
         names_of(example["gt_classes"][valid], class_names),
         example["gt_crowd"][valid],
+        None if keypoints is None else example["gt_keypoints"][valid] * (scale, scale, 1),
+        keypoints,
     )
 
 
@@ -52,6 +60,8 @@ def draw_objects(
     masks: Iterable[np.ndarray],
     names: Sequence[str],
     crowd: np.ndarray,
+    points: np.ndarray | None = None,
+    keypoints: KeypointSet | None = None,
 ) -> np.ndarray:
     """Draws annotated objects in colours of their own, crowd regions as white stripes.
 
@@ -61,6 +71,8 @@ def draw_objects(
         masks: n masks `[h, w]`, bool or 0 and 1; one at a time is enough.
         names: n names of classes.
         crowd: `[n]` bool.
+        points: `[n, P, 3]`, see `draw_keypoints`; None: none are drawn.
+        keypoints: what they are.
 
     Returns:
         `[h, w, 3]` uint8, RGB.
@@ -74,7 +86,12 @@ def draw_objects(
     draw_labels(picture, regions, boxes[crowd], [_WHITE] * len(regions))
     single = np.flatnonzero(~crowd)
     return draw_detections(
-        picture, boxes[single], (masks[i] for i in single), [names[i] for i in single.tolist()]
+        picture,
+        boxes[single],
+        (masks[i] for i in single),
+        [names[i] for i in single.tolist()],
+        points=None if points is None else points[single],
+        keypoints=keypoints,
     )
 
 

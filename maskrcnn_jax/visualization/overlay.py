@@ -25,7 +25,7 @@ def draw_result(
     colors: Sequence[int] | None = None,
     scale: float | None = None,
 ) -> np.ndarray:
-    """Draws the detections of an image with their masks, boxes, names and scores.
+    """Draws the detections of an image with masks, boxes, keypoints, names and scores.
 
     Args:
         image: `[h, w, C]` uint8 or uint16, the image of the result (see `as_rgb`).
@@ -57,4 +57,6 @@ def draw_result(
         result.scores[shown],
         colors,
         style,
+        None if result.keypoints is None else result.keypoints[shown] * (scale, scale, 1),
+        result.keypoint_set,
     )

@@ -19,6 +19,7 @@ from maskrcnn_jax.models.targets import AnchorTargets, anchor_targets, ground_tr
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.matching import IGNORED, NEGATIVE, POSITIVE
 from maskrcnn_jax.visualization.drawing import draw_boxes, enlarged, side_by_side
+from maskrcnn_jax.visualization.keypoints import heatmaps_picture
 from maskrcnn_jax.visualization.style import color
 
 Stages = Mapping[str, np.ndarray]
@@ -44,7 +45,8 @@ def inference_pictures(
         `2_objectness` (best anchor of each cell), `3_anchors`, `4_proposals`, `5_masks` (the mask
         head's grids, best detection first; not of a model of boxes alone). Of a cascade also
         `4_proposals_2` and so on: the same proposals as the further heads are given them. Of
-        PointRend also `5_points`: the grids with the points of the last subdivision in red.
+        PointRend also `5_points`: the grids with the points of the last subdivision in red. Of a
+        keypoint head also `6_keypoints`: the heatmaps of the best detection.
     """
     image, scale = enlarged(image)
     logits = stages["rpn_logits"][index]
@@ -56,7 +58,9 @@ def inference_pictures(
         "3_anchors": _boxes_by_rank(image, anchor_boxes(stages, config)[best] * scale),
         "4_proposals": _boxes_by_rank(image, proposals * scale),
         **_refined(image, stages, scale, index, count),
-    } | _masks(stages, index)
+        **_masks(stages, index),
+        **_keypoints(stages, index),
+    }
 
 
 def training_pictures(
@@ -148,6 +152,14 @@ def _masks(stages: Stages, index: int) -> dict[str, np.ndarray]:
     if points is not None:
         found["5_points"] = masks_picture(logits, points[index][shown])
     return found
+
+
+def _keypoints(stages: Stages, index: int) -> dict[str, np.ndarray]:
+    """Draws the heatmaps of the best detection."""
+    valid = stages["detection_valid"][index]
+    if "keypoint_logits" not in stages or not valid.any():
+        return {}
+    return {"6_keypoints": heatmaps_picture(stages["keypoint_logits"][index][valid][0])}
 
 
 def masks_picture(

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import pytest
 
+from maskrcnn_jax import recipes
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (
     "configs",
@@ -90,7 +92,5 @@ def test_a_mistyped_recipe_names_those_of_the_wheel(programs, tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "error: --config=shape: there is no such recipe; did you mean shapes? the recipes are "
-        "balloon, coco, coco_boxes, coco_cascade, coco_convnext, coco_mini, coco_point_rend, cst, "
-        "grains, lvis, nuclei, own, penn_fudan, shapes, voc; a file of your own is given by its "
-        "path\n"
+        f"{', '.join(recipes.names())}; a file of your own is given by its path\n"
     )

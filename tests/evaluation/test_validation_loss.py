@@ -95,6 +95,13 @@ def test_losses_of_further_heads_count_as_those_of_the_first():
     assert mean_losses([rows])["loss_box_reg_3"] == 2.0
 
 
+def test_the_loss_of_keypoints_counts_an_image_by_its_keypoints():
+    rows = {"loss_keypoint": [1, 4], "images": [1, 1], "rois": [9, 9], "positives": [5, 5]}
+    rows |= {"keypoints": [2, 1]}
+    rows = {key: np.array(value) for key, value in rows.items()} | {"index": np.array([0, 1])}
+    assert mean_losses([rows])["loss_keypoint"] == 2.0
+
+
 class _WithSixth(MaskRCNN):
     def losses(self, batch, rng, batch_statistics=True):
         losses, stages = MaskRCNN.losses(self, batch, rng, batch_statistics)

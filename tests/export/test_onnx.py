@@ -131,6 +131,13 @@ def test_a_convnext_is_refused_by_name():
         check_writable(config)
 
 
+def test_keypoints_are_refused_by_name():
+    config = ModelConfig()
+    config.keypoints.names = ("nose",)
+    with pytest.raises(ValueError, match=r"config\.model\.keypoints .*--format=stablehlo"):
+        check_writable(config)
+
+
 def test_a_file_that_is_none_is_refused():
     with pytest.raises(ValueError, match="onnxruntime does not load"):
         runtime.load(b"not a model")

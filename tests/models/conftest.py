@@ -109,6 +109,21 @@ def tiny_cascade() -> Tiny:
     return Tiny(config)
 
 
+@pytest.fixture(scope="session")
+def tiny_keypoints() -> Tiny:
+    """The tiny model with four keypoints of each object, and without masks."""
+    config = tiny_model_config()
+    set_values(config, KEYPOINTS)
+    return Tiny(config)
+
+
+KEYPOINTS = {
+    "masks": False,
+    "keypoints.names": ("top", "left", "right", "bottom"),
+    "keypoints.flip_pairs": (("left", "right"),),
+    "keypoints.convs": 1,
+    "keypoints.channels": 8,
+}
 CASCADE = {
     "box_head.class_agnostic": True,
     "mask_head.class_agnostic": True,

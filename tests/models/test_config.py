@@ -6,7 +6,7 @@ import pytest
 
 from maskrcnn_jax.config_fields import allowed, fields
 from maskrcnn_jax.config_json import set_values
-from maskrcnn_jax.models.config import PARTS, ModelConfig
+from maskrcnn_jax.models.config import ALL_PARTS, ModelConfig
 
 FIELDS = {key: field for key, field, _ in fields(ModelConfig(), "config.model")}
 CHOICES = [key for key, field in FIELDS.items() if field.metadata["choices"]]
@@ -32,7 +32,7 @@ def test_an_unknown_choice_is_refused(key):
 def test_every_field_says_which_weights_need_it():
     unsaid = [key for key, field in FIELDS.items() if field.metadata["weights"] is None]
     assert unsaid == []
-    assert all(set(field.metadata["weights"]) <= set(PARTS) for field in FIELDS.values())
+    assert all(set(field.metadata["weights"]) <= set(ALL_PARTS) for field in FIELDS.values())
 
 
 def test_every_field_says_what_it_means():

@@ -77,8 +77,9 @@ def made_narrow(config: CfgNode, sampling_ratio: int) -> CfgNode:
 def built(config: CfgNode) -> torch.nn.Module:
     """Returns the model of a configuration, its RoIs of the levels for small pictures."""
     net = build_model(config)
-    for pooler in filter(None, (net.roi_heads.box_pooler, net.roi_heads.mask_pooler)):
-        pooler.canonical_box_size = SETTINGS["canonical_scale"]
+    for name in ("box_pooler", "mask_pooler", "keypoint_pooler"):
+        if pooler := getattr(net.roi_heads, name, None):
+            pooler.canonical_box_size = SETTINGS["canonical_scale"]
     return net
 
 

@@ -33,6 +33,7 @@ _GAINS = (
     (r"mask_predictor\.mask_fcn_logits\.", 8.0),
     (r"coarse_head\.prediction\.", 4.0),
     (r"point_head\.predictor\.", 8.0),
+    (r"keypoint_predictor\.", 2.0),
     (r"", math.sqrt(2)),  # layers before a ReLU
 )
 
@@ -67,7 +68,8 @@ def _filters(name: str, noise: np.ndarray) -> np.ndarray:
 
     What all positions have in common after a ReLU then does not drown their differences.
     """
-    inputs = (0,) if "conv5_mask" in name else tuple(range(1, noise.ndim))
+    is_transposed = "conv5_mask" in name or "kps_score_lowres" in name
+    inputs = (0,) if is_transposed else tuple(range(1, noise.ndim))
     fan_in = math.prod(noise.shape[axis] for axis in inputs)
     gain = next(gain for pattern, gain in _GAINS if re.search(pattern, name))
     if fan_in > 1:
@@ -93,6 +95,8 @@ _TORCHVISION_NAMES = (
     (r"\.mask_head\.mask_fcn(\d)\.", lambda m: f".mask_head.{int(m[1]) - 1}.0."),
     (r"\.mask_head\.deconv\.", r".mask_predictor.conv5_mask."),
     (r"\.mask_head\.predictor\.", r".mask_predictor.mask_fcn_logits."),
+    (r"\.keypoint_head\.conv_fcn(\d)\.", lambda m: f".keypoint_head.{2 * int(m[1]) - 2}."),
+    (r"\.keypoint_head\.score_lowres\.", r".keypoint_predictor.kps_score_lowres."),
 )
 
 

@@ -77,6 +77,22 @@ def test_lines_for_the_models_as_published():
     assert lines[-2:] == ["    num_classes=3,", ")"]
 
 
+def test_keypoints_are_a_keypoint_rcnn():
+    points = dict(model__masks=False, model__keypoints__names=("a", "b"))
+    text = builder(configured("v1", **points), 1)
+    assert "model = keypointrcnn_resnet50_fpn(\n" in text
+    assert "    num_keypoints=2,\n" in text
+    for generation in ("v1", "v2"):
+        text = builder(configured(generation, model__keypoints__channels=24, **points), 1)
+        compile(text, generation, "exec")
+        assert "model = KeypointRCNN(\n" in text
+        assert f"    keypoint_head=KeypointRCNNHeads(256, {[24] * 8}),\n" in text
+        assert "    keypoint_predictor=KeypointRCNNPredictor(24, 2),\n" in text
+    points["model__masks"] = True
+    with pytest.raises(ValueError, match="it has masks and keypoints, there one of both"):
+        builder(configured("v1", **points), 1)
+
+
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 def test_boxes_alone_are_a_faster_rcnn(generation):
     config = configured(generation, model__masks=False, model__mask_head__channels=3)

@@ -59,6 +59,18 @@ def test_torchvision_takes_boxes_alone(generation):
     assert names["model"].roi_heads.mask_predictor is None
 
 
+@pytest.mark.parametrize("channels", [512, 24])
+def test_torchvision_takes_keypoints(channels):
+    changes = dict(model__masks=False, model__keypoints__names=("a", "b", "c"))
+    changes |= dict(model__keypoints__channels=channels, model__roi__sampling_ratio=3)
+    config, names = configured("v1", **changes), {}
+    exec(builder(config, 2), names)
+    state = export.torchvision_state(random_variables(config.model, 2), config.model)
+    names["model"].load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    assert names["model"].roi_heads.has_keypoint()
+    assert names["model"].roi_heads.keypoint_roi_pool.sampling_ratio == 3
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_torchvision_takes_layers_of_our_own(name):
     config, names = own_config(name), {}

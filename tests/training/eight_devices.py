@@ -73,7 +73,7 @@ def _one_step(height, sizes, sync_batch_norm=True, changes=()):
     mesh, step, state = _training(sizes, sync_batch_norm, changes)
     before, found = jax.tree.map(lambda x: x.sharding, state), []
     for seed in range(3):
-        batch = shard_batch(_batch(height, seed=seed), mesh)
+        batch = shard_batch(_batch(height, seed=seed) | _keypoints(changes), mesh)
         new, metrics = step(jax.tree.map(jnp.copy, state), batch)
         # With plain momentum and no weight decay, the optimiser's state is the gradient.
         found.append(jax.device_get((new.opt_state, new.batch_stats, metrics)))
@@ -285,6 +285,15 @@ def _batch(height, num_images=8, seed=0):
         "gt_valid": np.tile(np.arange(SLOTS) < 3, (num_images, 1)),
         "image_valid": np.arange(num_images) != 1,
     }
+
+
+def _keypoints(changes):
+    """Keypoints in the two boxes of each image, where the model finds such."""
+    names = dict(changes).get("keypoints.names", ())
+    if not names:
+        return {}
+    points = np.random.default_rng(7).uniform(0, 1, (8, SLOTS, len(names), 3)) * (30, 28, 3)
+    return {"gt_keypoints": (points + (10, 8, 0)).astype(np.float32)}
 
 
 def _worst(one, many):

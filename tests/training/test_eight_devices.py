@@ -166,6 +166,12 @@ FAMILY = {
         ("point_rend.dense_channels", 16),
         ("point_rend.point_channels", 16),
     ],
+    "keypoints": [
+        ("masks", False),
+        ("keypoints.names", ("a", "b", "c")),
+        ("keypoints.convs", 2),
+        ("keypoints.channels", 16),
+    ],
     "class-agnostic": [("box_head.class_agnostic", True), ("mask_head.class_agnostic", True)],
     "ConvNeXt": CONVNEXT,
     "ResNeXt": RESNEXT,

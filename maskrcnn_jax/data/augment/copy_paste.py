@@ -54,15 +54,24 @@ def paste(
         classes=np.concatenate([target.classes[kept], source.classes[pasted]]),
         crowd=np.concatenate([target.crowd[kept], source.crowd[pasted]]),
         masks=np.concatenate([grids[kept], source.masks[pasted]]),
+        keypoints=_joined(target.keypoints, kept, source.keypoints, pasted),
     )
 
 
 def chosen(example: Example, which: np.ndarray) -> Example:
     """Returns the example with some of its objects, given by their numbers or as [n] bool."""
-    columns = {
-        name: getattr(example, name)[which] for name in ("boxes", "classes", "crowd", "masks")
-    }
-    return replace(example, **columns)
+    names = ("boxes", "classes", "crowd", "masks", "keypoints")
+    columns = {name: getattr(example, name) for name in names}
+    return replace(example, **{name: x[which] for name, x in columns.items() if x is not None})
+
+
+def _joined(
+    target: np.ndarray | None, kept: list[int], source: np.ndarray | None, pasted: list[int]
+) -> np.ndarray | None:
+    """Returns the keypoints of what is kept and pasted; what is covered stays known."""
+    if target is None or source is None:
+        return None
+    return np.concatenate([target[kept], source[pasted]])
 
 
 def _uncovered(

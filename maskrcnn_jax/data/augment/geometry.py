@@ -75,6 +75,11 @@ class Geometry:
         return whole[:2]
 
     @property
+    def is_mirror(self) -> bool:
+        """Whether the frame shows a mirror image, and not only a turned one."""
+        return self.transpose ^ self.flip_x ^ self.flip_y
+
+    @property
     def area_scale(self) -> float:
         """Square pixels of the frame for one of the image."""
         (height, width), (turned_height, turned_width) = self.size, self.turned_size

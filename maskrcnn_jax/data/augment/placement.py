@@ -40,6 +40,7 @@ from maskrcnn_jax.data.masks.tight_box import (
 )
 from maskrcnn_jax.data.records import Record
 from maskrcnn_jax.images.sizes import resized_size
+from maskrcnn_jax.keypoint_set import KeypointSet, empty_keypoints
 
 _SAMPLES = 224  # along each side of a rotated mask's box, as polygons have (see segmentation.py)
 _LEAST = 1.0  # square pixel of the frame: of an object with less, nothing is there to be seen
@@ -95,6 +96,35 @@ def place_objects(record: Record, geometry: Geometry, data: DataConfig) -> Objec
     if not geometry.angle:
         boxes, masks = _moved(boxes, whole[index], geometry), turn_grids(masks, geometry)
     return Objects(index, boxes, masks, len(kept) - len(index))
+
+
+def place_keypoints(
+    record: Record, indices: np.ndarray, geometry: Geometry, keypoints: KeypointSet
+) -> np.ndarray:
+    """Returns the keypoints of an image's objects as a frame shows them, [n, P, 3] float32.
+
+    What lies outside of the window or the frame is not known. In a mirror, left and right change
+    places.
+
+    Args:
+        record: the image.
+        indices: [n] int64, of the objects.
+        geometry: from the image to the frame.
+        keypoints: what they are.
+    """
+    number = len(keypoints.names)
+    if record.keypoints is None:
+        return empty_keypoints(len(indices), number)
+    known = record.keypoints[indices]
+    given = known[..., :2].reshape(-1, 2).astype(np.float64)
+    placed = map_points(given - keypoints.shift, geometry)
+    low, high, (height, width) = geometry.window[:2], geometry.window[2:], geometry.frame
+    seen = np.all((given >= low) & (given <= high), 1)
+    seen &= np.all((placed >= 0) & (placed <= (width, height)), 1)
+    seen &= known[..., 2].ravel() > 0
+    points = np.concatenate([placed, known[..., 2].reshape(-1, 1)], axis=1)
+    points = np.where(seen[:, None], points, 0).astype(np.float32).reshape(-1, number, 3)
+    return points[:, list(keypoints.mirrored)] if geometry.is_mirror else points
 
 
 def largest(boxes: np.ndarray, count: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import as_id, size_of, whole
 from maskrcnn_jax.data.files.paths import existing, path_in
 from maskrcnn_jax.data.formats.coco_annotations import Meaning, read_instances
+from maskrcnn_jax.data.formats.keypoints import columns_of
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
 from maskrcnn_jax.data.records import Dataset, Instance, make_record, read_image_file
 from maskrcnn_jax.faults import FaultError, FaultKind
@@ -110,7 +111,10 @@ def _read(
     # Annotations of images that another line tells of, or that are of the other split, are silent.
     sizes: dict[int | str, tuple[int, int] | None] = dict.fromkeys([*unusable, *found])
     sizes |= {image_id: (height, width) for image_id, _, height, width in used}
-    meaning = Meaning(class_of, crowd_as_objects, options.boxes_as_masks)
+    columns = columns_of(content["categories"], options.keypoints, source)
+    meaning = Meaning(
+        class_of, crowd_as_objects, options.boxes_as_masks, len(options.keypoints), columns
+    )
     with said_if_slow(f"reading {amount(len(content['annotations']), 'annotation')}"):
         instances = read_instances(content["annotations"], sizes, meaning, source, faults)
     faults = [*grouped(faults), *_whole_file(content["annotations"], instances, source)]

@@ -6,8 +6,8 @@ taught as background: its mask gives the box, or its box becomes a crowd region,
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.json_values import Ids, as_id, number, whole
+from maskrcnn_jax.data.formats.keypoints import coco_keypoints
 from maskrcnn_jax.data.masks import rle
 from maskrcnn_jax.data.masks.outlines import rectangle
 from maskrcnn_jax.data.masks.segmentation import (
@@ -42,11 +43,15 @@ class Meaning:
         class_of: the class 1..K of each category id.
         crowd_as_objects: whether those marked as crowd regions are objects.
         boxes_as_masks: whether the box of an object without a mask is its mask.
+        keypoints: P, the number of keypoints that are read; 0: none.
+        columns: which of a category's keypoints these are, of those that name them.
     """
 
     class_of: Mapping[int, int]
     crowd_as_objects: bool
     boxes_as_masks: bool
+    keypoints: int = 0
+    columns: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 def read_instances(
@@ -155,7 +160,14 @@ def _instance(
             reason = f"area is {entry['area']!r:.80}; that of the mask is taken"
             warnings.append(FaultError(FaultKind.AREA, reason))
         area = float(coco_mask.area(to_rle(mask, *size)))
-    return Instance(box, class_number, crowd or bool(problems), mask, annotation_id, area)
+    is_crowd = crowd or bool(problems)
+    points = _keypoints(entry, meaning, warnings) if meaning.keypoints and not is_crowd else None
+    return Instance(box, class_number, is_crowd, mask, annotation_id, area, points)
+
+
+def _keypoints(entry: dict, meaning: Meaning, warnings: list[FaultError]) -> np.ndarray | None:
+    columns = meaning.columns.get(whole(entry.get("category_id")) or 0)
+    return _tried(warnings, coco_keypoints, entry.get("keypoints"), columns, meaning.keypoints)
 
 
 def _tried(problems: list[FaultError], function: Callable[..., T], *arguments: Any) -> T | None:

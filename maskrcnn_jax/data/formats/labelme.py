@@ -16,6 +16,7 @@ from maskrcnn_jax.data.faults import Fault, fault_of
 from maskrcnn_jax.data.files.annotation_files import read_json
 from maskrcnn_jax.data.files.json_values import size_of, whole
 from maskrcnn_jax.data.files.paths import PICTURES, existing, files_in, path_in
+from maskrcnn_jax.data.formats.keypoints import LabelmePoints
 from maskrcnn_jax.data.formats.labelme_shapes import has_area, part
 from maskrcnn_jax.data.masks.instances import class_numbers, class_or_ignored, instance, union
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
@@ -54,7 +55,8 @@ def read(
 
     Every JSON file under the folder is one image, whose id is its path without `.json`. Shapes of
     one label and one `group_id` are one instance. Polygons, rectangles, circles and masks have an
-    inside; points and lines are faults. Boxes are tight around the outlines.
+    inside; points and lines are faults, but for points that are keypoints (`LabelmePoints`). Boxes
+    are tight around the outlines.
 
     Args:
         folder: of the JSON files and, in it, the images.
@@ -96,7 +98,7 @@ def read(
     if options.split != "val":
         faults += _without_json(folder, found, unusable)
     used = {name: entry for name, entry in found.items() if name in wanted}
-    results = [_record(*item, numbers, crowd_flag) for item in used.items()]
+    results = [_record(*item, numbers, crowd_flag, options.keypoints) for item in used.items()]
     faults += [fault for _, found in results for fault in found]
     records = [record for record, _ in results]
     dataset = make_dataset((folder, options.split), list(numbers), records, faults, options)
@@ -222,16 +224,23 @@ def _flags(shape: dict) -> set[str]:
 
 
 def _record(
-    name: str, entry: _Annotated, numbers: dict[str, int], crowd_flag: str
+    name: str,
+    entry: _Annotated,
+    numbers: dict[str, int],
+    crowd_flag: str,
+    keypoints: Sequence[str],
 ) -> tuple[Record, list[Fault]]:
     """Returns the record of one JSON file, and what is wrong with its shapes."""
     size = entry.height, entry.width
     drawn: dict[tuple, list] = {}  # where, whether crowd, and mask of the parts of each instance
     faults: list[Fault] = []
+    points = LabelmePoints(keypoints)
     for number, shape in entry.shapes.items():
         where, group = f"{entry.source}: shape {number}", shape.get("group_id")
         unknown: list[FaultError] = []
         try:
+            if points.take(_label(shape), shape, _flags(shape), where):
+                continue
             mask = part(shape, *size)
         except ValueError as error:
             faults.append(fault_of(error, where, objects=int(has_area(shape))))
@@ -241,14 +250,19 @@ def _record(
         key = class_, ignored, number if group is None else f"group {group}"
         is_crowd = ignored or crowd_flag in _flags(shape)
         drawn.setdefault(key, []).append((where, is_crowd, mask))
-    instances = []
-    for (class_, *_), parts in drawn.items():
+    instances, groups = [], []
+    for (class_, _, group), parts in drawn.items():
         wheres, crowds, masks = zip(*parts, strict=True)
         warnings: list[FaultError] = []
         try:
             joined = union(list(masks), *size)
             instances.append(instance(joined, class_, *size, any(crowds), warnings))
+            groups.append(group)
         except ValueError as error:
             faults.append(fault_of(error, wheres[0], objects=1))
         faults += [fault_of(warning, wheres[0], "warning") for warning in warnings]
+    lost: list[tuple[str, FaultError]] = []
+    known = points.given_to(groups, [found.box for found in instances], lost)
+    faults += [fault_of(warning, where, "warning") for where, warning in lost]
+    instances = [i._replace(keypoints=p) for i, p in zip(instances, known, strict=True)]
     return make_record(name, entry.image, *size, instances), faults

@@ -14,6 +14,8 @@ class Example:
     classes: [n] int32, 1..K.
     crowd: [n] bool.
     masks: [n, M, M] uint8, coverage 0..255 of each cell of a grid inside the object's box.
+    keypoints: [n, P, 3] float32: x, y and how well they are known (0, 1 hidden, 2 seen); None: none
+        are wanted.
     """
 
     image: np.ndarray
@@ -21,3 +23,4 @@ class Example:
     classes: np.ndarray
     crowd: np.ndarray
     masks: np.ndarray
+    keypoints: np.ndarray | None = None

@@ -214,7 +214,9 @@ def _batches(
 ) -> Batches:
     """Prepares the slots at the positions in parallel and joins each batch with its step's info."""
     data = config.data
-    spec = example_spec((None, None), data.max_instances, data.mask_size, pixel_format(data))
+    spec = example_spec(
+        (None, None), data.max_instances, data.mask_size, pixel_format(data), _keypoints(dataset)
+    )
     # Beside the arrays travel the number of objects cut and the reason why an image has failed.
     spec |= {"num_cut": ((), np.int64), "fault": ((), np.object_)}
 
@@ -264,7 +266,11 @@ def _prepare_slot(
             named = "" if record.path in str(error) else f" ({record.path})"
             fault = f"image {record.image_id}{named}: {error}"
     shape = data.buckets[bucket], data.max_instances, data.mask_size, pixel_format(data)
-    return empty_example(*shape), 0, fault
+    return empty_example(*shape, _keypoints(dataset)), 0, fault
+
+
+def _keypoints(dataset: Dataset) -> int:
+    return 0 if dataset.keypoints is None else len(dataset.keypoints.names)
 
 
 def _joined(

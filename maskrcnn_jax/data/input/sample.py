@@ -10,7 +10,12 @@ from maskrcnn_jax.data.augment.augmentation import draw_geometry, fill_values, p
 from maskrcnn_jax.data.augment.colour import change_colours
 from maskrcnn_jax.data.augment.copy_paste import chosen, paste
 from maskrcnn_jax.data.augment.geometry import Geometry, map_pixels
-from maskrcnn_jax.data.augment.placement import largest, pixel_mask, place_objects
+from maskrcnn_jax.data.augment.placement import (
+    largest,
+    pixel_mask,
+    place_keypoints,
+    place_objects,
+)
 from maskrcnn_jax.data.augment.random_streams import Streams
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.data.input.example import Example
@@ -90,12 +95,16 @@ def _view(record: Record, dataset: Dataset, data: DataConfig, geometry: Geometry
         )
     x1, y1, x2, y2 = geometry.window
     objects = place_objects(record, geometry, data)
+    keypoints = None
+    if dataset.keypoints is not None:
+        keypoints = place_keypoints(record, objects.indices, geometry, dataset.keypoints)
     example = Example(
         image=map_pixels(image[y1:y2, x1:x2], geometry, fill_values(data)),
         boxes=objects.boxes,
         classes=record.classes[objects.indices],
         crowd=record.crowd[objects.indices],
         masks=objects.masks,
+        keypoints=keypoints,
     )
     return _View(record, geometry, example, objects.indices, objects.num_cut)
 
@@ -137,7 +146,8 @@ def pad_example(example: Example, bucket: sizes.Size, max_instances: int) -> dic
     """Pads image and objects to the static shapes of a batch."""
     count = len(example.boxes)
     pixels = PixelFormat(example.image.shape[2], 8 * example.image.itemsize)
-    padded = empty_example(bucket, max_instances, example.masks.shape[-1], pixels)
+    keypoints = 0 if example.keypoints is None else example.keypoints.shape[1]
+    padded = empty_example(bucket, max_instances, example.masks.shape[-1], pixels, keypoints)
     height, width = example.image.shape[:2]
     padded["image"][:height, :width] = example.image
     padded["image_size"][:] = height, width
@@ -146,21 +156,25 @@ def pad_example(example: Example, bucket: sizes.Size, max_instances: int) -> dic
     padded["gt_masks"][:count] = example.masks
     padded["gt_crowd"][:count] = example.crowd
     padded["gt_valid"][:count] = True
+    if example.keypoints is not None:
+        padded["gt_keypoints"][:count] = example.keypoints
     padded["image_valid"][...] = True
     return padded
 
 
 def empty_example(
-    bucket: sizes.Size, max_instances: int, mask_size: int, pixels: PixelFormat = RGB8
+    bucket: sizes.Size,
+    max_instances: int,
+    mask_size: int,
+    pixels: PixelFormat = RGB8,
+    keypoints: int = 0,
 ) -> dict[str, np.ndarray]:
     """Returns a slot that holds no image: black, without objects, `image_valid` false.
 
     Its `image_size` is the whole bucket, so that nothing downstream meets an image of no size.
     """
-    example = {
-        name: np.zeros(shape, dtype)
-        for name, (shape, dtype) in example_spec(bucket, max_instances, mask_size, pixels).items()
-    }
+    spec = example_spec(bucket, max_instances, mask_size, pixels, keypoints)
+    example = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
     example["image_size"][:] = bucket
     return example
 
@@ -170,6 +184,7 @@ def example_spec(
     max_instances: int,
     mask_size: int,
     pixels: PixelFormat = RGB8,
+    keypoints: int = 0,
 ) -> dict[str, tuple[tuple[Any, ...], type]]:
     """Returns shape and dtype of every array of an example; a batch has one axis more in front.
 
@@ -178,8 +193,10 @@ def example_spec(
         max_instances: G, ground-truth slots.
         mask_size: M, side of the grid of a mask.
         pixels: channels and depth of the image.
+        keypoints: P of each object; 0: none.
     """
     slots = max_instances
+    points = {"gt_keypoints": ((slots, keypoints, 3), np.float32)} if keypoints else {}
     return {
         "image": ((*bucket, pixels.channels), pixels.dtype),
         "image_size": ((2,), np.float32),
@@ -189,4 +206,5 @@ def example_spec(
         "gt_crowd": ((slots,), np.bool_),
         "gt_valid": ((slots,), np.bool_),
         "image_valid": ((), np.bool_),
+        **points,
     }

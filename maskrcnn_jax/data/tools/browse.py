@@ -106,12 +106,12 @@ def sample_picture(
     record, window = samples[index]
     pictures, titles = [], []
     if raw:
-        pictures.append(_draw_record(dataset.read_image(record), record, dataset.class_names))
+        pictures.append(_draw_record(dataset.read_image(record), record, dataset))
         titles.append(f"as stored: {record.height} x {record.width}, {len(record.boxes)} objects")
     for seed in seeds:
         streams = None if seed is None else Streams(*seed, index)
         example, num_cut = make_example(record, dataset, data, streams, window, samples)
-        pictures.append(draw_example(example, dataset.class_names))
+        pictures.append(draw_example(example, dataset.class_names, dataset.keypoints))
         height, width = example["image"].shape[:2]
         objects = f"{height} x {width}, {example['gt_valid'].sum()} objects"
         cut = f" ({num_cut} more cut)" if num_cut else ""
@@ -121,7 +121,7 @@ def sample_picture(
     return side_by_side(pictures, titles)
 
 
-def _draw_record(image: np.ndarray, record: Record, class_names: Sequence[str]) -> np.ndarray:
+def _draw_record(image: np.ndarray, record: Record, dataset: Dataset) -> np.ndarray:
     """Draws an image's annotations as they are stored."""
     picture, scale = enlarged(image)
     masks = (to_mask(s, record.height, record.width) for s in record.segmentations)
@@ -129,8 +129,10 @@ def _draw_record(image: np.ndarray, record: Record, class_names: Sequence[str]) 
         picture,
         record.boxes * scale,
         (enlarged(mask, scale)[0] for mask in masks),
-        names_of(record.classes, class_names),
+        names_of(record.classes, dataset.class_names),
         record.crowd,
+        None if record.keypoints is None else record.keypoints * (scale, scale, 1),
+        dataset.keypoints,
     )
 
 

@@ -95,7 +95,9 @@ def coco_json(dataset: Dataset, file_names: list[str]) -> dict[str, object]:
     annotations = [
         entry
         for record, image_id in zip(records, image_ids, strict=True)
-        for entry in annotation_entries(record, image_id, dataset.category_ids, _shape)
+        for entry in annotation_entries(
+            record, image_id, dataset.category_ids, _shape, dataset.keypoints
+        )
     ]
     ids = [entry["id"] for entry in annotations]
     if len(set(ids)) < len(ids) or min(ids, default=1) < 1:

@@ -57,6 +57,11 @@ def _check(splits: Mapping[str, Dataset]) -> None:
                 f"a split is called {name!r}; expected letters, digits and _, not ending in "
                 f"{WITHOUT_IMAGES}"
             )
+        if dataset.keypoints is not None:
+            raise ValueError(
+                f"split {name!r} ({dataset.name}) has keypoints, which a prepared data set does "
+                "not hold; read it as it is, or leave config.model.keypoints.names empty"
+            )
         if not dataset.records:
             raise ValueError(f"split {name!r} ({dataset.name}) has no usable image")
         if len({record.image_id for record in dataset.records}) < len(dataset.records):

@@ -108,6 +108,11 @@ def check_writable(config: Any) -> None:
             f"config.model.backbone.kind is {config.backbone.kind!r}, which is not written as "
             "ONNX; take --format=stablehlo"
         )
+    if config.keypoints.names:
+        raise ValueError(
+            "config.model.keypoints has a keypoint head, which is not written as ONNX; take "
+            "--format=stablehlo"
+        )
     if config.cascade.ious:
         raise ValueError(
             "config.model.cascade has further box heads, which are not written as ONNX; take "

@@ -80,6 +80,11 @@ NAMES = {
         f"{_TORCHVISION}/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
         _sha256("dd69338a"),
     ),
+    "coco_torchvision_keypoints": Published(
+        "torchvision_keypoints",
+        f"{_TORCHVISION}/keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+        _sha256("fc266e95"),
+    ),
     # Its ImageNet classifiers, weights IMAGENET1K_V1: those that its detectors started from.
     "imagenet_torchvision_r18": Published(
         "torchvision_resnet",
@@ -151,6 +156,21 @@ NAMES = {
         f"{_DETECTRON2}/COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x/139653917/"
         "model_final_2d9806.pkl",
         _sha256("12f6e1811baf1b4d329c3f5ac5ec52d8f634d3cedc82a13fff55d0c05d84f442"),
+    ),
+    "coco_detectron2_keypoints_r50_1x": Published(
+        "detectron2_keypoints",
+        f"{_DETECTRON2}/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x/137261548/model_final_04e291.pkl",
+        _md5("04e291"),
+    ),
+    "coco_detectron2_keypoints_r50_3x": Published(
+        "detectron2_keypoints",
+        f"{_DETECTRON2}/COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x/137849621/model_final_a6e10b.pkl",
+        _md5("a6e10b"),
+    ),
+    "coco_detectron2_keypoints_r101_3x": Published(
+        "detectron2_keypoints",
+        f"{_DETECTRON2}/COCO-Keypoints/keypoint_rcnn_R_101_FPN_3x/138363331/model_final_997cc7.pkl",
+        _md5("997cc7"),
     ),
     "coco_detectron2_cascade_r50_1x": Published(
         "detectron2_cascade",

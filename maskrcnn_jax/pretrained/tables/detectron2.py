@@ -16,6 +16,7 @@ from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
     CONV,
+    DECONV,
     DENSE,
     POINT_CONV,
     SAME,
@@ -55,7 +56,6 @@ IGNORED_OF_BACKBONE = (
 OTHER_MODELS = {
     "roi_heads.res5.0.conv1.weight": "a C4 model, whose box head is the ResNet's last stage",
     "backbone.res5.0.conv1.weight": "a DC5 model, which has no feature pyramid",
-    "roi_heads.keypoint_head.conv_fcn1.weight": "a Keypoint R-CNN",
     "roi_heads.mask_coarse_head.prediction.weight": (
         "a PointRend with the names of 2020, which Detectron2 changes when it loads them: load and "
         "save it there first"
@@ -88,6 +88,7 @@ def table(config: ModelConfig) -> list[Entry]:
         *_rpn(config),
         *_box_heads(config),
         *_masks(config),
+        *(_keypoint_head(config) if config.keypoints.names else ()),
     ]
 
 
@@ -189,6 +190,13 @@ def _mask_head(config) -> Iterator[Entry]:
     masks = SAME if head.class_agnostic else _no_background(1)
     logits = ("mask_head", "mask_logits")
     yield from layer(logits, f"{name}.predictor", chain(masks, CLASS_CONV), masks)
+
+
+def _keypoint_head(config) -> Iterator[Entry]:
+    head, name = "keypoint_head", "roi_heads.keypoint_head"
+    for i in range(config.keypoints.convs):
+        yield from layer((head, f"conv_{i}"), f"{name}.conv_fcn{i + 1}", CONV)
+    yield from layer((head, "heatmaps"), f"{name}.score_lowres", DECONV)
 
 
 def _conv_norm(path, name, kind) -> Iterator[Entry]:

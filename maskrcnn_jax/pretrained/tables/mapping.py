@@ -63,6 +63,8 @@ DENSE = Layout(np.transpose, np.transpose)
 CONV = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
 # torch's transposed convolution (in, out, row, column) <-> (in, row, column, out)
 UPSAMPLE = Layout(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 1, 2))
+# torch's transposed convolution (in, out, row, column) <-> (row, column, in, out)
+DECONV = Layout(lambda x: x.transpose(2, 3, 0, 1), lambda x: x.transpose(2, 3, 0, 1))
 # torch (out, in, 1, 1) <-> (in, out)
 CLASS_CONV = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 

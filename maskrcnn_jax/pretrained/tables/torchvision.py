@@ -1,4 +1,4 @@
-"""torchvision's Mask R-CNN and Faster R-CNN weights as our variables, and back.
+"""torchvision's Mask, Faster and Keypoint R-CNN weights as our variables, and back.
 
 One table says where each array lives in both and how its axes are laid out. It covers ResNet-FPN
 detectors of both generations (`maskrcnn_resnet50_fpn` and `maskrcnn_resnet50_fpn_v2`, and
@@ -17,6 +17,7 @@ from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
     CONV,
+    DECONV,
     DENSE,
     SAME,
     UPSAMPLE,
@@ -109,6 +110,7 @@ def table(config: ModelConfig) -> list[Entry]:
         *_rpn(config),
         *_box_head(config),
         *(_mask_head(config) if config.masks else ()),
+        *(_keypoint_head(config) if config.keypoints.names else ()),
     ]
 
 
@@ -168,6 +170,13 @@ def _mask_head(config) -> Iterator[Entry]:
         yield from _conv_norm(("mask_head", f"conv_{i}"), f"roi_heads.mask_head.{i}", head.norm)
     yield from layer(("mask_head", "upsample"), f"{predictor}.conv5_mask", UPSAMPLE)
     yield from layer(("mask_head", "mask_logits"), f"{predictor}.mask_fcn_logits", CLASS_CONV)
+
+
+def _keypoint_head(config) -> Iterator[Entry]:
+    for i in range(config.keypoints.convs):  # torchvision counts the ReLUs between them
+        yield from layer(("keypoint_head", f"conv_{i}"), f"roi_heads.keypoint_head.{2 * i}", CONV)
+    name = "roi_heads.keypoint_predictor.kps_score_lowres"
+    yield from layer(("keypoint_head", "heatmaps"), name, DECONV)
 
 
 def _conv_norm(path, name, kind) -> Iterator[Entry]:

@@ -52,7 +52,7 @@ def _of_backbone(backbone: BackboneConfig) -> float:
 
 
 def _of_regions(model: ModelConfig) -> float:
-    """Returns the multiplications of both heads for an image."""
+    """Returns the multiplications of all heads for an image."""
     box, mask, sampled = model.box_head, model.mask_head, model.roi.samples_per_image
     bins, channels = box.pool_size**2, model.fpn.channels
     boxes = box.convs * 9 * bins * box.conv_channels**2
@@ -61,7 +61,9 @@ def _of_regions(model: ModelConfig) -> float:
     if model.point_rend.enabled:
         masks = _of_point_rend(model.point_rend, channels)
     boxes *= 1 + len(model.cascade.ious)
-    return sampled * (boxes + model.roi.positive_fraction * masks)
+    head = model.keypoints
+    points = bool(head.names) * head.convs * 9 * head.pool_size**2 * head.channels**2
+    return sampled * (boxes + model.roi.positive_fraction * (masks + points))
 
 
 def _of_point_rend(head: PointRendConfig, channels: int) -> int:

@@ -34,7 +34,7 @@ def drawn(monkeypatch) -> list:
     """Collects the examples that are drawn."""
     examples = []
 
-    def draw(example, class_names):
+    def draw(example, class_names, keypoints):
         examples.append(example)
         return example["image"]
 

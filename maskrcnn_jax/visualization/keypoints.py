@@ -1,0 +1,55 @@
+"""Keypoints drawn into an image: points, and the lines of the skeleton between them."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from maskrcnn_jax.keypoint_set import SHOWN, KeypointSet
+
+_LIGHT = (255, 255, 255)
+
+
+def draw_keypoints(
+    picture: np.ndarray,
+    points: np.ndarray,
+    keypoints: KeypointSet,
+    paints: Sequence[tuple[int, int, int]],
+    width: int,
+) -> None:
+    """Draws the keypoints of objects into a picture, which is changed.
+
+    Args:
+        picture: `[h, w, 3]` uint8, RGB.
+        points: `[n, P, 3]`: x and y in pixels of the picture, and how well they are known: a score,
+            or visibility as in annotations. Those below `SHOWN` are left out, and their lines.
+        keypoints: what they are.
+        paints: n colours.
+        width: of the lines, pixels.
+    """
+    for object_points, paint in zip(points, paints, strict=True):
+        shown = object_points[:, 2] >= SHOWN
+        places = [(round(float(x)), round(float(y))) for x, y in object_points[:, :2]]
+        for first, second in keypoints.skeleton:
+            if shown[first] and shown[second]:
+                cv2.line(picture, places[first], places[second], paint, 2 * width, cv2.LINE_AA)
+        for i in np.flatnonzero(shown):
+            cv2.circle(picture, places[i], 3 * width, _LIGHT, -1, cv2.LINE_AA)
+            cv2.circle(picture, places[i], 2 * width, paint, -1, cv2.LINE_AA)
+
+
+def heatmaps_picture(logits: np.ndarray, columns: int = 9, cell: int = 112) -> np.ndarray:
+    """Shows heatmaps `[P, S, S]` of logits, row by row: each one's probability, its largest white.
+
+    Args:
+        logits: of one object.
+        columns: heatmaps in a row.
+        cell: side of each in the picture, pixels.
+    """
+    tiles = []
+    for heatmap in logits.astype(np.float64):
+        grey = (255 * np.exp(heatmap - heatmap.max())).astype(np.uint8)
+        tiles.append(np.pad(cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST), 2))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return np.concatenate(rows)[..., None].repeat(3, axis=-1)
