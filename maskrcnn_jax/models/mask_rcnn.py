@@ -133,7 +133,8 @@ class MaskRCNN(nn.Module):
         )
         masks = None
         if config.masks:
-            mask_logits, more = self.detected_masks(pyramid, boxes, classes, valid)
+            masks_of = partial(self.masks, pyramid)
+            mask_logits, more = self.on_detections(masks_of, valid, boxes, classes)
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= more
         keypoints = None
@@ -225,13 +226,12 @@ class MaskRCNN(nn.Module):
         )
         return proposals, np.concatenate(anchors), stages
 
-    def detected_masks(self, pyramid, boxes, classes, valid):
-        """`masks`, with any value in slots that are not valid [B, D]."""
-        masks = partial(self.masks, pyramid)
+    def on_detections(self, function, valid, *arrays):
+        """A tree of function(*arrays), all [B, D, ...]; where not `valid` [B, D], any values."""
         # Slots that are sharded over devices are worked on at once.
         if partition.is_split():
-            return masks(boxes, classes)
-        return on_used_slots(masks, valid, boxes, classes)
+            return function(*arrays)
+        return on_used_slots(function, valid, *arrays)
 
     def masks(self, pyramid, boxes, classes):
         """Mask logits [B, D, M, M] of boxes [B, D, 4] of classes [B, D], and their stages."""

@@ -32,11 +32,15 @@ def detected_keypoints(
         [B, D, P, 3] float32: x, y (input pixels) and score, 0 in empty slots; and the stages
         keypoint_features [B, D, S, S, C] and keypoint_logits [B, D, P, 4S, 4S].
     """
-    features = model.pool(pyramid, boxes, model.config.keypoints.pool_size)
-    logits = model.keypoint_head(features)
-    found = partition.per_image(heatmaps_to_keypoints)(logits, boxes + model.corner)
-    keypoints = jnp.where(valid[..., None, None], found, 0.0)
-    return keypoints, dict(keypoint_features=features, keypoint_logits=logits)
+
+    def keypoints_of(boxes):
+        features = model.pool(pyramid, boxes, model.config.keypoints.pool_size)
+        logits = model.keypoint_head(features)
+        keypoints = partition.per_image(heatmaps_to_keypoints)(logits, boxes + model.corner)
+        return keypoints, dict(keypoint_features=features, keypoint_logits=logits)
+
+    found, stages = model.on_detections(keypoints_of, valid, boxes)
+    return jnp.where(valid[..., None, None], found, 0.0), stages
 
 
 def keypoint_loss(
