@@ -2,6 +2,9 @@
 
 import importlib.util
 import mmap
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +20,25 @@ def with_older_emitters(environment: Mapping[str, str]) -> str:
     flags = environment.get("XLA_FLAGS", "")
     is_wanted = environment.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1" and _FLAG not in flags
     return f"{flags} --{_FLAG}=false".strip() if is_wanted and _is_known() else flags
+
+
+def batches_round_alike() -> bool:
+    """Whether one image and two of a batch are computed by the same rules, as for users.
+
+    The older emitters choose other orders of summation for other batches.
+    """
+    return f"{_FLAG}=false" not in os.environ.get("XLA_FLAGS", "")
+
+
+def run_as_users_compile(test: str) -> None:
+    """Runs a test in a process of its own without what makes the suite compile faster.
+
+    Args:
+        test: its file and name, as pytest takes it.
+    """
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
+    subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, check=True)
 
 
 def _is_known() -> bool:

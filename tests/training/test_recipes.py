@@ -32,6 +32,6 @@ def test_an_unknown_schedule_is_named_without_a_traceback():
         read("configs/coco.py:4x")
     assert str(error.value) == (
         "flag --config=configs/coco.py:4x: there is no schedule '4x'; give "
-        "--config=configs/coco.py:NAME with one of 1x, 2x, 3x, cosine, r101, lsj, lsj_paste"
+        "--config=configs/coco.py:NAME with one of 1x, 2x, 3x, cosine, r101, x101, lsj, lsj_paste"
     )
     assert faulty_flag(flags.Error("Unknown command line flag 'x'")).endswith("flag 'x'")

@@ -19,10 +19,15 @@ BLOCK[5:25, 10:30] = 1
 def test_box_and_area_of_each_kind_of_mask(tmp_path, write_picture):
     path = str(write_picture("mask.png", BLOCK * 255))
     for mask in (Polygons([rectangle(10, 5, 30, 25)]), encode(BLOCK), MaskFile(path)):
-        box, number, crowd, segmentation, annotation_id, area = instance(mask, 3, 40, 60)
-        assert box == (10, 5, 30, 25)
-        assert (number, crowd, annotation_id, area) == (3, False, 0, 400)
-        assert segmentation is mask
+        found = instance(mask, 3, 40, 60)
+        assert found.box == (10, 5, 30, 25)
+        assert (found.class_number, found.crowd, found.annotation_id, found.area) == (
+            3,
+            False,
+            0,
+            400,
+        )
+        assert found.segmentation is mask
     assert mask_instance(BLOCK, 3, 40, 60)[0] == (10, 5, 30, 25)
     assert instance(encode(BLOCK), 1, 40, 60, crowd=True)[2] is True
 
@@ -33,9 +38,9 @@ def test_box_of_polygons_keeps_fractions_and_ends_at_the_border():
     assert instance(outline, 1, 40, 60, warnings=warnings)[0] == (10.25, 0, 60, 25)
     assert warnings == []
     outline = Polygons([rectangle(50, 5, 70, 25)])
-    box, *_, area = instance(outline, 1, 40, 60, warnings=warnings)
-    assert box == (50, 5, 60, 25)
-    assert area == 200
+    found = instance(outline, 1, 40, 60, warnings=warnings)
+    assert found.box == (50, 5, 60, 25)
+    assert found.area == 200
     assert "leaves its image of 40 x 60: clipped" in str(warnings[0])
 
 
