@@ -48,7 +48,7 @@ _TEXT = """\
 ## Use
 
 ```sh
-pip install "maskrcnn-jax[hub]"
+pip install -e ".[hub]"  # in a clone of maskrcnn_jax
 python -m maskrcnn_jax.export {where} --format=onnx --out=detector
 ```
 
