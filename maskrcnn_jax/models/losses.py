@@ -19,6 +19,7 @@ import numpy as np
 
 from maskrcnn_jax.models.cascade import heads as cascade
 from maskrcnn_jax.models.config import BoxHeadConfig, RPNConfig
+from maskrcnn_jax.models.keypoints.stages import keypoint_loss
 from maskrcnn_jax.models.point_rend.losses import point_rend_losses
 from maskrcnn_jax.models.targets import (
     AnchorTargets,
@@ -113,8 +114,6 @@ def training_losses(
         losses |= more
         stages |= mask_stages
     if config.keypoints.names:
-        from maskrcnn_jax.models.keypoints.stages import keypoint_loss
-
         losses["loss_keypoint"], keypoint_stages = keypoint_loss(model, pyramid, rois, batch)
         stages |= keypoint_stages
     losses["loss_total"] = sum(losses.values(), jnp.float32(0))

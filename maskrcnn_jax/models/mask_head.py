@@ -87,11 +87,25 @@ class ClassConv(nn.Module):
         """
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        kernel = partition.whole(kernel.astype(self.dtype))
-        # Chosen by a product, whose gradient is a product, too, and no scatter.
-        chosen = jax.nn.one_hot(channel, self.features, dtype=self.dtype)
-        weights = jnp.einsum("...k,ck->...c", chosen, kernel, precision="highest")
-        bias = jnp.einsum("...k,k->...", chosen, bias.astype(self.dtype), precision="highest")
+        weights, bias = chosen_channel(kernel, bias, channel, self.dtype)
         y = jnp.einsum("...hwabc,...c->...hawb", x.astype(self.dtype), weights)
         *leading, height, _, width, _ = y.shape
         return y.reshape(*leading, 2 * height, 2 * width) + bias[..., None, None]
+
+
+def chosen_channel(
+    kernel: jax.Array, bias: jax.Array, channel: jax.Array, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the kernel [..., C] and the bias [...] of one output channel for each RoI.
+
+    Args:
+        kernel: [C, features].
+        bias: [features].
+        channel: [...] int32, of each RoI.
+        dtype: of the result.
+    """
+    kernel = partition.whole(kernel.astype(dtype))
+    # Chosen by a product, whose gradient is a product, too, and no scatter.
+    chosen = jax.nn.one_hot(channel, kernel.shape[-1], dtype=dtype)
+    weights = jnp.einsum("...k,ck->...c", chosen, kernel, precision="highest")
+    return weights, jnp.einsum("...k,k->...", chosen, bias.astype(dtype), precision="highest")

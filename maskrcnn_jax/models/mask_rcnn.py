@@ -94,7 +94,7 @@ class MaskRCNN(nn.Module):
                 dtype=dtype,
             )
         if config.keypoints.names:
-            self.keypoint_head = _keypoint_head(part, config)
+            self.keypoint_head = _keypoint_head(config, part, dtype)
 
     def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
         """Detects the objects of a batch of images.
@@ -275,7 +275,7 @@ def _point_rend(config, num_classes, part, dtype):
     return make_head(config, num_classes, part, dtype)
 
 
-def _keypoint_head(part, config):
+def _keypoint_head(config, part, dtype):
     from maskrcnn_jax.models.keypoints.head import KeypointHead
 
     settings = config.keypoints
@@ -283,7 +283,7 @@ def _keypoint_head(part, config):
         number=len(settings.names),
         convs=settings.convs,
         channels=settings.channels,
-        dtype=jnp.dtype(config.dtype),
+        dtype=dtype,
     )
 
 

@@ -1,7 +1,7 @@
 """Bilinear values at single points, of feature maps and of small grids.
 
 Coordinates are continuous: cell i has its centre at i + 0.5. A value fades to 0 within half a cell
-of the border and is 0 beyond, as of PyTorch's `grid_sample` with `align_corners=False`.
+of the border and is 0 beyond, as in PyTorch's `grid_sample` with `align_corners=False`.
 """
 
 import jax

@@ -1,6 +1,7 @@
 """ConvNeXt (Liu et al. 2022): image -> C2, C3, C4, C5, at strides 4, 8, 16, 32."""
 
 import zlib
+from dataclasses import asdict
 
 import flax.linen as nn
 import jax
@@ -21,16 +22,7 @@ _KEY = zlib.crc32(b"stochastic depth of ConvNeXt")
 
 def make(config: BackboneConfig, dtype: jnp.dtype, remat: bool) -> "ConvNeXt":
     """Returns the ConvNeXt of a configuration; the arguments are those of `make_backbone`."""
-    section = config.convnext
-    return ConvNeXt(
-        blocks=section.blocks,
-        channels=section.channels,
-        norm_features=section.norm_features,
-        layer_scale=section.layer_scale,
-        stochastic_depth=section.stochastic_depth,
-        dtype=dtype,
-        remat=remat,
-    )
+    return ConvNeXt(**asdict(config.convnext), dtype=dtype, remat=remat)
 
 
 def stages(config: BackboneConfig) -> Stages:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maskrcnn_jax.config_fields import setting
+from maskrcnn_jax.models.heads_config import POSITIVE
 
 if TYPE_CHECKING:
     from maskrcnn_jax.keypoint_set import KeypointSet
@@ -43,11 +44,11 @@ class KeypointsConfig:
     pool_size: int = setting(
         14,
         "side of the pooled features; heatmaps are four times as large",
-        within="[1, inf)",
+        within=POSITIVE,
         weights=_HEAD,
     )
     convs: int = setting(8, "3x3 convolutions", within="[1, 64]", weights=_HEAD)
-    channels: int = setting(512, "channels of these", within="[1, inf)", weights=_HEAD)
+    channels: int = setting(512, "channels of these", within=POSITIVE, weights=_HEAD)
     loss_weight: float = setting(1.0, "factor of the loss", within="(0, inf)", weights=())
     loss_normalizer: str = setting(
         "visible",

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from maskrcnn_jax.config_fields import setting
-
-_POSITIVE = "[1, inf)"
+from maskrcnn_jax.models.heads_config import POSITIVE
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -29,20 +28,18 @@ class PointRendConfig:
         2, "dense layers of the coarse head", within="[1, 16]", weights=("mask_head",)
     )
     dense_channels: int = setting(
-        1024, "channels of these", within=_POSITIVE, weights=("mask_head",)
+        1024, "channels of these", within=POSITIVE, weights=("mask_head",)
     )
     point_layers: int = setting(
         3, "layers of the head of points", within="[1, 16]", weights=("mask_head",)
     )
-    point_channels: int = setting(
-        256, "channels of these", within=_POSITIVE, weights=("mask_head",)
-    )
+    point_channels: int = setting(256, "channels of these", within=POSITIVE, weights=("mask_head",))
     train_on_predicted_boxes: bool = setting(
         True,
         "train the masks in the boxes that the box head makes of the RoIs, not in the RoIs",
         weights=(),
     )
-    train_points: int = setting(196, "points in the loss of a RoI", within=_POSITIVE, weights=())
+    train_points: int = setting(196, "points in the loss of a RoI", within=POSITIVE, weights=())
     oversampling: float = setting(
         3.0, "random points that these are chosen from, times as many", within="[1, 100]",
         weights=(),
@@ -60,7 +57,7 @@ class PointRendConfig:
     subdivision_points: int = setting(
         784,
         "points of a mask that are predicted after each doubling, the most uncertain ones",
-        within=_POSITIVE,
+        within=POSITIVE,
         weights=("mask_head",),
     )
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from maskrcnn_jax.models.initializers import he_normal, normal
 from maskrcnn_jax.models.layers import Dense
+from maskrcnn_jax.models.mask_head import chosen_channel
 from maskrcnn_jax.parallel import partition
 
 _of_prediction = normal(0.001)
@@ -166,9 +167,5 @@ class OwnClass(nn.Module):
         """Returns `[B, N, P]` for x `[B, N, P, C]` and classes `[B, N]` int32, 1..K."""
         kernel = self.param("kernel", _of_prediction, (x.shape[-1], self.num_classes))
         bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
-        kernel = partition.whole(kernel.astype(self.dtype))
-        # Chosen by a product, whose gradient is a product, too, and no scatter.
-        chosen = jax.nn.one_hot(classes - 1, self.num_classes, dtype=self.dtype)
-        weights = jnp.einsum("bnk,ck->bnc", chosen, kernel, precision="highest")
-        bias = jnp.einsum("bnk,k->bn", chosen, bias.astype(self.dtype), precision="highest")
+        weights, bias = chosen_channel(kernel, bias, classes - 1, self.dtype)
         return jnp.einsum("bnpc,bnc->bnp", x, weights) + bias[..., None]
