@@ -36,20 +36,3 @@ def draw_keypoints(
         for i in np.flatnonzero(shown):
             cv2.circle(picture, places[i], 3 * width, _LIGHT, -1, cv2.LINE_AA)
             cv2.circle(picture, places[i], 2 * width, paint, -1, cv2.LINE_AA)
-
-
-def heatmaps_picture(logits: np.ndarray, columns: int = 9, cell: int = 112) -> np.ndarray:
-    """Shows heatmaps `[P, S, S]` of logits, row by row: each one's probability, its largest white.
-
-    Args:
-        logits: of one object.
-        columns: heatmaps in a row.
-        cell: side of each in the picture, pixels.
-    """
-    tiles = []
-    for heatmap in logits.astype(np.float64):
-        grey = (255 * np.exp(heatmap - heatmap.max())).astype(np.uint8)
-        tiles.append(np.pad(cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST), 2))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    return np.concatenate(rows)[..., None].repeat(3, axis=-1)

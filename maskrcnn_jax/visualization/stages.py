@@ -19,7 +19,6 @@ from maskrcnn_jax.models.targets import AnchorTargets, anchor_targets, ground_tr
 from maskrcnn_jax.ops.anchors import pyramid_anchors
 from maskrcnn_jax.ops.matching import IGNORED, NEGATIVE, POSITIVE
 from maskrcnn_jax.visualization.drawing import draw_boxes, enlarged, side_by_side
-from maskrcnn_jax.visualization.keypoints import heatmaps_picture
 from maskrcnn_jax.visualization.style import color
 
 Stages = Mapping[str, np.ndarray]
@@ -183,13 +182,38 @@ def masks_picture(
         return np.zeros((cell, columns * cell, 3), np.uint8)
     tiles = []
     for i, logits in enumerate(mask_logits[: columns * 4]):
-        grey = (255 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.uint8)
-        tile = cv2.resize(grey, (cell, cell), interpolation=cv2.INTER_NEAREST)
-        tile = tile[..., None].repeat(3, axis=-1)
+        tile = _tile(255 / (1 + np.exp(-logits.astype(np.float64))), cell)
         if points is not None:
             x, y = (points[i] * cell).astype(int).T
             tile[y, x] = _RED
-        tiles.append(np.pad(tile, ((2, 2), (2, 2), (0, 0))))
+        tiles.append(tile)
+    return _grid(tiles, columns)
+
+
+def heatmaps_picture(logits: np.ndarray, columns: int = 9, cell: int = 112) -> np.ndarray:
+    """Shows heatmaps, row by row: each one's probability, its largest white.
+
+    Args:
+        logits: `[P, S, S]`, of one object.
+        columns: heatmaps in a row.
+        cell: side of each in the picture, pixels.
+
+    Returns:
+        `[h, w, 3]` uint8 RGB.
+    """
+    maps = logits.astype(np.float64)
+    return _grid([_tile(255 * np.exp(heatmap - heatmap.max()), cell) for heatmap in maps], columns)
+
+
+def _tile(grey: np.ndarray, side: int) -> np.ndarray:
+    """Returns a grid of levels 0 to 255 as a square picture."""
+    tile = cv2.resize(grey.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+    return tile[..., None].repeat(3, axis=-1)
+
+
+def _grid(tiles: list[np.ndarray], columns: int) -> np.ndarray:
+    """Joins pictures of one size, row by row, with a black line around each."""
+    tiles = [np.pad(tile, ((2, 2), (2, 2), (0, 0))) for tile in tiles]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     return np.concatenate(rows)
