@@ -134,7 +134,8 @@ def predict_views(
     masks = []
     for size, is_mirrored, _, stages in views:
         seen = _moved(boxes, base, size, is_mirrored) - model.corner
-        logits, _ = model.masks({name: stages[name] for name in POOLED_LEVELS}, seen, classes)
+        masks_of = partial(model.masks, {name: stages[name] for name in POOLED_LEVELS})
+        logits, _ = model.on_detections(masks_of, valid, seen, classes)
         mask = jax.nn.sigmoid(logits)
         masks.append(mask[..., ::-1] if is_mirrored else mask)
     mean = jnp.where(valid[..., None, None], sum(masks) / len(masks), 0.0)

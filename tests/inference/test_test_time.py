@@ -85,6 +85,9 @@ class _Detector:
         where = boxes[0, 0, 0] / pyramid["p2"].shape[2]
         return jnp.stack([where, where / 2])[None, None, None], {}
 
+    def on_detections(self, function, valid, *arrays):
+        return function(*arrays)
+
 
 def test_boxes_come_back_from_every_view_and_masks_are_averaged():
     image = np.zeros((1, 32, 64, 3), np.uint8)
