@@ -22,6 +22,7 @@ FREE = (
     "data.on_error",
     "data.max_pixels",
     "model.detections",
+    "model.box_head.class_image_counts",
     "model.rpn.pre_nms_top_n_eval",
     "model.rpn.post_nms_top_n_eval",
 )

@@ -21,6 +21,7 @@ from maskrcnn_jax.cli import command, process_flags, processes
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.config import Config
 from maskrcnn_jax.data import check, datasets
+from maskrcnn_jax.data.federated import image_counts
 from maskrcnn_jax.data.input import pipeline
 from maskrcnn_jax.evaluation.evaluate import check_metrics, evaluate, pictures_in
 from maskrcnn_jax.evaluation.report import report_text
@@ -79,8 +80,11 @@ def train(config: Config, workdir: Path) -> None:
     }
     check_same(images)
     config, start = initial.begin(config, workdir)
+    head, number = config.model.box_head, len(train_set.class_names)
+    if head.class_loss == "federated" and not head.class_image_counts:
+        head.class_image_counts = image_counts(train_set.records, number)
     check_metrics(config, val_set)
-    model = make_model(config.model, len(train_set.class_names))
+    model = make_model(config.model, number)
     predict_step = make_predict_step(model, mesh)
     loss_step = make_loss_step(model, mesh) if config.eval.loss else None
     data = loop.TrainingData(

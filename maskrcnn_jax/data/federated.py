@@ -3,11 +3,16 @@
 Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation" (CVPR 2019), section 2.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from maskrcnn_jax.data.files.json_values import as_id, whole
+
+if TYPE_CHECKING:
+    from maskrcnn_jax.data.records import Record
 
 FREQUENCIES = ("r", "c", "f")  # rare, common and frequent, by images of the training set
 
@@ -52,3 +57,16 @@ def _ids_of(images: list[dict[str, Any]], key: str) -> Iterator[tuple[int | str,
         image_id, listed = as_id(entry.get("id")), entry.get(key)
         if image_id is not None and isinstance(listed, list):
             yield image_id, [k for k in map(whole, listed) if k is not None]
+
+
+def image_counts(records: Sequence["Record"], num_classes: int) -> tuple[int, ...]:
+    """Returns how many images show each class, K numbers; crowd regions do not count.
+
+    Args:
+        records: of the images.
+        num_classes: K.
+    """
+    counts = np.zeros(num_classes + 1, np.int64)
+    for record in records:
+        counts[np.unique(record.classes[~record.crowd])] += 1
+    return tuple(counts[1:].tolist())

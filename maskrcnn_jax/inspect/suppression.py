@@ -10,6 +10,7 @@ import numpy as np
 
 from maskrcnn_jax.inference.predictor import Predictor
 from maskrcnn_jax.inspect.page import View
+from maskrcnn_jax.models.box_head import class_scores
 from maskrcnn_jax.models.cascade.heads import mean_logits
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.detections import detect
@@ -93,7 +94,7 @@ def _of_classes(config: ModelConfig, class_names: Sequence[str], stages: Stages,
 def _candidates(config: ModelConfig, stages: Stages) -> tuple[np.ndarray, np.ndarray]:
     """Returns each RoI's box in each class `[N, K, 4]`, and scores `[N, K]`, 0 of none."""
     logits, deltas, proposals, weights = _answers(config, stages)
-    shares = np.asarray(jax.nn.softmax(logits))[:, 1:]
+    shares = np.asarray(class_scores(logits, config.box_head))[:, 1:]
     above = shares > config.detections.score_threshold
     above &= stages["proposal_valid"][0][:, None]
     if config.detections.classes == "best":
@@ -113,7 +114,7 @@ def _answers(config: ModelConfig, stages: Stages) -> tuple[jax.Array, jax.Array,
     of_heads = [jnp.asarray(stages[f"class_logits{head}"][0]) for head in heads]
     logits = of_heads[0]
     if config.cascade.ious:
-        logits = mean_logits(of_heads)
+        logits = mean_logits(of_heads, config.box_head)
     deltas, boxes = (jnp.asarray(stages[k + heads[-1]][0]) for k in ("box_deltas", "proposals"))
     weights = (config.box_head.coder_weights, *config.cascade.coder_weights)
     return logits, deltas, boxes, weights[len(heads) - 1]

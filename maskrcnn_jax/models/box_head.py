@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maskrcnn_jax.models.heads_config import BoxHeadConfig
 from maskrcnn_jax.models.initializers import normal, small_normal
 from maskrcnn_jax.models.layers import ConvNorm, Dense, norm_layer
 
@@ -78,3 +79,14 @@ class BoxHead(nn.Module):
         deltas = self.box_deltas(x).astype(jnp.float32)
         deltas = deltas.reshape((*x.shape[:-1], self.boxes, 4))
         return self.class_logits(x).astype(jnp.float32), deltas
+
+
+def class_scores(class_logits: jax.Array, config: BoxHeadConfig) -> jax.Array:
+    """Returns the scores of logits [..., K + 1], 0..1, of the same shape; of sigmoids without sum.
+
+    Args:
+        class_logits: of the box head, or of several.
+        config: `config.model.box_head`.
+    """
+    scores = jax.nn.softmax if config.class_loss == "softmax" else jax.nn.sigmoid
+    return scores(class_logits)

@@ -227,6 +227,12 @@ class ModelConfig:
             self.masks, self.mask_head.class_agnostic, bool(self.cascade.ious), f"{key}.point_rend"
         )
         self.keypoints.validate(f"{key}.keypoints")
+        if self.box_head.class_loss != "softmax" and self.detections.classes == "best":
+            raise ValueError(
+                f"{key}.detections.classes is 'best', the background included, and of a background "
+                f"{key}.box_head.class_loss = {self.box_head.class_loss!r} gives no score; set "
+                f"{key}.detections.classes to 'all', or {key}.box_head.class_loss to 'softmax'"
+            )
         if len(self.pixel.mean) != len(self.pixel.std):
             raise ValueError(
                 f"{key}.pixel.mean has {len(self.pixel.mean)} values and {key}.pixel.std "

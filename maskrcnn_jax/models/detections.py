@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maskrcnn_jax.models.box_head import class_scores
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.rpn import Proposals
 from maskrcnn_jax.ops import boxes as box_ops
@@ -57,7 +58,7 @@ def detect(
         boxes [D, 4], scores [D], classes [D] and valid [D] as in `Detections`.
     """
     settings = config.detections
-    scores = jax.nn.softmax(class_logits)[:, 1:]
+    scores = class_scores(class_logits, config.box_head)[:, 1:]
     weights = config.box_head.coder_weights
     if config.cascade.ious:
         weights = config.cascade.coder_weights[-1]

@@ -99,6 +99,26 @@ class BoxHeadConfig:
     class_agnostic: bool = setting(
         False, "one box for all classes instead of one for each", weights=("box_head",)
     )
+    class_loss: str = setting(
+        "softmax",
+        "loss of the classes, and their scores: a softmax, or a sigmoid for each; federated: "
+        "sigmoids, of which an image's loss has some (Detectron2's USE_FED_LOSS, for LVIS)",
+        choices=("softmax", "sigmoid", "federated"),
+        weights=("box_head",),
+    )
+    federated_classes: int = setting(
+        50, "classes in that loss of an image, the background too", within=POSITIVE, weights=()
+    )
+    federated_power: float = setting(
+        0.5,
+        "those that an image does not show are drawn in proportion to class_image_counts to this "
+        "power",
+        within="[0, inf)",
+        weights=(),
+    )
+    class_image_counts: tuple[int, ...] = setting(
+        (), "images of each class; none: counted as training begins", within="[0, inf)", weights=()
+    )
     box_loss: str = setting(
         "smooth_l1",
         "loss of the boxes; giou, diou, ciou compare decoded boxes by their overlap",

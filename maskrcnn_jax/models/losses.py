@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maskrcnn_jax.models.cascade import heads as cascade
+from maskrcnn_jax.models.class_losses import class_loss
 from maskrcnn_jax.models.config import BoxHeadConfig, RPNConfig
 from maskrcnn_jax.models.keypoints.stages import keypoint_loss
 from maskrcnn_jax.models.point_rend.losses import point_rend_losses
@@ -41,7 +42,6 @@ from maskrcnn_jax.ops.losses import (
     masked_sum,
     sigmoid_cross_entropy,
     smooth_l1,
-    softmax_cross_entropy,
 )
 from maskrcnn_jax.ops.masks import crop_targets
 from maskrcnn_jax.parallel import partition
@@ -93,11 +93,11 @@ def training_losses(
     if config.cascade.ious:
         box_features = cascade.shared_gradient(box_features, config)
     class_logits, box_deltas = model.box_head(box_features, statistics_parts, rois.valid)
-    losses |= box_losses(class_logits, box_deltas, rois, config.box_head)
+    losses |= box_losses(class_logits, box_deltas, rois, config.box_head, rng)
     if config.cascade.ious:
         limits = image_size - model.corner[2:]
         more, cascade_stages = cascade.further_losses(
-            model, pyramid, rois, gt, box_deltas, limits, statistics_parts, box_losses
+            model, pyramid, rois, gt, box_deltas, limits, statistics_parts, box_losses, rng
         )
         losses |= more
         stages |= cascade_stages
@@ -173,7 +173,11 @@ def rpn_losses(
 
 
 def box_losses(
-    class_logits: jax.Array, box_deltas: jax.Array, rois: RoIs, config: BoxHeadConfig
+    class_logits: jax.Array,
+    box_deltas: jax.Array,
+    rois: RoIs,
+    config: BoxHeadConfig,
+    rng: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Losses of the box head, both divided by the number of sampled RoIs of the whole batch.
 
@@ -182,7 +186,8 @@ def box_losses(
         box_deltas: [B, N, K + 1, 4] float32, of which only those of the true class count; or
             [B, N, 1, 4] where they are of all classes.
         rois: with leading axis B.
-        config: `config.model.box_head`, which says what the loss of the boxes is.
+        config: `config.model.box_head`, which says what the losses are.
+        rng: key; only a federated loss needs it.
 
     Returns:
         loss_classifier and loss_box_reg, scalars.
@@ -191,9 +196,9 @@ def box_losses(
     of_class = jnp.zeros_like(rois.labels) if config.class_agnostic else rois.labels
     own = jnp.take_along_axis(box_deltas, of_class[..., None, None], axis=2)[..., 0, :]
     distance = _box_distance(own, rois.deltas, rois.boxes, rois.labels > 0, config)
-    cross_entropy = softmax_cross_entropy(class_logits, rois.labels)
+    of_classes = class_loss(class_logits, rois, config, rng)
     return {
-        "loss_classifier": masked_sum(cross_entropy, rois.valid) / number,
+        "loss_classifier": masked_sum(of_classes, rois.valid) / number,
         "loss_box_reg": _weighted(masked_sum(distance, rois.labels > 0) / number, config),
     }
 

@@ -34,7 +34,7 @@ class Source:
         part: "detector" or "backbone".
         marks: names that only such a state dict has, all of them.
         table: of `config.model`: every array, ours beside theirs.
-        layers: keys of `config.model` about the backbone's layers, read from the state dict.
+        layers: keys of `config.model` about the layers, read from the state dict.
         num_classes: K, read from the state dict; None for a backbone.
         num_keypoints: P, read from the state dict; None: there are none.
         todays_names: the state dict under the names that the table uses.
@@ -68,6 +68,14 @@ def _classes_of_cascade(state: State) -> int:
     return len(state["roi_heads.box_predictor.0.cls_score.bias"]) - 1
 
 
+def _of_detectron2(state: State) -> dict[str, Any]:
+    """Returns what the state dict tells of the ResNet, and a federated loss, by its weights."""
+    found = resnet_layers.of_detectron2(state)
+    if any(name.endswith(".fed_loss_cls_weights") for name in state):
+        found["box_head.class_loss"] = "federated"
+    return found
+
+
 def _resnet(pattern: str) -> Callable[[State], dict[str, Any]]:
     """Returns what reads a ResNet's depth from the names of its residual convolutions."""
     return lambda state: {"backbone.depth": resnet_layers.depth_by_blocks(state, pattern)}
@@ -99,7 +107,7 @@ _DETECTOR_OF_DETECTRON2: dict[str, Any] = dict(
     table=detectron2.table,
     todays_names=detectron2.checked_pixels,
     ignored=detectron2.IGNORED,
-    layers=resnet_layers.of_detectron2,
+    layers=_of_detectron2,
 )
 _OF_DETECTRON2 = {
     **_MSRA,

@@ -179,7 +179,7 @@ def _keys_to_take(
     """Returns those keys that the parts need.
 
     Batch norm has the same arrays whether it is frozen or not: which of the two is the recipe's
-    choice.
+    choice. So is a loss of the classes that is not the default.
     """
     now = config_json.flat(config_model)
     return {
@@ -187,6 +187,7 @@ def _keys_to_take(
         for key, value in keys.items()
         if set(parts) & set(parts_that_need(key))
         and not (key.endswith("norm") and {now[key], value} == {"bn", "frozen_bn"})
+        and not (key == "box_head.class_loss" and now[key] != "softmax")
     }
 
 

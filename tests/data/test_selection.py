@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from maskrcnn_jax.data.config import DataConfig
+from maskrcnn_jax.data.federated import image_counts
 from maskrcnn_jax.data.masks.segmentation import Polygons
 from maskrcnn_jax.data.records import Instance, Record, make_record
 from maskrcnn_jax.data.selection import select
@@ -29,6 +30,11 @@ def mixed_records() -> list[Record]:
     for i in range(0, 24, 4):
         shown[i] = [1, 3, 3]
     return [record_of(i, classes) for i, classes in enumerate(shown)]
+
+
+def test_images_of_each_class_are_counted_once_and_without_crowd_regions():
+    assert image_counts(mixed_records(), 4) == (60, 20, 6, 0)
+    assert image_counts([record_of(1, [1, 2], crowd=[2])], 2) == (1, 0)
 
 
 def test_by_default_all_images_are_kept():

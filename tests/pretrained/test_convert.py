@@ -104,6 +104,16 @@ def test_other_kinds_with_their_own_widths(tmp_path, kind):
         assert from_json({key: config["data"][key]}) == {key: value}
 
 
+def test_a_federated_loss_is_told_by_its_class_weights(tmp_path):
+    _, state = random_file(tmp_path / "softmax", "detectron2", 18, **{"backbone.width": 2})
+    state["roi_heads.box_predictor.fed_loss_cls_weights"] = np.ones(NUM_CLASSES, np.float32)
+    weights = convert.load(write(tmp_path / "federated.safetensors", state))
+    assert weights.model["box_head.class_loss"] == "federated"
+    assert convert.load(tmp_path / "softmax").model["box_head.class_loss"] == "softmax"
+    given = {"box_head.class_loss": "sigmoid"}
+    assert convert.load(tmp_path / "softmax", given).model["box_head.class_loss"] == "sigmoid"
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "wanted"),
     [

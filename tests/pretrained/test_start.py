@@ -164,6 +164,15 @@ def test_whether_batch_norm_is_frozen_is_the_recipes_choice(config, run, tmp_pat
     assert start.record["model"]["backbone.norm_eps"] == 1e-5
 
 
+def test_a_loss_of_classes_that_was_asked_for_stays(config, tmp_path):
+    theirs = get_config()
+    theirs.model.box_head.class_loss = "sigmoid"
+    config.init = str(_save(tmp_path / "run", theirs))
+    assert begin(config, tmp_path)[0].model.box_head.class_loss == "sigmoid"
+    config.model.box_head.class_loss = "federated"
+    assert begin(config, tmp_path)[0].model.box_head.class_loss == "federated"
+
+
 def test_imagenet_takes_the_backbone_of_a_detector(config, run, tmp_path):
     config.init = f"imagenet:{run}"
     resolved, start = begin(config, tmp_path)

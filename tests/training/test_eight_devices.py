@@ -175,6 +175,11 @@ FAMILY = {
         ("keypoints.convs", 2),
         ("keypoints.channels", 16),
     ],
+    "federated loss": [
+        ("box_head.class_loss", "federated"),
+        ("box_head.federated_classes", 3),
+        ("box_head.class_image_counts", (5, 9, 1)),
+    ],
     "class-agnostic": [("box_head.class_agnostic", True), ("mask_head.class_agnostic", True)],
     "ConvNeXt": CONVNEXT,
     "ResNeXt": RESNEXT,

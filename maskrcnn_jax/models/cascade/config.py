@@ -28,29 +28,9 @@ class CascadeConfig:
     )
 
     def validate(self, class_agnostic: bool, key: str = "config.model.cascade") -> None:
-        """Checks what has to go together.
+        """Checks what has to go together; raises ValueError as `checks.check`."""
+        if self.ious:
+            # Imported here: a detector without further heads needs none of it.
+            from maskrcnn_jax.models.cascade.checks import check
 
-        Args:
-            class_agnostic: `config.model.box_head.class_agnostic`.
-            key: of this section.
-
-        Raises:
-            ValueError: naming the key, its value and what is expected.
-        """
-        if not self.ious:
-            return
-        if not class_agnostic:
-            raise ValueError(
-                f"{key}.ious is {self.ious}, whose heads hand one box for all classes on; set "
-                "config.model.box_head.class_agnostic = True, or leave config.model.cascade.ious "
-                "empty"
-            )
-        if len(self.coder_weights) != len(self.ious):
-            raise ValueError(
-                f"{key}.coder_weights has {len(self.coder_weights)} groups of four and {key}.ious "
-                f"{len(self.ious)} values; each further head needs one of both"
-            )
-        if min(min(weights) for weights in self.coder_weights) <= 0:
-            raise ValueError(
-                f"{key}.coder_weights is {self.coder_weights}; expected values above 0"
-            )
+            check(self, class_agnostic, key)

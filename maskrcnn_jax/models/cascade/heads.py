@@ -17,7 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.config import ModelConfig
+from maskrcnn_jax.models.box_head import class_scores
+from maskrcnn_jax.models.config import BoxHeadConfig, ModelConfig
 from maskrcnn_jax.models.layers import STORED_STATISTICS
 from maskrcnn_jax.models.rpn import Proposals
 from maskrcnn_jax.models.targets import GroundTruth, RoIs, make_rois
@@ -80,9 +81,9 @@ def refined(
         limits: [B, 2] float32, the largest y and x of a box, pixels.
 
     Returns:
-        Logits whose softmax is the mean probability of all heads, deltas of the last head and the
-        boxes that these start from, for `detect`; and the stages of head k as proposals_k,
-        box_features_k, class_logits_k, box_deltas_k, from 2 on.
+        Logits whose scores are the mean of all heads', deltas of the last head and the boxes that
+        these start from, for `detect`; and the stages of head k as proposals_k, box_features_k,
+        class_logits_k, box_deltas_k, from 2 on.
     """
     config = model.config
     stages: Stages = {}
@@ -99,12 +100,13 @@ def refined(
             f"class_logits_{k + 1}": class_logits,
             f"box_deltas_{k + 1}": box_deltas,
         }
-    return (mean_logits(logits), box_deltas, proposals), stages
+    return (mean_logits(logits, config.box_head), box_deltas, proposals), stages
 
 
-def mean_logits(logits: Sequence[jax.Array]) -> jax.Array:
-    """Returns logits `[..., K + 1]` whose softmax is the mean probability of all heads' logits."""
-    return jnp.log(sum(map(jax.nn.softmax, logits)) / len(logits))
+def mean_logits(logits: Sequence[jax.Array], config: BoxHeadConfig) -> jax.Array:
+    """Returns logits `[..., K + 1]` whose `class_scores` are the mean of all heads'."""
+    mean = sum(class_scores(each, config) for each in logits) / len(logits)
+    return jnp.log(mean) if config.class_loss == "softmax" else jax.scipy.special.logit(mean)
 
 
 def further_losses(
@@ -116,6 +118,7 @@ def further_losses(
     limits: jax.Array,
     statistics_parts: int,
     box_losses: Callable[..., Losses],
+    rng: jax.Array,
 ) -> tuple[Losses, "Stages"]:
     """Returns the losses of the further heads, loss_classifier_k and loss_box_reg_k from 2 on.
 
@@ -128,6 +131,7 @@ def further_losses(
         limits: [B, 2] float32, the largest y and x of a box, pixels.
         statistics_parts: see `Norm`.
         box_losses: `losses.box_losses`.
+        rng: key of the step.
 
     Returns:
         Scalars; and the stages of head k as rois_k, roi_labels_k, roi_valid_k, class_logits_k and
@@ -146,7 +150,7 @@ def further_losses(
         )
         class_logits, box_deltas = model.box_head.further(k, features, statistics_parts, rois.valid)
         head = replace(config.box_head, coder_weights=weights)
-        found = box_losses(class_logits, box_deltas, rois, head)
+        found = box_losses(class_logits, box_deltas, rois, head, jax.random.fold_in(rng, k))
         losses |= {f"{name}_{k + 1}": loss for name, loss in found.items()}
         stages |= {
             f"rois_{k + 1}": rois.boxes,

@@ -69,39 +69,9 @@ class PointRendConfig:
     def validate(
         self, masks: bool, class_agnostic: bool, cascade: bool, key: str = "config.model.point_rend"
     ) -> None:
-        """Checks what has to go together.
+        """Checks what has to go together; raises ValueError as `checks.check`."""
+        if self.enabled:
+            # Imported here: a detector without PointRend needs none of it.
+            from maskrcnn_jax.models.point_rend.checks import check
 
-        Args:
-            masks: `config.model.masks`.
-            class_agnostic: `config.model.mask_head.class_agnostic`.
-            cascade: whether `config.model.cascade` has further heads.
-            key: of this section.
-
-        Raises:
-            ValueError: naming the key, its value and what is expected.
-        """
-        if not self.enabled:
-            return
-        if not masks:
-            raise ValueError(
-                f"{key}.enabled is True, and with config.model.masks = False there are boxes "
-                "alone; set one of them the other way"
-            )
-        if class_agnostic:
-            raise ValueError(
-                "config.model.mask_head.class_agnostic is True, and PointRend "
-                f"({key}.enabled) has a mask for each class; set one of them to False"
-            )
-        if cascade and self.train_on_predicted_boxes:
-            raise ValueError(
-                f"{key}.train_on_predicted_boxes is True, and the box heads of "
-                "config.model.cascade hand boxes on themselves; set it to False"
-            )
-        if self.pool_size % 2:
-            raise ValueError(f"{key}.pool_size is {self.pool_size}; expected an even number")
-        if self.mask_size > 1024:
-            raise ValueError(
-                f"{key}.coarse_size is {self.coarse_size} and {key}.subdivisions "
-                f"{self.subdivisions}, which make masks of {self.mask_size} x {self.mask_size}; "
-                "expected 1024 at most"
-            )
+            check(self, masks, class_agnostic, cascade, key)

@@ -34,10 +34,12 @@ PIXEL_MEAN = (103.53, 116.28, 123.675)
 PIXEL_STD = (1.0, 1.0, 1.0)
 PIXEL_STD_OF_RESNEXT = (57.375, 57.12, 58.395)
 
-# What our model has elsewhere: the config has the pixels' mean and std and makes the anchors.
-# Files written before 2021 hold them. The counters of batch norm matter only without momentum.
+# What our model has elsewhere: the config has the pixels' mean and std and makes the anchors, of
+# which files written before 2021 hold them; images of a class are counted when training begins. The
+# counters of batch norm matter only without momentum.
 IGNORED = (
     r"pixel_(mean|std)",
+    r"roi_heads\.box_predictor(\.\d)?\.fed_loss_cls_weights",
     r"proposal_generator\.anchor_generator\.cell_anchors\.\d",
     r".*\.num_batches_tracked",
 )
