@@ -76,8 +76,8 @@ class Conv(nn.Module):
         y = partition.unflat_rois(y, x.shape[0]) if is_rois else partition.rows(y)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            y = y + bias.astype(self.dtype)
-        return y if affine is None else y + affine[1].astype(self.dtype)
+            y = add_bias(y, bias)
+        return y if affine is None else add_bias(y, affine[1])
 
 
 class FrozenNorm(nn.Module):
@@ -252,7 +252,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         y = x.astype(self.dtype) @ partition.whole(kernel.astype(self.dtype))
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,)))
         return y
 
 
@@ -281,7 +281,16 @@ class Upsample(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = partition.whole(kernel.astype(self.dtype))
         blocks = jnp.einsum("...i,iabo->...abo", x.astype(self.dtype), kernel)
-        return blocks + bias.astype(self.dtype)
+        return add_bias(blocks, bias)
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns x + bias in x's dtype, for x [..., C] and a bias [C] float32.
+
+    Added in float32, so that the bias' gradient is summed in it: a sum of bfloat16 numbers stops
+    growing at 256 times their size, and a feature map has thousands of pixels.
+    """
+    return (x.astype(jnp.float32) + bias).astype(x.dtype)
 
 
 def rematerialised(kind: type[nn.Module]) -> type[nn.Module]:

@@ -61,7 +61,7 @@ class MaskHead(nn.Module):
             x = nn.relu(conv(x, statistics_parts, mask))
         x = nn.relu(self.upsample(x))
         classes = jnp.zeros_like(classes) if self.class_agnostic else classes
-        return self.mask_logits(x, classes).astype(jnp.float32)
+        return self.mask_logits(x, classes)
 
 
 class ClassConv(nn.Module):
@@ -69,7 +69,7 @@ class ClassConv(nn.Module):
 
     Attributes:
         features: output channels that can be chosen from.
-        dtype: of the computation and the output.
+        dtype: of the products.
         kernel_init: initialiser of the [C, features] kernel.
     """
 
@@ -79,7 +79,7 @@ class ClassConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, channel: jax.Array) -> jax.Array:
-        """Returns [..., 2 H, 2 W] for x [..., H, W, 2, 2, C] and channel [...] int32.
+        """Returns [..., 2 H, 2 W] float32 for x [..., H, W, 2, 2, C] and channel [...] int32.
 
         Args:
             x: as `Upsample` returns it.
@@ -90,22 +90,24 @@ class ClassConv(nn.Module):
         weights, bias = chosen_channel(kernel, bias, channel, self.dtype)
         y = jnp.einsum("...hwabc,...c->...hawb", x.astype(self.dtype), weights)
         *leading, height, _, width, _ = y.shape
-        return y.reshape(*leading, 2 * height, 2 * width) + bias[..., None, None]
+        y = y.reshape(*leading, 2 * height, 2 * width)
+        return y.astype(jnp.float32) + bias[..., None, None]  # see add_bias
 
 
 def chosen_channel(
     kernel: jax.Array, bias: jax.Array, channel: jax.Array, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the kernel [..., C] and the bias [...] of one output channel for each RoI.
+    """Returns the kernel [..., C] and the bias [...] float32 of an output channel for each RoI.
 
     Args:
         kernel: [C, features].
         bias: [features].
         channel: [...] int32, of each RoI.
-        dtype: of the result.
+        dtype: of the kernel.
     """
     kernel = partition.whole(kernel.astype(dtype))
     # Chosen by a product, whose gradient is a product, too, and no scatter.
     chosen = jax.nn.one_hot(channel, kernel.shape[-1], dtype=dtype)
     weights = jnp.einsum("...k,ck->...c", chosen, kernel, precision="highest")
-    return weights, jnp.einsum("...k,k->...", chosen, bias.astype(dtype), precision="highest")
+    chosen = chosen.astype(jnp.float32)
+    return weights, jnp.einsum("...k,k->...", chosen, bias, precision="highest")

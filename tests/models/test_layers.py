@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from maskrcnn_jax.models.backbones.layers import Patches
+from maskrcnn_jax.models.keypoints.head import Deconv
 from maskrcnn_jax.models.layers import Conv, ConvNorm, Dense, Norm, Upsample, norm_layer
+from maskrcnn_jax.models.mask_head import ClassConv
+from maskrcnn_jax.models.point_rend.head import BlockConv, ClassGrid
 
 KEY = jax.random.key(0)
 
@@ -192,3 +196,38 @@ def test_dtype_is_of_the_computation_alone(layer):
     y, variables = layer.init_with_output(KEY, normal(1, 4, 4, 2))
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "terms"),
+    [
+        (Conv(2, 1), (1, 64, 64, 1), 64 * 64),
+        (ConvNorm(2, 1), (1, 64, 64, 1), 64 * 64),
+        (Dense(2), (64, 64, 1), 64 * 64),
+        (Upsample(2), (1, 32, 32, 1), 64 * 64),
+        (Patches(2, 2), (1, 128, 128, 1), 64 * 64),
+        (BlockConv(), (1, 128, 128, 2), 64 * 64),
+        (ClassGrid(2, 2), (64, 64, 1), 64 * 64),
+        (Deconv(2), (1, 1, 32, 32, 1), 64 * 64),
+    ],
+)
+def test_bias_gradient_of_bfloat16_is_summed_in_float32(layer, shape, terms):
+    layer = layer.clone(dtype=jnp.bfloat16)
+    x = jnp.ones(shape, jnp.bfloat16)
+    variables = layer.init(KEY, x)
+
+    def total(variables):
+        return layer.apply(variables, x).astype(jnp.float32).sum()
+
+    found = jax.tree_util.tree_leaves_with_path(jax.grad(total)(variables))
+    biases = [leaf for path, leaf in found if path[-1].key == "bias"]
+    assert len(biases) == 1
+    np.testing.assert_array_equal(biases[0], terms)  # a sum in bfloat16 stops at 256
+
+
+def test_bias_gradient_of_a_chosen_class_is_summed_in_float32():
+    layer, classes = ClassConv(3, jnp.bfloat16), jnp.array([[2, 0]])
+    x = jnp.ones((1, 2, 32, 32, 2, 2, 4), jnp.bfloat16)
+    variables = layer.init(KEY, x, classes)
+    gradient = jax.grad(lambda variables: layer.apply(variables, x, classes).sum())(variables)
+    np.testing.assert_array_equal(gradient["params"]["bias"], [64 * 64, 0, 64 * 64])

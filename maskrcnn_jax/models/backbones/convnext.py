@@ -80,7 +80,7 @@ class Block(nn.Module):
         scale = self.param("layer_scale", initial, (channels,))
         if factor is not None:
             scale = scale * factor[:, None, None, None]
-        return x + y * scale.astype(self.dtype)
+        return x + (y.astype(jnp.float32) * scale).astype(self.dtype)  # see add_bias
 
 
 class Downsample(nn.Module):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.initializers import Initializer, normal
+from maskrcnn_jax.models.layers import add_bias
 from maskrcnn_jax.parallel import partition
 
 # The references draw from it too, cut off at two units, a hundred deviations.
@@ -36,7 +37,7 @@ class Patches(nn.Module):
         x = partition.rows(x.astype(self.dtype), fewest=height // size)
         blocks = x.reshape(images, height // size, size, width // size, size, channels)
         y = jnp.einsum("bhiwjc,ijco->bhwo", blocks, kernel)
-        return partition.rows(y) + bias.astype(self.dtype)
+        return add_bias(partition.rows(y), bias)
 
 
 def layer_norm(dtype: jnp.dtype, name: str | None = None, epsilon: float = 1e-6) -> nn.LayerNorm:

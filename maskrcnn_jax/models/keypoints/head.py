@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maskrcnn_jax.models.initializers import Initializer, normal
-from maskrcnn_jax.models.layers import Conv
+from maskrcnn_jax.models.layers import Conv, add_bias
 from maskrcnn_jax.ops.conv import conv2d
 from maskrcnn_jax.parallel import partition
 
@@ -80,7 +80,7 @@ class Deconv(nn.Module):
         y = y.reshape(batch, number, height, width, 2, 2, self.features)
         y = y.transpose(0, 1, 2, 4, 3, 5, 6)
         y = y.reshape(batch, number, 2 * height, 2 * width, self.features)
-        return y + bias.astype(self.dtype)
+        return add_bias(y, bias)
 
 
 def _taps() -> np.ndarray:

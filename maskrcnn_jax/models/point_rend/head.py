@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from maskrcnn_jax.models.initializers import he_normal, normal
-from maskrcnn_jax.models.layers import Dense
+from maskrcnn_jax.models.layers import Dense, add_bias
 from maskrcnn_jax.models.mask_head import chosen_channel
 from maskrcnn_jax.parallel import partition
 
@@ -91,7 +91,7 @@ class BlockConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         kernel = partition.whole(kernel.astype(self.dtype))
         blocks = x.astype(self.dtype).reshape(*leading, height // 2, 2, width // 2, 2, channels)
-        return jnp.einsum("...yaxbi,abio->...yxo", blocks, kernel) + bias.astype(self.dtype)
+        return add_bias(jnp.einsum("...yaxbi,abio->...yxo", blocks, kernel), bias)
 
 
 class ClassGrid(nn.Module):
@@ -114,7 +114,7 @@ class ClassGrid(nn.Module):
         kernel = self.param("kernel", _of_prediction, (x.shape[-1], *shape))
         bias = self.param("bias", nn.initializers.zeros, shape)
         kernel = partition.whole(kernel.astype(self.dtype))
-        return jnp.einsum("...i,ick->...ck", x.astype(self.dtype), kernel) + bias.astype(self.dtype)
+        return add_bias(jnp.einsum("...i,ick->...ck", x.astype(self.dtype), kernel), bias)
 
 
 class PointHead(nn.Module):
