@@ -1,12 +1,15 @@
 """Makes a detector and its variables from a configuration."""
 
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.extend.core import jaxpr_as_fun
+from jax.interpreters import partial_eval
 
 from maskrcnn_jax.config_json import copied
 from maskrcnn_jax.models.config import ModelConfig
@@ -14,7 +17,7 @@ from maskrcnn_jax.models.initializers import Initializer
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 
 Path = tuple[str, ...]
-_SHAPES: dict[tuple[type, str], dict[str, Any]] = {}
+_OUTLINES: dict[tuple[type, str], "_Outline"] = {}
 
 
 def make_model(
@@ -42,6 +45,39 @@ def initial_variables(model: nn.Module, rng: jax.Array) -> dict[str, dict]:
         model: a `MaskRCNN`.
         rng: key.
     """
+    outline = _outline(model)
+    flat = dict(zip(outline.others, outline.make_others(rng), strict=True))
+    for path, (initializer, kernel) in outline.kernels.items():
+        key = jax.random.fold_in(rng, zlib.crc32("/".join(path).encode()))
+        flat[path] = initializer(key, kernel.shape, kernel.dtype)
+    return {"batch_stats": {}} | unflatten_dict(flat)
+
+
+def abstract_variables(model: nn.Module) -> dict[str, Any]:
+    """Returns the shapes and dtypes of a model's variables, without computing any."""
+    outline = _outline(model)
+    kernels = {path: kernel for path, (_, kernel) in outline.kernels.items()}
+    flat = sorted((outline.others | kernels).items())
+    return {"batch_stats": {}} | unflatten_dict(dict(flat))
+
+
+class _Outline(NamedTuple):
+    """A model's variables: its kernels, each with what draws it, and all others."""
+
+    kernels: dict[Path, tuple[Initializer, jax.ShapeDtypeStruct]]
+    others: dict[Path, jax.ShapeDtypeStruct]
+    make_others: Callable[[jax.Array], list[jax.Array]]  # from a key
+
+
+def _outline(model: nn.Module) -> _Outline:
+    """Traces a model; once, as that takes a second: its text has all of its configuration."""
+    text = (type(model), repr(model))
+    if text not in _OUTLINES:
+        _OUTLINES[text] = _traced(model)
+    return _OUTLINES[text]
+
+
+def _traced(model: nn.Module) -> _Outline:
     image = jnp.zeros((1, 64, 64, len(model.config.pixel.mean)), jnp.uint8)
     initializers: dict[Path, Initializer] = {}
     kernels: dict[Path, jax.ShapeDtypeStruct] = {}
@@ -54,23 +90,16 @@ def initial_variables(model: nn.Module, rng: jax.Array) -> dict[str, dict]:
     def all_but_kernels(rng):
         with nn.intercept_methods(note):
             flat = flatten_dict(model.init(rng, image))
-        kernels.update({path: flat.pop(path) for path in initializers if path in flat})
+        for path in initializers.keys() & flat.keys():
+            kernel = flat.pop(path)
+            kernels[path] = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
         return flat
 
-    # No part of the model that only kernels depend on is compiled.
-    flat = jax.jit(all_but_kernels)(rng)
-    for path, kernel in kernels.items():
-        key = jax.random.fold_in(rng, zlib.crc32("/".join(path).encode()))
-        flat[path] = initializers[path](key, kernel.shape, kernel.dtype)
-    return {"batch_stats": {}} | unflatten_dict(flat)
-
-
-def abstract_variables(model: MaskRCNN) -> dict[str, Any]:
-    """Returns the shapes and dtypes of a model's variables, without computing any.
-
-    Once for each model, as tracing it takes a second; a model's text has all of its configuration.
-    """
-    key = (type(model), repr(model))
-    if key not in _SHAPES:
-        _SHAPES[key] = jax.eval_shape(lambda rng: initial_variables(model, rng), jax.random.key(0))
-    return jax.tree.map(lambda shape: shape, _SHAPES[key])
+    program, others = jax.make_jaxpr(all_but_kernels, return_shape=True)(jax.random.key(0))
+    # Without the layers, of which only kernels and what is dropped depend on the key.
+    needed, _ = partial_eval.dce_jaxpr(
+        program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True
+    )
+    make_others = jax.jit(jaxpr_as_fun(program.replace(jaxpr=needed)))
+    pairs = {path: (initializers[path], kernel) for path, kernel in kernels.items()}
+    return _Outline(pairs, dict(sorted(others.items())), make_others)
