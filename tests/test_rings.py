@@ -267,7 +267,7 @@ def test_prediction_is_short_enough_to_be_read():
     lines = {path: _code_lines(Path(path)) for path in process.stdout.split()}
     assert len(lines) > 20
     # Of cascades, PointRend and keypoints only the settings are among them.
-    assert sum(lines.values()) <= 3600, sorted(lines.items(), key=lambda item: -item[1])
+    assert sum(lines.values()) <= 3500, sorted(lines.items(), key=lambda item: -item[1])
 
 
 def test_no_folder_is_crowded():

@@ -15,6 +15,7 @@ from maskrcnn_jax.checkpoints.ema import check_average, with_average
 from maskrcnn_jax.checkpoints.layout import BEST, LAST
 from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.files import check_regular
+from maskrcnn_jax.memory import check_detector
 from maskrcnn_jax.models.build import abstract_variables, make_model
 
 
@@ -40,7 +41,8 @@ def load_for_inference(
     with _find(Path(path).absolute(), which) as (manager, step):
         where = manager.directory / str(step)
         metadata = _sound(lambda: checkpoint_format.read_metadata(manager, step), where)
-        model = make_model(detector_config(metadata, where)[0], len(metadata["class_names"]))
+        config, _ = detector_config(metadata, where, check_detector)
+        model = make_model(config, len(metadata["class_names"]))
         wanted, sums = abstract_variables(model), metadata.pop("checksums", {})
         saved = _sound(lambda: checkpoint_format.item_trees(manager, step, sums), where)
         checkpoint_format.check_structure(saved["variables"], wanted, f"{where} (variables)")

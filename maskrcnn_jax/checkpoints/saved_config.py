@@ -1,35 +1,41 @@
 """The configuration in a checkpoint, held to the rules of the command line before it is used."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskrcnn_jax.config_json import section
 from maskrcnn_jax.images.config import ImageConfig, image_config
-from maskrcnn_jax.memory import check_detector
 from maskrcnn_jax.models.config import ModelConfig
 
 
 def detector_config(
-    metadata: Mapping[str, Any], where: object = "the checkpoint"
+    metadata: Mapping[str, Any],
+    where: object = "the checkpoint",
+    check: Callable[[ModelConfig, ImageConfig, int], None] | None = None,
 ) -> tuple[ModelConfig, ImageConfig]:
     """Returns `config.model` of a checkpoint, and of its `config.data` how images enter.
 
     Args:
         metadata: of the checkpoint; `config` and `class_names` are used.
         where: the checkpoint, for the message.
+        check: another check, such as `memory.check_detector` before arrays are read; it is given
+            the two and K.
 
     Raises:
         ValueError: naming a key that does not exist, that has a value of another type or beyond
-            its interval, or that asks for more memory than this machine has.
+            its interval, or that `check` refuses.
     """
     try:
-        return _checked(metadata)
+        model, images = _checked(metadata)
+        if check:
+            check(model, images, len(metadata["class_names"]))
+        return model, images
     except ValueError as error:
         raise ValueError(f"the configuration in {where} cannot be used: {error}") from error
 
 
 def _checked(metadata: Mapping[str, Any]) -> tuple[ModelConfig, ImageConfig]:
-    config, names = metadata["config"], metadata["class_names"]
+    config = metadata["config"]
     check_sections(config)
     model = section(ModelConfig, config["model"], "config.model")
     images = image_config(config["data"])
@@ -40,7 +46,6 @@ def _checked(metadata: Mapping[str, Any]) -> tuple[ModelConfig, ImageConfig]:
             f"config.model.pixel.mean has {len(model.pixel.mean)} values, config.data.channels is "
             f"{images.channels}"
         )
-    check_detector(model, images, len(names))
     return model, images
 
 

@@ -17,6 +17,7 @@ from maskrcnn_jax.checkpoints import checksums
 from maskrcnn_jax.checkpoints.format import check_structure
 from maskrcnn_jax.checkpoints.saved_config import check_classes, detector_config
 from maskrcnn_jax.files import write_atomically
+from maskrcnn_jax.memory import check_detector
 from maskrcnn_jax.models.build import abstract_variables, make_model
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -96,7 +97,8 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "class_names": tuple(metadata["class_names"]),
         "category_ids": tuple(metadata["category_ids"]),
     }
-    model = make_model(detector_config(metadata, where)[0], len(metadata["class_names"]))
+    model_config, _ = detector_config(metadata, where, check_detector)
+    model = make_model(model_config, len(metadata["class_names"]))
     check_structure(variables, abstract_variables(model), str(folder))
     if wrong := checksums.differing(checksums.checksums(variables), sums):
         raise ValueError(

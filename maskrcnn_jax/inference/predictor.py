@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image
 
 from maskrcnn_jax.checkpoints.saved_config import detector_config
+from maskrcnn_jax.config_json import copied
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.images.sizes import prepare_image
 from maskrcnn_jax.inference.forward import prediction
 from maskrcnn_jax.inference.result import Result, to_result
 from maskrcnn_jax.inference.source_image import ImageLike, SourceImage
-from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 
 if TYPE_CHECKING:
     from maskrcnn_jax.inference.test_time import Views
@@ -51,7 +52,7 @@ class Predictor:
         self._variables = variables
         self._batch_size = batch_size
         self._max_pixels = self.image_config.max_pixels if max_pixels is None else max_pixels
-        self._model = make_model(self.model_config, len(self.class_names))
+        self._model = MaskRCNN(copied(self.model_config), len(self.class_names))
         self._steps: dict[Views | None, Callable[..., Any]] = {}
 
     def __call__(
