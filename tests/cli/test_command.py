@@ -1,6 +1,6 @@
 """How a command ends that is one of several processes."""
 
-import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,24 +11,20 @@ from types import SimpleNamespace
 import pytest
 
 from maskrcnn_jax.cli import processes as command
+from tests.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT = 5
 
 
-@pytest.mark.parametrize("failing", [0, 1])
-def test_an_error_in_one_process_ends_all_in_time(failing):
+@pytest.mark.parametrize(("failing", "way"), [(0, "error"), (1, "error"), (1, "kill")])
+def test_when_one_process_fails_all_end_in_time(failing, way):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    program = [sys.executable, str(ROOT / "tests/failing_process.py"), str(failing)]
+    program = ["tests/failing_process.py", str(failing), way]
     program += [f"--coordinator={address}", "--num_processes=2", f"--heartbeat_timeout={HEARTBEAT}"]
-    processes = [
-        subprocess.Popen([*program, f"--process_id={i}"], env=environment, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for i in range(2)
-    ]  # fmt: skip
+    processes = [Forked(*program, f"--process_id={i}") for i in range(2)]
     try:
         errors = ["", ""]
         _, errors[failing] = processes[failing].communicate(timeout=200)
@@ -38,10 +34,11 @@ def test_an_error_in_one_process_ends_all_in_time(failing):
     finally:
         for process in processes:
             process.kill()
-    assert processes[failing].returncode == 2, errors[failing]
+    status = 2 if way == "error" else -signal.SIGKILL
+    assert processes[failing].returncode == status, errors[failing]
     assert processes[1 - failing].returncode != 0, errors[1 - failing]
     assert seconds < HEARTBEAT + 25
-    assert f"process {failing}: error: no such image" in errors[failing]
+    assert (f"process {failing}: error: no such image" in errors[failing]) == (way == "error")
     assert "no such image" not in errors[1 - failing]
     for index, text in enumerate(errors):
         last = text.splitlines()[-1]

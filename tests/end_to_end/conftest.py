@@ -1,31 +1,19 @@
 """Runs of the commands in processes of their own, as a user starts them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forked import Forked
 
 
 @pytest.fixture(scope="session")
 def start_command():
     """Gives a process that runs a command of the repository, its output a pipe of text."""
 
-    def start(command: str, *arguments: str) -> subprocess.Popen:
+    def start(command: str, *arguments: str, prelude: str = "") -> Forked:
         # Compiled programs are shared with the other tests.
         cache = f"--compilation_cache={jax.config.jax_compilation_cache_dir}"
-        return subprocess.Popen(
-            [sys.executable, command, cache, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Forked(command, cache, *arguments, prelude=prelude)
 
     return start
 
@@ -34,9 +22,9 @@ def start_command():
 def run_command(start_command):
     """Gives `(exit status, stdout, stderr)` of a command that has ended."""
 
-    def run(command: str, *arguments: str) -> tuple[int, str, str]:
-        process = start_command(command, *arguments)
+    def run(command: str, *arguments: str, prelude: str = "") -> tuple[int, str, str]:
+        process = start_command(command, *arguments, prelude=prelude)
         out, err = process.communicate(timeout=600)
-        return process.returncode, out, err
+        return process.wait(), out, err
 
     return run

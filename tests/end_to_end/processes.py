@@ -1,15 +1,11 @@
 """Several processes on this machine that make one run of a command."""
 
-import os
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import jax
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forked import Forked
 
 
 class Run:
@@ -28,7 +24,6 @@ class Run:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
         shared = [
-            sys.executable,
             command,
             f"--compilation_cache={jax.config.jax_compilation_cache_dir}",
             f"--coordinator={address}",
@@ -37,17 +32,10 @@ class Run:
             "--initialization_timeout=120",
             *arguments,
         ]
-        environment = {
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "PYTHONUNBUFFERED": "1",
-        }
         self.processes = [
-            subprocess.Popen([*shared, f"--process_id={index}"], cwd=ROOT, env=environment,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            Forked(*shared, f"--process_id={index}", JAX_NUM_CPU_DEVICES=str(devices))
             for index in range(processes)
-        ]  # fmt: skip
+        ]
         self.out = [[] for _ in self.processes]
         self.err = [[] for _ in self.processes]
         self._seen = threading.Condition()

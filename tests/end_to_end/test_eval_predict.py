@@ -1,4 +1,7 @@
-"""eval.py and predict.py as a user starts them, on the checkpoint of an untrained model."""
+"""eval.py and predict.py as a user starts them, on the checkpoint of an untrained model.
+
+The longest runs are without TensorFlow, which they need not have.
+"""
 
 import json
 import os
@@ -15,6 +18,7 @@ from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import TrainState
 from maskrcnn_jax.data import datasets
 from tests.end_to_end.tiny import get_config
+from tests.forked import NO_TENSORFLOW
 from tests.inference.tiny_model import CLASS_NAMES, tiny_variables
 
 
@@ -50,7 +54,8 @@ def images(tmp_path_factory):
 def test_predict(run_command, workdir, images, tmp_path):
     out = tmp_path / "out"
     arguments = (str(images), str(images / "a.png"), f"--out={out}", "--min_score=0.1", "--stages")
-    code, _, stderr = run_command("predict.py", f"--workdir={workdir}", *arguments)
+    command = ("predict.py", f"--workdir={workdir}", *arguments)
+    code, _, stderr = run_command(*command, prelude=NO_TENSORFLOW)
     assert code == 1, stderr
     assert "skipped" in stderr
     assert "broken.jpg" in stderr
@@ -84,7 +89,7 @@ def test_predict_says_what_is_missing(run_command, workdir, images, tmp_path):
     assert "Traceback" not in stderr
 
 
-def test_predict_takes_files_of_any_name(run_command, workdir, images, tmp_path, monkeypatch):
+def test_predict_takes_files_of_any_name(run_command, workdir, images, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     content = (images / "a.png").read_bytes()
@@ -94,7 +99,6 @@ def test_predict_takes_files_of_any_name(run_command, workdir, images, tmp_path,
             file.write(content)
     (folder / "._0.png").write_bytes(b"\0\5\x16\7")
     (folder / "folder.png").mkdir()
-    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as where the locale is of UTF-8
     arguments = f"--workdir={workdir}", str(folder), f"--out={tmp_path / 'out'}"
     code, stdout, stderr = run_command("predict.py", *arguments)
     assert code == 0, stderr
@@ -115,8 +119,9 @@ def test_predict_does_not_overwrite_its_input(run_command, workdir, images, tmp_
 
 
 def test_eval_takes_the_checkpoints_configuration_and_changes_to_it(run_command, workdir):
-    changes = ("--config.data.val.count=3", "--config.eval.pictures=2")
-    code, stdout, stderr = run_command("eval.py", f"--workdir={workdir}", *changes)
+    changes = ("--config.data.val.count=3", "--config.eval.pictures=2", "--config.data.engine=auto")
+    command = ("eval.py", f"--workdir={workdir}", *changes)
+    code, stdout, stderr = run_command(*command, prelude=NO_TENSORFLOW)
     assert code == 0, stderr
     out = workdir / "eval"
     assert (out / "report.txt").read_text() in stdout

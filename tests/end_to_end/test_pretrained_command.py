@@ -1,9 +1,6 @@
 """`python -m maskrcnn_jax.pretrained`, and eval.py and predict.py on what it makes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -14,7 +11,7 @@ from maskrcnn_jax.compilation import ENVIRONMENT
 from maskrcnn_jax.pretrained import convert
 from maskrcnn_jax.pretrained.files import downloads
 from maskrcnn_jax.pretrained.files.downloads import Published
-from tests.end_to_end.conftest import ROOT
+from tests import forked
 from tests.pretrained.narrow import narrow_model, random_state, write
 
 # So few proposals that a run at the full size of an image takes no time.
@@ -43,17 +40,9 @@ def workdir(folder, file):
     """A work directory that the command has made, and what it has printed."""
     out = folder / "run"
     arguments = [str(file), "--out", str(out), "--classes", "cat,dog", *FAST]
-    process = subprocess.run(
-        [sys.executable, "-m", "maskrcnn_jax.pretrained", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert process.returncode == 0, process.stderr
-    return out, process.stdout
+    status, printed, err = forked.run("-m", "maskrcnn_jax.pretrained", *arguments)
+    assert status == 0, err
+    return out, printed
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from orbax.checkpoint import StandardCheckpointer
 
+from tests.forked import NO_TENSORFLOW
+
 STEPS = 24
 COMMAND = (
     "train.py",
@@ -17,7 +19,6 @@ COMMAND = (
     f"--config.train.steps={STEPS}",
     "--config.train.log_every=1",
     "--config.train.checkpoint_every=4",
-    "--config.data.engine=tfdata",
 )
 
 
@@ -68,16 +69,16 @@ def whole(run_command, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broken(start_command, run_command, tmp_path_factory):
-    """The same run, killed within a save, started again with another engine, terminated, and
-    started again."""
+    """The same run with TensorFlow, killed within a save, started again where TensorFlow is not
+    installed, terminated, and started again."""
     workdir = tmp_path_factory.mktemp("broken")
     command = (*COMMAND, f"--workdir={workdir}")
 
-    killed = start_command(*command)
+    killed = start_command(*command, "--config.data.engine=tfdata")
     _kill_within_a_save(killed, workdir)
     assert killed.returncode == -signal.SIGKILL
 
-    terminated = start_command(*command, "--config.data.engine=threads")
+    terminated = start_command(*command, "--config.data.engine=auto", prelude=NO_TENSORFLOW)
     out = _read_steps(terminated, 1)
     terminated.terminate()
     rest, err = terminated.communicate(timeout=300)
@@ -102,11 +103,11 @@ def test_a_run_leaves_what_it_promises(whole):
     assert f"python eval.py --workdir={workdir}" in out
 
 
-def test_a_terminated_run_saves_its_step_and_says_so(broken):
+def test_a_terminated_run_without_tensorflow_saves_its_step_and_says_so(broken):
     status, out, err = broken[1]
     assert status == 128 + signal.SIGTERM, err
     assert re.search(r"resuming from step (4|8|12|16|20), restored from", out)
-    assert "data.engine: 'tfdata' -> 'threads'" in out
+    assert "data.engine: 'tfdata' -> 'auto'" in out
     assert "SIGTERM: stopping after this step" in err
     assert re.search(r"stopped by SIGTERM after step \d+; saved in", err)
     assert "The same command resumes from there" in err

@@ -1,11 +1,6 @@
-"""Meshes and batches; four devices give the gradients of one."""
+"""Meshes and batches; `training/test_eight_devices.py` trains on them."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,8 +16,6 @@ from maskrcnn_jax.parallel.mesh import (
     shard_batch,
     state_sharding,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_mesh_takes_all_devices_by_default():
@@ -108,37 +101,6 @@ def test_a_batch_reaches_the_device_unchanged(one_device_mesh):
     for key, value in batch.items():
         assert arrays[key].dtype == value.dtype
         np.testing.assert_array_equal(arrays[key], value)
-
-
-@pytest.fixture(scope="module")
-def four_devices(tmp_path_factory):
-    """What `four_devices.py` finds."""
-    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
-    folder = str(tmp_path_factory.mktemp("four_devices"))
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.training.four_devices", folder],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout.splitlines()[-1])
-
-
-def test_four_devices_give_the_gradients_of_one(four_devices):
-    one, four = four_devices["metrics"]
-    assert four == pytest.approx(one, rel=1e-4)
-    assert four_devices["shards"] == [[1, 64, 64, 3]] * 4
-    name, error = four_devices["gradient_error"]
-    assert error < 1e-4, name
-
-
-def test_a_checkpoint_moves_between_topologies(four_devices):
-    assert four_devices["state_devices"] == 4
-    assert four_devices["moved_devices"] == four_devices["loaded_devices"] == 1
-    assert four_devices["moved_equal"]
 
 
 def test_batches_that_devices_cannot_share_are_named(one_device_mesh):

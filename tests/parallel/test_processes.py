@@ -1,7 +1,6 @@
 """Who the processes are, what they agree on, and what one says when it ends too early."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 from maskrcnn_jax.parallel import agreement, processes
 from maskrcnn_jax.parallel.exit_notice import newest_checkpoint
 from maskrcnn_jax.parallel.processes import Cluster
+from tests.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,13 +58,8 @@ def test_processes_agree_or_find_out_that_they_do_not(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    program = [sys.executable, str(ROOT / "tests/training/two_processes.py"), address]
-    processes = [
-        subprocess.Popen([*program, str(i), str(tmp_path)], env=environment, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for i in range(2)
-    ]  # fmt: skip
+    program = ("tests/parallel/two_processes.py", address)
+    processes = [Forked(*program, str(i), str(tmp_path)) for i in range(2)]
     found = []
     try:
         for index, process in enumerate(processes):

@@ -1,24 +1,23 @@
 """What eight devices compute, beside what one does; a program, as their number is fixed at start.
 
-    python -m tests.training.eight_devices REQUESTS
+    JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices CACHE REQUESTS
 
-REQUESTS is a JSON object, function of this module -> list of its arguments' lists; prints a JSON
-object, function -> list of its results. test_eight_devices.py asks and judges.
+CACHE is a folder of compiled programs. REQUESTS is a JSON object, function of this module -> list
+of its arguments' lists; prints a JSON object, function -> list of its results.
+test_eight_devices.py asks and judges.
 """
 
 import json
-import os
 import re
 import sys
-
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from maskrcnn_jax.checkpoints.state import create
+from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.inference.predict_step import make_predict_step
@@ -45,8 +44,6 @@ COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permut
 WIDTH, SLOTS, GRID = 96, 4, 14
 ONE = (1, 1, 1)
 
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 # The tiny model's arrays would all be too small to be split.
 mesh_module._MIN_SPLIT = 2**10
 
@@ -70,7 +67,7 @@ def gradients(height, meshes, sync_batch_norm=True, changes=()):
 def _one_step(height, sizes, sync_batch_norm=True, changes=()):
     """Where state and image lie; and gradients, batch statistics and metrics after a step, each of
     three batches."""
-    mesh, step, state = _training(sizes, sync_batch_norm, changes)
+    mesh, step, state = _training(height, sizes, sync_batch_norm, changes)
     before, found = jax.tree.map(lambda x: x.sharding, state), []
     for seed in range(3):
         batch = shard_batch(_batch(height, seed=seed) | _keypoints(changes), mesh)
@@ -107,7 +104,7 @@ def curves(steps, meshes):
 
 
 def _run(steps, sizes, is_nudged=False):
-    mesh, step, state = _training(sizes)
+    mesh, step, state = _training(64, sizes)
     if is_nudged:
         state = state.replace(params=jax.tree.map(lambda x: x * (1 + 2.0**-22), state.params))
     before, losses = jax.device_get(state.params), []
@@ -146,7 +143,7 @@ def grouped_convs(sizes):
 
 def collectives(height, sizes):
     """The collectives of a step: how many of each kind, the numbers they carry, those in loops."""
-    mesh, step, state = _training(sizes)
+    mesh, step, state = _training(height, sizes)
     batch = shard_batch(_batch(height), mesh)
     text = step.lower(state, batch).compile().as_text()
     found = {
@@ -258,9 +255,16 @@ def _config(sync_batch_norm=True, changes=()):
     return config
 
 
-def _training(sizes, sync_batch_norm=True, changes=()):
-    """The mesh, the step and the first state."""
-    config, mesh = _config(sync_batch_norm, changes), make_mesh(_mesh(sizes))
+def _training(height, sizes, sync_batch_norm=True, changes=()):
+    """The mesh, the step and the first state: for the same arguments the same step."""
+    mesh, step, state = _step_of(json.dumps([height, sizes, sync_batch_norm, changes]))
+    return mesh, step, jax.tree.map(jnp.copy, state)
+
+
+@cache
+def _step_of(arguments):
+    _, sizes, *others = json.loads(arguments)
+    config, mesh = _config(*others), make_mesh(_mesh(sizes))
     model = make_model(config.model, 3)
     variables = jax.device_get(initial_variables(model, jax.random.key(0)))
     trainable = trainable_mask(variables["params"], config.model, config.train.layers)
@@ -322,7 +326,8 @@ def _distance(one, other):
     return float(np.sqrt(sum(jax.tree.leaves(squares))))
 
 
-def main(requests):
+def main(folder, requests):
+    use_compilation_cache(folder)
     functions = (
         gradients,
         grouped_convs,
@@ -341,4 +346,4 @@ def main(requests):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -118,6 +118,6 @@ def test_the_way_back_through_what_is_frozen_is_not_computed(
 
     image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     forward = jax.jit(backbone).lower(variables, image).cost_analysis()["flops"]
-    costs = [cost(layers) for layers in ("heads", "5+", "4+", "3+", "2+", "all")]
+    costs = [cost(layers) for layers in ("heads", "4+", "all")]
     assert costs == sorted(costs)
     assert 1.7 * forward < costs[-1] - costs[0] < 2.3 * forward

@@ -1,16 +1,11 @@
 """A checkpoint moves between any two sets of processes and devices, to the bit."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.parallel.mesh import abstract
+from tests.forked import Forked
 from tests.training.topologies import METADATA, digest, example_state
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def _run(task, folder, processes, devices, data, fsdp):
@@ -18,17 +13,9 @@ def _run(task, folder, processes, devices, data, fsdp):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    program = [sys.executable, "-m", "tests.training.topologies", task, str(folder), str(port)]
+    program = ("-m", "tests.training.topologies", task, str(folder), str(port), str(processes))
     started = [
-        subprocess.Popen(
-            [*program, str(processes), str(index), str(data), str(fsdp)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        Forked(*program, str(index), str(data), str(fsdp), JAX_NUM_CPU_DEVICES=str(devices))
         for index in range(processes)
     ]
     try:

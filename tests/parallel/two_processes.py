@@ -1,4 +1,4 @@
-"""A program for test_distributed.py: agrees on things as one of two processes.
+"""A program for test_processes.py: agrees on things as one of two processes.
 
 python two_processes.py ADDRESS INDEX FOLDER
 """
