@@ -138,6 +138,18 @@ def _of_backbone(backbone: BackboneConfig, pixels: int) -> dict[str, int]:
             "data.buckets model.backbone.convnext.channels": pixels // 16 * 4 * channels[0],
             "model.backbone.convnext.channels": 4 * max(channels) ** 2,
         }
+    if backbone.kind == "vit":
+        vit, patches = backbone.vit, pixels // 256
+        seen = patches if vit.global_blocks else vit.window**2
+        grid = max(vit.position_grid**2, 2 * vit.relative_grid)
+        return {
+            "data.buckets model.backbone.vit.heads": vit.heads * patches * seen,
+            "data.buckets model.backbone.vit.channels": patches * 4 * vit.channels,
+            "model.backbone.vit.channels": 4 * vit.channels**2,
+            "model.backbone.vit.position_grid model.backbone.vit.relative_grid": (
+                grid * vit.channels
+            ),
+        }
     width, of_group = backbone.width, backbone.width_per_group
     inner = 8 * width * of_group // 64
     return {

@@ -11,8 +11,8 @@ from maskrcnn_jax.data import datasets
 
 KNOWN = (
     "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_convnext, coco_keypoints, "
-    "coco_mini, coco_point_rend, cst, grains, lvis, nuclei, own, penn_fudan, shapes, voc; a file "
-    "of your own is given by its path"
+    "coco_mini, coco_point_rend, coco_vitdet, cst, grains, lvis, nuclei, own, penn_fudan, shapes, "
+    "voc; a file of your own is given by its path"
 )
 
 
@@ -30,7 +30,14 @@ def test_a_recipe_has_a_name(given, by_file, monkeypatch, tmp_path):
     [
         *(name for name in recipes.names() if name != "own"),
         *(f"coco:{name}" for name in (*coco.SCHEDULES, *coco.VARIANTS)),
-        *("coco_convnext:s", "voc:2007", "grains:mineral", "own:photos", "own:photos:small"),
+        *(
+            "coco_convnext:s",
+            "coco_vitdet:l",
+            "voc:2007",
+            "grains:mineral",
+            "own:photos",
+            "own:photos:small",
+        ),
     ],
 )
 def test_every_recipe_is_valid_and_asks_for_its_folder(given, monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ class BoxHead(nn.Module):
         dense_channels: of the dense layers.
         dense_norm: none | frozen_bn | bn, of the dense layers, before their ReLU. These have a
             bias only where there is no norm.
-        norm: none | frozen_bn | bn | gn, of the convolutions.
+        norm: none | frozen_bn | bn | gn | ln, of the convolutions.
         norm_eps: added to the variance, in both.
         class_agnostic: one box for all classes.
         dtype: of the convolutions and dense layers.

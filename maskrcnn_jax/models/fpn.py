@@ -19,7 +19,8 @@ class FPN(nn.Module):
 
     Attributes:
         channels: of every level.
-        norm: none | frozen_bn | bn | gn, of the convolutions; there is no ReLU, as in the paper.
+        norm: none | frozen_bn | bn | gn | ln, of the convolutions; there is no ReLU, as in the
+            paper.
         norm_eps: added to the variance.
         dtype: of the convolutions.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from maskrcnn_jax.config_fields import setting
 from maskrcnn_jax.images.config import PASTE_RULES
 
-NORMS = ("none", "frozen_bn", "bn", "gn")
+NORMS = ("none", "frozen_bn", "bn", "gn", "ln")
 POSITIVE = "[1, inf)"
 FRACTION = "[0, 1]"
 BOX_LOSSES = ("smooth_l1", "l1", "giou", "diou", "ciou")

@@ -115,31 +115,33 @@ class FrozenNorm(nn.Module):
         return (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
 
 
-def norm_layer(kind: str, features: int, norm_eps: float) -> nn.Module:
+def norm_layer(kind: str, features: int, norm_eps: float, name: str | None = None) -> nn.Module:
     """Returns a norm by its name.
 
     Args:
-        kind: frozen_bn | bn | gn (of feature maps alone).
+        kind: frozen_bn | bn | gn (of feature maps alone) | ln.
         features: channels.
         norm_eps: added to the variance.
+        name: of the module, where it has no attribute for one.
 
     Raises:
         ValueError: for another name.
     """
     if kind == "frozen_bn":
-        return FrozenNorm(features, norm_eps)
-    if kind not in ("bn", "gn"):
-        raise ValueError(f"norm is {kind!r}; it must be one of frozen_bn, bn, gn, none")
-    return Norm(kind, norm_eps)
+        return FrozenNorm(features, norm_eps, name=name)
+    if kind not in ("bn", "gn", "ln"):
+        raise ValueError(f"norm is {kind!r}; it must be one of frozen_bn, bn, gn, ln, none")
+    return Norm(kind, norm_eps, name=name)
 
 
 class Norm(nn.Module):
     """Normalisation of feature maps [..., H, W, C] or vectors [..., C], computed in float32.
 
-    Every channel has its own statistics, with gn every group of channels of a feature map.
+    Every channel has its own statistics, with gn every group of channels of a feature map, with ln
+    every pixel.
 
     Attributes:
-        kind: bn | gn (of feature maps alone).
+        kind: bn | gn (of feature maps alone) | ln.
         norm_eps: added to the variance.
         momentum: fraction of the batch's statistics in the new running ones, as PyTorch counts it.
     """
@@ -167,8 +169,9 @@ class Norm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
         x32, shape = x.astype(jnp.float32), x.shape
-        if self.kind == "gn":
-            return (_group_normalised(x32, self.norm_eps) * scale + bias).astype(x.dtype)
+        if self.kind != "bn":
+            of_kind = _group_normalised if self.kind == "gn" else _layer_normalised
+            return (of_kind(x32, self.norm_eps) * scale + bias).astype(x.dtype)
 
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
@@ -312,9 +315,18 @@ def _group_normalised(x: jax.Array, norm_eps: float) -> jax.Array:
     channels = x.shape[-1]
     grouped = x.reshape((*x.shape[:-1], math.gcd(32, channels), -1))
     axes = (-4, -3, -1)  # rows, columns, channels of the group
-    mean = grouped.mean(axes, keepdims=True)
-    var = jnp.square(grouped - mean).mean(axes, keepdims=True)
-    return ((grouped - mean) * jax.lax.rsqrt(var + norm_eps)).reshape(x.shape)
+    return _normalised(grouped, axes, norm_eps).reshape(x.shape)
+
+
+def _layer_normalised(x: jax.Array, norm_eps: float) -> jax.Array:
+    """Ba et al. 2016, over the channels of each pixel."""
+    return _normalised(x, (-1,), norm_eps)
+
+
+def _normalised(x: jax.Array, axes: tuple[int, ...], norm_eps: float) -> jax.Array:
+    mean = x.mean(axes, keepdims=True)
+    var = jnp.square(x - mean).mean(axes, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(var + norm_eps)
 
 
 def _in_parts(x: jax.Array, parts: int) -> jax.Array:

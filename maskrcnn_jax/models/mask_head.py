@@ -21,7 +21,7 @@ class MaskHead(nn.Module):
         num_classes: K, foreground classes.
         convs: 3x3 convolutions.
         channels: of those and of the up-sampling.
-        norm: none | frozen_bn | bn | gn, of the convolutions.
+        norm: none | frozen_bn | bn | gn | ln, of the convolutions.
         norm_eps: added to the variance.
         class_agnostic: one mask for all classes; the predictor then has a single output.
         dtype: of the convolutions.

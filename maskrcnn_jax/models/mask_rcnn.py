@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maskrcnn_jax.models.backbones.interface import make_backbone
+from maskrcnn_jax.models.backbones.interface import make_backbone, pyramid_class
 from maskrcnn_jax.models.box_head import BoxHead
 from maskrcnn_jax.models.config import ModelConfig, PixelConfig
 from maskrcnn_jax.models.detections import Detections, detect
-from maskrcnn_jax.models.fpn import FPN, POOLED_LEVELS, STRIDES
+from maskrcnn_jax.models.fpn import POOLED_LEVELS, STRIDES
 from maskrcnn_jax.models.layers import STORED_STATISTICS, rematerialised
 from maskrcnn_jax.models.mask_head import MaskHead
 from maskrcnn_jax.models.rpn import Proposals, RPNHead, propose
@@ -60,7 +60,7 @@ class MaskRCNN(nn.Module):
         # What x2 and y2 lose on their way into the network, and get back on their way out.
         self.corner = np.array([0, 0, 1, 1], np.float32) * (config.corners == "inclusive")
         self.backbone = make_backbone(config.backbone, dtype, self.remat != "none")
-        self.fpn = part(FPN)(**asdict(config.fpn), dtype=dtype)
+        self.fpn = part(pyramid_class(config.backbone))(**asdict(config.fpn), dtype=dtype)
         self.rpn = part(RPNHead)(
             channels=config.rpn.channels or config.fpn.channels,
             anchors_per_cell=len(config.anchors.aspect_ratios),
@@ -105,7 +105,7 @@ class MaskRCNN(nn.Module):
             image_size: [B, 2] float32, valid height and width in `image`; the rest is not seen.
 
         Returns:
-            The detections, and the stages: image, c2..c5, p2..p6, rpn_logits [B, A],
+            The detections, and the stages: image, c2..c5 (of a ViT c4), p2..p6, rpn_logits [B, A],
             rpn_deltas [B, A, 4], proposals [B, N, 4], proposal_scores, proposal_valid [B, N],
             box_features [B, N, S, S, C], class_logits [B, N, K + 1], box_deltas [B, N, K + 1, 4],
             mask_features [B, D, S, S, C], mask_logits [B, D, 2S, 2S], detection_valid [B, D]. Slots

@@ -198,6 +198,8 @@ def _widths(state: State, entries: Sequence[Entry], config: ModelConfig) -> dict
     """Returns the keys of `_WIDTHS` as the arrays have them, those that most of them agree on."""
     widths: dict[str, int] = {}
     for key, layer in _WIDTHS.items():
+        if key == "backbone.width" and config.backbone.kind != "resnet":
+            continue  # the source's `layers` has the channels of other kinds
         sizes = [
             size
             for entry in entries

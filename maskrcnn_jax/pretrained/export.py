@@ -189,6 +189,11 @@ def _kind(model: ModelConfig) -> str:
         for key, theirs, ours in _changes(model)
         if key not in allowed
     ]
+    faults += [
+        f"{section}.norm is 'ln', there batch or group norm"
+        for section in _NORMS
+        if getattr(model, section).norm == "ln" and (section != "mask_head" or model.masks)
+    ]
     if model.masks and model.keypoints.names:
         faults.append("it has masks and keypoints, there one of both")
     if len(model.pixel.mean) != 3:

@@ -19,6 +19,7 @@ from maskrcnn_jax.pretrained.tables import (
     keras_resnet,
     matterport,
     torchvision,
+    vit,
 )
 from maskrcnn_jax.pretrained.tables.mapping import Entry
 
@@ -122,6 +123,30 @@ _SETTINGS_OF_DETECTRON2 = {
     "rpn.min_size": 1e-20,
     "detections.min_size": 1e-20,
 }
+
+# Detectron2's projects/ViTDet: images as torchvision has them, layer norm in pyramid and heads, two
+# convolutions in the RPN and the 4conv+1fc head. Images are resized to fit into a square of 1024.
+_VITDET: dict[str, Any] = dict(
+    part="detector",
+    table=detectron2.table,
+    layers=vit.detectron2_layers,
+    ignored=detectron2.IGNORED,
+    data={"short_side": 1024, "long_side": 1024, "buckets": ((1024, 1024),)},
+)
+_OF_VITDET = {
+    "backbone.kind": "vit",
+    **{key: _OF_DETECTRON2[key] for key in _OF_DETECTRON2 if key not in _MSRA},
+    **{f"{part}.norm": "ln" for part in ("fpn", "box_head", "mask_head")},
+    **{f"{part}.norm_eps": 1e-6 for part in ("fpn", "box_head", "mask_head")},
+    "rpn.convs": 2,
+    "box_head.convs": 4,
+}
+_MARKS_OF_VITDET = (
+    "backbone.net.patch_embed.proj.weight",
+    "backbone.net.pos_embed",
+    "backbone.net.blocks.0.attn.rel_pos_h",
+    "backbone.simfp_4.0.weight",
+)
 
 SOURCES = (
     # keypointrcnn_resnet50_fpn, weights COCO_V1 and COCO_LEGACY: persons alone, trained as the
@@ -255,6 +280,34 @@ SOURCES = (
         settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 2000},
         **_DETECTOR_OF_DETECTRON2,
     ),
+    # mask_rcnn_vitdet_b_100ep and _l, and cascade_mask_rcnn_vitdet_b_100ep and _l, of COCO.
+    Source(
+        name="detectron2_vitdet",
+        marks=(*_MARKS_OF_VITDET, "roi_heads.box_head.fc1.weight"),
+        num_classes=_classes_of_torch,
+        model=_OF_VITDET,
+        settings=_SETTINGS_OF_DETECTRON2,
+        **_VITDET,
+    ),
+    Source(
+        name="detectron2_vitdet_cascade",
+        marks=(*_MARKS_OF_VITDET, "roi_heads.box_head.0.fc1.weight"),
+        num_classes=_classes_of_cascade,
+        model={**_OF_VITDET, "box_head.class_agnostic": True, "cascade.ious": (0.6, 0.7)},
+        settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 2000},
+        **_VITDET,
+    ),
+    # MAE's encoders, which ViTDet begins from, as their authors publish them (mae_pretrain_vit_...)
+    # and timm (vit_base_patch16_224.mae): RGB, scaled by mean and std. Windows are ViTDet's.
+    Source(
+        name="mae_vit",
+        part="backbone",
+        marks=("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
+        table=vit.encoder_table,
+        layers=vit.encoder_layers,
+        ignored=vit.IGNORED,
+        model={"backbone.kind": "vit"},
+    ),
     # MSRA's ImageNet ResNets, R-50.pkl and R-101.pkl, with Caffe2's names: as Detectron2 publishes
     # them, and as Detectron did, whose norms became a scale and a bias. Either is for frozen norms.
     Source(
@@ -377,7 +430,7 @@ def recognised(state: State, where: str) -> Source:
         if mark in state:
             raise ValueError(
                 f"{where} is {model} (it has {mark}); only Mask R-CNNs, Faster R-CNNs and "
-                "Keypoint R-CNNs with a ResNet and FPN, and their backbones, can be read"
+                "Keypoint R-CNNs with a ResNet and FPN, ViTDets, and their backbones, can be read"
             )
     for source in SOURCES:
         if all(mark in state for mark in source.marks):

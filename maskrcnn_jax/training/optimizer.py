@@ -70,7 +70,7 @@ def make_optimizer(
     rate multiplies the momentum. `adamw` is torch's with beta1 = `momentum` and beta2 = 0.999.
     `lamb` (You et al. 2020) gives each array of Adam's update, weight decay included, the norm of
     the array that it changes. With `clip_norm` the whole gradient is first scaled down to that
-    norm. Without `decay_norm_and_bias` only kernels have weight decay.
+    norm. Without `decay_norm_and_bias` norms, biases and a ViT's positions have no weight decay.
 
     Args:
         train: `config.train`.
@@ -117,5 +117,7 @@ def _scaled_by(factors: Any) -> optax.GradientTransformation:
 
 
 def _kernels(params: Any) -> Any:
-    """Scales and biases have one axis."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """Scales and biases have one axis; a ViT's positions are a bias of each place."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and path[-1].key != "positions", params
+    )

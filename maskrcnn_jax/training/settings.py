@@ -41,7 +41,7 @@ def _check_epsilons(model: ModelConfig) -> None:
     """Refuses norms that would divide by the deviation of a constant channel, which is 0."""
     for name in ("backbone", "fpn", "box_head", *(["mask_head"] if model.masks else [])):
         section = getattr(model, name)
-        kinds = {section.norm, getattr(section, "dense_norm", "none")} & {"bn", "gn"}
+        kinds = {section.norm, getattr(section, "dense_norm", "none")} & {"bn", "gn", "ln"}
         if kinds and not section.norm_eps:
             raise ValueError(
                 f"config.model.{name}.norm_eps is 0, with which norm = {kinds.pop()!r} cannot be "

@@ -131,6 +131,13 @@ def test_a_convnext_is_refused_by_name():
         check_writable(config)
 
 
+def test_layer_norm_is_refused_by_name():
+    config = ModelConfig()
+    config.mask_head.norm = "ln"
+    with pytest.raises(ValueError, match=r"mask_head\.norm is 'ln'.*--format=stablehlo"):
+        check_writable(config)
+
+
 def test_keypoints_are_refused_by_name():
     config = ModelConfig()
     config.keypoints.names = ("nose",)

@@ -136,8 +136,20 @@ def test_group_norm(channels, groups):
     np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6, 5), (7, 5)])
+def test_layer_norm(shape):
+    x = normal(*shape)
+    layer = norm_layer("ln", 5, 1e-2)
+    variables = layer.init(KEY, x)
+    assert "batch_stats" not in variables
+    params = {"scale": normal(5), "bias": normal(5)}
+    expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-2)
+    expected = expected * params["scale"] + params["bias"]
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
+
+
 def test_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match=r"'batchnorm'.*frozen_bn, bn, gn, none"):
+    with pytest.raises(ValueError, match=r"'batchnorm'.*frozen_bn, bn, gn, ln, none"):
         ConvNorm(4, 3, norm="batchnorm").init(KEY, normal(1, 4, 4, 2))
 
 

@@ -50,6 +50,8 @@ def _tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     noise = np.random.default_rng(crc32(name.encode()) ^ seed).standard_normal(shape)
     if kind in ("gamma", "layer_scale"):
         value = 0.3 + 0.1 * noise
+    elif kind in ("pos_embed", "rel_pos_h", "rel_pos_w"):
+        value = 0.5 * noise
     elif kind == "weight" and len(shape) > 1:
         value = _filters(name, noise)
     elif kind in ("weight", "running_var"):

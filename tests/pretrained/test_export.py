@@ -213,6 +213,7 @@ def test_lines_for_layers_of_our_own(name):
             "pixel.mean has 5 channels, there 3",
         ),
         ({"model__backbone__kind": "convnext"}, "backbone.kind is 'convnext', there 'resnet'"),
+        ({"model__fpn__norm": "ln"}, "fpn.norm is 'ln', there batch or group norm"),
         ({"model__roi__aligned": True}, "roi.aligned is True, there False"),
         ({"model__box_head__dense_norm": "bn"}, "box_head.dense_norm is 'bn', there 'none'"),
     ],

@@ -21,6 +21,7 @@ from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.config import get_config
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.inference.predict_step import make_predict_step
+from maskrcnn_jax.models.backbones.vit import ViT
 from maskrcnn_jax.models.build import initial_variables, make_model
 from maskrcnn_jax.models.layers import Conv
 from maskrcnn_jax.models.trainable import trainable_mask
@@ -139,6 +140,27 @@ def grouped_convs(sizes):
         one, many = gradients(make_mesh(_mesh(ONE))), gradients(make_mesh(_mesh(sizes)))
         found.append([_difference(*pair) for pair in zip(one, many, strict=True)])
     return found
+
+
+def attention(sizes):
+    """The largest difference of any leaf's gradient of a ViT from one device's, relative to its
+    largest number: of a block with windows that are filled up, and of one without."""
+    vit = ViT(2, 8, 4, 3, (1,), position_grid=2, relative_grid=4)
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((8, 64, WIDTH, 3), np.float32)
+    shapes = jax.eval_shape(vit.init, jax.random.key(0), image)
+    variables = jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
+
+    def gradients(mesh):
+        def loss(variables, image):
+            with partition.over(mesh):
+                return jnp.square(vit.apply(variables, image)["c4"]).mean()
+
+        where = image_sharding(mesh)
+        return jax.device_get(jax.jit(jax.grad(loss))(variables, jax.device_put(image, where)))
+
+    one, many = gradients(make_mesh(_mesh(ONE))), gradients(make_mesh(_mesh(sizes)))
+    return _worst([one], [many])
 
 
 def collectives(height, sizes):
@@ -331,6 +353,7 @@ def main(folder, requests):
     functions = (
         gradients,
         grouped_convs,
+        attention,
         curves,
         collectives,
         prediction,

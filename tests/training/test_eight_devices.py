@@ -23,6 +23,21 @@ CONVNEXT = [
     ("backbone.convnext.channels", (8, 8, 12, 12)),
     ("backbone.convnext.stochastic_depth", 0.5),
 ]
+VIT = [
+    ("backbone.kind", "vit"),
+    ("backbone.vit.depth", 4),
+    ("backbone.vit.channels", 32),
+    ("backbone.vit.heads", 4),
+    ("backbone.vit.window", 3),
+    ("backbone.vit.global_blocks", (1, 3)),
+    ("backbone.vit.position_grid", 3),
+    ("backbone.vit.relative_grid", 4),
+    ("backbone.vit.stochastic_depth", 0.5),
+    ("fpn.norm", "ln"),
+    ("rpn.convs", 2),
+    ("box_head.norm", "ln"),
+    ("mask_head.norm", "ln"),
+]
 # Fifty layers with the statistics of a batch multiply rounding: without groups, too, leaves differ
 # by 2 %, so these have none.
 RESNEXT = [
@@ -52,6 +67,7 @@ def found():
         {
             "gradients": [[64, [(8, 1, 1), (2, 2, 2)]]],
             "grouped_convs": [[(2, 1, 4)]],
+            "attention": [[(2, 2, 2)]],
             "collectives": [[64, (8, 1, 1)]],
             "prediction": [[128, 1, (1, 1, 8)]],
             "flat_rois": [[4, 8, (2, 1, 4)], [4, 8, (2, 2, 2)], [2, 6, (2, 1, 4)]],
@@ -81,6 +97,13 @@ def test_gradients_of_grouped_convolutions_are_those_of_one_device(found):
     """XLA's of the kernel is too large by the number of devices that hold the same rows."""
     for errors in found["grouped_convs"][0]:
         assert max(errors) < TOLERANCE
+
+
+def test_gradients_of_attention_are_those_of_one_device(found):
+    """Devices that share images have some rows of the patches each, and some of the heads."""
+    name, error, leaves = found["attention"][0]
+    assert leaves > 30
+    assert error < TOLERANCE, name
 
 
 def test_devices_that_share_images_hold_their_rows(found):
@@ -173,6 +196,7 @@ FAMILY = {
     "class-agnostic": [("box_head.class_agnostic", True), ("mask_head.class_agnostic", True)],
     "ConvNeXt": CONVNEXT,
     "ResNeXt": RESNEXT,
+    "ViTDet": VIT,
 }
 
 

@@ -37,7 +37,17 @@ def test_factors_by_hand():
     assert found["fpn"]["lateral"] == 1
 
 
-@pytest.mark.parametrize("changes", [{}, {"depth": 18, "norm": "gn"}, {"kind": "convnext"}])
+def test_factors_of_a_vit_are_detectron2s():
+    """Its `get_vit_lr_decay_rate`: the 12th power for the first block of 12, the 13th before it."""
+    names = ["stem", "block_0", "block_1", "block_11"]
+    params = {"backbone": {name: {"kernel": 0} for name in names}}
+    found = layer_factors(params, BackboneConfig(kind="vit"), 0.7)["backbone"]
+    assert [found[name]["kernel"] for name in names] == [0.7**power for power in (13, 12, 11, 1)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"depth": 18, "norm": "gn"}, {"kind": "convnext"}, {"kind": "vit"}]
+)
 def test_every_array_of_every_backbone_has_a_factor(changes):
     config = ModelConfig()
     set_values(config.backbone, changes)

@@ -122,7 +122,10 @@ def test_frozen_parameters_have_no_optimizer_state(base_train):
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
 def test_norms_and_biases_can_go_without_weight_decay(base_train, name):
+    """Nor have the positions of a ViT's patches, which are a bias of each place; Detectron2 has
+    weight decay on the relative ones."""
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
+    params |= {"positions": jnp.ones((2, 2, 2)), "relative_rows": jnp.ones((3, 2))}
     moved = {}
     for everywhere in (True, False):
         set_values(
@@ -134,7 +137,7 @@ def test_norms_and_biases_can_go_without_weight_decay(base_train, name):
         no_gradient = jax.tree.map(jnp.zeros_like, params)
         updates, _ = optimizer.update(no_gradient, optimizer.init(params), params)
         moved[everywhere] = {key for key, update in updates.items() if update.any()}
-    assert moved == {True: {"kernel", "bias", "scale"}, False: {"kernel"}}
+    assert moved == {True: set(params), False: {"kernel", "relative_rows"}}
 
 
 def test_clipping_scales_the_whole_gradient_of_the_trainable_parameters(base_train):

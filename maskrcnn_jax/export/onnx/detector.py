@@ -108,6 +108,12 @@ def check_writable(config: Any) -> None:
             f"config.model.backbone.kind is {config.backbone.kind!r}, which is not written as "
             "ONNX; take --format=stablehlo"
         )
+    for name in ("fpn", "box_head", "mask_head"):
+        if getattr(config, name).norm == "ln":
+            raise ValueError(
+                f"config.model.{name}.norm is 'ln', which is not written as ONNX; take "
+                "--format=stablehlo"
+            )
     if config.keypoints.names:
         raise ValueError(
             "config.model.keypoints has a keypoint head, which is not written as ONNX; take "

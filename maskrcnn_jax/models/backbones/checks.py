@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from maskrcnn_jax.config_fields import fields
 
 if TYPE_CHECKING:
-    from maskrcnn_jax.models.backbones.config import BackboneConfig
+    from maskrcnn_jax.models.backbones.config import BackboneConfig, ViTConfig
 
 
 def check_kind(config: "BackboneConfig", key: str) -> None:
@@ -49,4 +49,27 @@ def check_groups(config: "BackboneConfig", key: str) -> None:
         raise ValueError(
             f"{key}.width = {config.width} and {key}.width_per_group = {config.width_per_group} "
             "leave a group without channels (their product is below 64); raise one of them"
+        )
+
+
+def check_vit(config: "ViTConfig", key: str) -> None:
+    """Checks that a ViT has channels for its heads and pyramid, and the blocks that are named.
+
+    Args:
+        config: `config.model.backbone.vit`.
+        key: of that section.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    for what, divisor in ((f"{key}.heads", config.heads), ("the up-sampling of the pyramid", 4)):
+        if config.channels % divisor:
+            raise ValueError(
+                f"{key}.channels is {config.channels}, which {what} divides by {divisor}; make it "
+                "a multiple"
+            )
+    if far := [i for i in config.global_blocks if i >= config.depth]:
+        raise ValueError(
+            f"{key}.global_blocks names block {far[0]}, but with {key}.depth = {config.depth} the "
+            f"last one is {config.depth - 1}"
         )

@@ -9,6 +9,7 @@ from maskrcnn_jax.models.heads_config import NORMS, POSITIVE
 KINDS = {
     "resnet": "maskrcnn_jax.models.backbones.resnet",
     "convnext": "maskrcnn_jax.models.backbones.convnext",
+    "vit": "maskrcnn_jax.models.backbones.vit",
 }
 _OWN = ("backbone",)  # weights of the backbone need the value
 _Four = tuple[int, int, int, int]
@@ -43,6 +44,28 @@ class ConvNeXtConfig:
 
 
 @dataclass(slots=True, unsafe_hash=True)
+class ViTConfig:
+    """A plain ViT with windows (ViTDet); the defaults are those of ViT-B at 1024 x 1024."""
+
+    depth: int = setting(12, "blocks", within="[4, 256]", weights=_OWN)
+    channels: int = setting(768, "channels of every block", within=POSITIVE, weights=_OWN)
+    heads: int = setting(12, "heads of the attention", within=POSITIVE, weights=_OWN)
+    window: int = setting(14, "side of the windows, patches", within=POSITIVE, weights=_OWN)
+    global_blocks: tuple[int, ...] = setting(
+        (2, 5, 8, 11), "blocks, from 0, without windows", within="[0, inf)", weights=_OWN
+    )
+    position_grid: int = setting(
+        14, "side of the image of the stored positions, patches", within="[1, 1024]", weights=_OWN
+    )
+    relative_grid: int = setting(
+        64, "the same of the relative ones of global blocks", within="[1, 1024]", weights=_OWN
+    )
+    stochastic_depth: float = setting(
+        0.0, "as config.model.backbone.convnext.stochastic_depth", within="[0, 1)", weights=()
+    )
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class BackboneConfig:
     """The backbone. Beside its kind stand a ResNet's settings; another kind has its section."""
 
@@ -51,7 +74,7 @@ class BackboneConfig:
     width: int = setting(
         64, "channels of the stem; every later stage has a multiple", within=POSITIVE, weights=_OWN
     )
-    norm: str = setting("frozen_bn", "normalisation layers", choices=NORMS[1:], weights=_OWN)
+    norm: str = setting("frozen_bn", "normalisation layers", choices=NORMS[1:4], weights=_OWN)
     norm_eps: float = setting(1e-5, "epsilon of the normalisation", within="[0, inf)", weights=_OWN)
     stride_in_1x1: bool = setting(
         False,
@@ -78,6 +101,7 @@ class BackboneConfig:
     )
 
     convnext: ConvNeXtConfig = field(default_factory=ConvNeXtConfig)
+    vit: ViTConfig = field(default_factory=ViTConfig)
 
     def validate(self, key: str = "config.model.backbone") -> None:
         """Checks what has to go together, and that nothing is set that only another kind has.
@@ -86,7 +110,8 @@ class BackboneConfig:
             ValueError: naming the key, its value and the kind.
         """
         # Imported here: a program that predicts has a backbone that was checked when it was loaded.
-        from maskrcnn_jax.models.backbones.checks import check_groups, check_kind
+        from maskrcnn_jax.models.backbones.checks import check_groups, check_kind, check_vit
 
         check_kind(self, key)
         check_groups(self, key)
+        check_vit(self.vit, f"{key}.vit")

@@ -44,6 +44,7 @@ class Published(NamedTuple):
 
 _TORCHVISION = "https://download.pytorch.org/models"
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2"
+_MAE = "https://dl.fbaipublicfiles.com/mae/pretrain"
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
 
 
@@ -194,6 +195,32 @@ NAMES = {
         f"{_DETECTRON2}/PointRend/InstanceSegmentation/pointrend_rcnn_R_50_FPN_3x_coco/164955410/"
         "model_final_edd263.pkl",
         _md5("edd263"),
+    ),
+    # Its projects/ViTDet, of COCO; the README there.
+    "coco_detectron2_vitdet_b": Published(
+        "detectron2_vitdet",
+        f"{_DETECTRON2}/ViTDet/COCO/mask_rcnn_vitdet_b/f325346929/model_final_61ccd1.pkl",
+        _md5("61ccd1"),
+    ),
+    "coco_detectron2_vitdet_l": Published(
+        "detectron2_vitdet",
+        f"{_DETECTRON2}/ViTDet/COCO/mask_rcnn_vitdet_l/f325599698/model_final_6146ed.pkl",
+        _md5("6146ed"),
+    ),
+    "coco_detectron2_vitdet_cascade_b": Published(
+        "detectron2_vitdet_cascade",
+        f"{_DETECTRON2}/ViTDet/COCO/cascade_mask_rcnn_vitdet_b/f325358525/model_final_435fa9.pkl",
+        _md5("435fa9"),
+    ),
+    "coco_detectron2_vitdet_cascade_l": Published(
+        "detectron2_vitdet_cascade",
+        f"{_DETECTRON2}/ViTDet/COCO/cascade_mask_rcnn_vitdet_l/f328021305/model_final_1a9f28.pkl",
+        _md5("1a9f28"),
+    ),
+    # The encoders that it starts from, with the first digits of their MD5s: facebookresearch/mae.
+    "imagenet_mae_vit_b": Published("mae_vit", f"{_MAE}/mae_pretrain_vit_base.pth", _md5("8cad7c")),
+    "imagenet_mae_vit_l": Published(
+        "mae_vit", f"{_MAE}/mae_pretrain_vit_large.pth", _md5("b8b06e")
     ),
     # The ImageNet classifiers that Detectron2 starts from. No digest is published.
     "imagenet_msra_r50": Published(

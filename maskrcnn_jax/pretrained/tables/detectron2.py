@@ -13,6 +13,7 @@ import numpy as np
 from maskrcnn_jax.models.backbones.interface import FEATURES
 from maskrcnn_jax.models.backbones.resnet import BLOCKS
 from maskrcnn_jax.models.config import ModelConfig
+from maskrcnn_jax.pretrained.tables import vit
 from maskrcnn_jax.pretrained.tables.mapping import (
     CLASS_CONV,
     CONV,
@@ -84,9 +85,15 @@ def _no_background(rows: int) -> Layout:
 
 def table(config: ModelConfig) -> list[Entry]:
     """Returns every array of the model that `config.model` describes, beside Detectron2's."""
+    if config.backbone.kind == "vit":
+        features = [
+            *vit.backbone_entries(config, "backbone.net.", True),
+            *vit.pyramid_entries(config),
+        ]
+    else:
+        features = [*_backbone(config, "backbone.bottom_up."), *_fpn(config)]
     return [
-        *_backbone(config, "backbone.bottom_up."),
-        *_fpn(config),
+        *features,
         *_rpn(config),
         *_box_heads(config),
         *_masks(config),

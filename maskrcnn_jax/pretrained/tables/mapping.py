@@ -114,11 +114,11 @@ def norm(path: tuple[str, ...], name: str, kind: str) -> Iterator[Entry]:
     Args:
         path: of the norm in our variables.
         name: of the norm in the other project.
-        kind: frozen_bn | bn | gn; gn has no statistics.
+        kind: frozen_bn | bn | gn | ln; the last two have no statistics.
     """
     yield Entry(("params", *path, "scale"), (f"{name}.weight",), SAME)
     yield Entry(("params", *path, "bias"), (f"{name}.bias",), SAME)
-    if kind != "gn":
+    if kind in ("frozen_bn", "bn"):
         yield Entry(("batch_stats", *path, "mean"), (f"{name}.running_mean",), SAME)
         yield Entry(("batch_stats", *path, "var"), (f"{name}.running_var",), SAME)
 

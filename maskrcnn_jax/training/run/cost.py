@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from maskrcnn_jax.console import amount
-from maskrcnn_jax.models.backbones.config import BackboneConfig
+from maskrcnn_jax.models.backbones.config import BackboneConfig, ViTConfig
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
@@ -29,7 +29,7 @@ def step_flops(config: "Config") -> float:
     """
     model = config.model
     pixels = max(height * width for height, width in config.data.buckets)
-    per_pixel = _of_backbone(model.backbone)
+    per_pixel = _of_backbone(model.backbone, pixels)
     channels = model.fpn.channels
     rpn = model.rpn.convs * 9 * channels * (model.rpn.channels or channels)
     per_pixel += (9 * channels**2 + rpn) * 4 / 3 / 16  # on P2 to P6
@@ -37,8 +37,10 @@ def step_flops(config: "Config") -> float:
     return 2 * _OF_TRAINING * config.train.batch_size * image
 
 
-def _of_backbone(backbone: BackboneConfig) -> float:
-    """Returns the multiplications for each pixel of the image."""
+def _of_backbone(backbone: BackboneConfig, pixels: int) -> float:
+    """Returns the multiplications for each pixel of an image of so many."""
+    if backbone.kind == "vit":
+        return _of_vit(backbone.vit, pixels)
     if backbone.kind == "convnext":
         stages = zip(backbone.convnext.blocks, backbone.convnext.channels, strict=True)
         return sum(
@@ -49,6 +51,13 @@ def _of_backbone(backbone: BackboneConfig) -> float:
     wider = backbone.width_per_group * backbone.groups / 64
     ratio = (8 * wider + 9 * wider**2 / backbone.groups) / 17
     return _BACKBONE[backbone.depth] * (backbone.width / 64) ** 2 * ratio
+
+
+def _of_vit(vit: ViTConfig, pixels: int) -> float:
+    """Returns the same of a ViT and the up-samplings of its pyramid, on patches of 256 pixels."""
+    seen = (vit.depth - len(vit.global_blocks)) * vit.window**2
+    seen += len(vit.global_blocks) * pixels // 256
+    return (12 * vit.depth + 6) * vit.channels**2 / 256 + 2 * seen * vit.channels / 256
 
 
 def _of_regions(model: ModelConfig) -> float:

@@ -8,25 +8,37 @@ import pytest
 
 from maskrcnn_jax.config_json import set_values
 from maskrcnn_jax.models.backbones.config import KINDS, BackboneConfig
-from maskrcnn_jax.models.backbones.interface import FEATURES, backbone_stages, make_backbone
+from maskrcnn_jax.models.backbones.interface import (
+    FEATURES,
+    backbone_stages,
+    make_backbone,
+    pyramid_class,
+)
 from maskrcnn_jax.models.backbones.names import backbone_name
 from maskrcnn_jax.models.config import ModelConfig
+from maskrcnn_jax.models.fpn import STRIDES
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.models.trainable import trainable_mask
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_four_maps_and_names_its_layers(kind):
+def test_every_kind_gives_what_its_pyramid_takes_and_names_its_layers(kind):
     config = BackboneConfig(kind=kind)
     config.validate()
     assert backbone_name(config)
     module = make_backbone(config, jnp.bfloat16, remat=True)
     image = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
     features, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), image)
-    assert tuple(features) == FEATURES
-    for feature, stride in zip(features.values(), (4, 8, 16, 32), strict=True):
+    assert tuple(features) == (("c4",) if kind == "vit" else FEATURES)
+    for name, feature in features.items():
+        stride = 2 ** int(name[1])
         assert feature.shape[:3] == (1, 64 // stride, 96 // stride)
         assert feature.dtype == jnp.bfloat16
+    pyramid = pyramid_class(config)(16, dtype=jnp.bfloat16)
+    levels, _ = jax.eval_shape(pyramid.init_with_output, jax.random.key(0), features)
+    assert [x.shape for x in levels.values()] == [
+        (1, -(-64 // stride), -(-96 // stride), 16) for stride in STRIDES.values()
+    ]
     stages = backbone_stages(config)
     assert list(stages) == ["stem", *FEATURES]
     names = {name for stage in stages.values() for layer in stage for name in layer}
@@ -79,7 +91,9 @@ def test_stages_of_a_convnext_are_frozen_by_their_words(layers, first):
             {"kind": "convnext", "convnext.blocks": (3, 3, 0, 3)},
             r"backbone.convnext.blocks is .*; expected within",
         ),
-        ({"kind": "vgg"}, r"backbone.kind is 'vgg'; expected resnet \| convnext"),
+        ({"kind": "vgg"}, r"backbone.kind is 'vgg'; expected resnet \| convnext \| vit"),
+        ({"kind": "vit", "convnext.blocks": (3, 3, 9, 4)}, r"backbone.convnext.blocks is .* 'vit'"),
+        ({"norm": "ln"}, r"backbone.norm is 'ln'; expected frozen_bn \| bn \| gn"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(changes, fault):
@@ -97,6 +111,8 @@ def test_what_makes_no_sense_is_refused_by_name(changes, fault):
         ({"depth": 101, "width_per_group": 128}, "Wide ResNet-101"),
         ({"kind": "convnext", "convnext.blocks": (3, 3, 27, 3)}, "ConvNeXt-S"),
         ({"kind": "convnext", "convnext.blocks": (1, 1, 2, 1)}, "ConvNeXt of 5 blocks"),
+        ({"kind": "vit"}, "ViT-B"),
+        ({"kind": "vit", "vit.depth": 4}, "ViT of 4 blocks"),
     ],
 )
 def test_a_backbone_has_a_name(changes, name):
