@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from maskrcnn_jax.config_fields import check_fields, setting
 from maskrcnn_jax.data.config import DataConfig
 from maskrcnn_jax.evaluation.config import EvalConfig
-from maskrcnn_jax.memory import check_batches, check_detector
+from maskrcnn_jax.memory import check_detector, named
 from maskrcnn_jax.models.config import ALL_PARTS, PARTS, ModelConfig
 from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.training.config import TrainConfig
+
+_BATCH_BYTES = 2**40  # of all processes of a run together
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class Config:
             raise ValueError(f"config.init_parts is empty; give some of {', '.join(ALL_PARTS)}")
         _check_pixels(self)
         check_detector(self.model, self.data)
-        check_batches(self)
+        _check_batches(self)
         _check_boxes_alone(self)
         _check_keypoints(self)
         if self.train.best_metric.startswith("loss_") and not self.eval.loss:
@@ -74,6 +76,21 @@ class Config:
 def get_config() -> Config:
     """Returns the default configuration."""
     return Config()
+
+
+def _check_batches(config: Config) -> None:
+    """Checks that a batch of images and masks is not larger than any run's memory."""
+    data = config.data
+    pixels = max(height * width for height, width in data.buckets) * data.channels * data.depth // 8
+    image = pixels + data.max_instances * data.mask_size**2
+    for part in ("train", "eval"):
+        size = getattr(config, part).batch_size * image
+        if size > _BATCH_BYTES:
+            keys = f"{part}.batch_size data.buckets data.max_instances data.mask_size"
+            raise ValueError(
+                f"{named(keys, {'data': data, part: getattr(config, part)})} ask for batches of "
+                f"{size / 2**40:,.1f} TiB: lower them"
+            )
 
 
 def _check_boxes_alone(config: Config) -> None:

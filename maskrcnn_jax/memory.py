@@ -3,16 +3,11 @@
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from maskrcnn_jax.images.config import ImageConfig
 from maskrcnn_jax.models.backbones.config import BackboneConfig
 from maskrcnn_jax.models.config import ModelConfig
 
-if TYPE_CHECKING:
-    from maskrcnn_jax.config import Config
-
-_BATCH_BYTES = 2**40  # of all processes of a run together
 _FLOAT_BYTES = 4
 
 
@@ -34,31 +29,9 @@ def check_detector(model: ModelConfig, images: ImageConfig, num_classes: int = 1
     for keys, size in _arrays(model, images, num_classes).items():
         if size * _FLOAT_BYTES > there:
             raise ValueError(
-                f"{_named(keys, {'data': images, 'model': model})} ask for an array of "
+                f"{named(keys, {'data': images, 'model': model})} ask for an array of "
                 f"{size * _FLOAT_BYTES / 2**30:,.0f} GiB, this machine has "
                 f"{there / 2**30:,.0f} GiB: lower them"
-            )
-
-
-def check_batches(config: "Config") -> None:
-    """Checks that a batch of images and masks is not larger than any run's memory.
-
-    Args:
-        config: the whole configuration, whose values are each within their interval.
-
-    Raises:
-        ValueError: naming the keys whose values ask for too much.
-    """
-    data = config.data
-    pixels = max(height * width for height, width in data.buckets) * data.channels * data.depth // 8
-    image = pixels + data.max_instances * data.mask_size**2
-    for part in ("train", "eval"):
-        size = getattr(config, part).batch_size * image
-        if size > _BATCH_BYTES:
-            keys = f"{part}.batch_size data.buckets data.max_instances data.mask_size"
-            raise ValueError(
-                f"{_named(keys, {'data': data, part: getattr(config, part)})} ask for batches of "
-                f"{size / 2**40:,.1f} TiB: lower them"
             )
 
 
@@ -107,23 +80,15 @@ def _arrays(model: ModelConfig, images: ImageConfig, num_classes: int) -> dict[s
             * max(head.channels, 16 * len(head.names))
         ),
     }
+    # Imported here: most detectors have neither.
     if model.point_rend.enabled:
-        points = model.point_rend
-        found |= {
-            "model.detections.max_per_image model.point_rend.coarse_size "
-            "model.point_rend.subdivisions": model.detections.max_per_image * points.mask_size**2,
-            "model.detections.max_per_image model.point_rend.subdivision_points "
-            "model.point_rend.point_channels": (
-                model.detections.max_per_image
-                * min(points.subdivision_points, points.mask_size**2)
-                * max(points.point_channels, num_classes)
-            ),
-            "model.roi.samples_per_image model.point_rend.train_points "
-            "model.point_rend.oversampling": int(
-                model.roi.samples_per_image * points.train_points * points.oversampling * 2
-            ),
-            "model.point_rend.dense_channels": points.dense_channels * points.dense_channels,
-        }
+        from maskrcnn_jax.models.point_rend import checks as point_rend
+
+        found |= point_rend.array_sizes(model, num_classes)
+    if model.mask_scoring.enabled:
+        from maskrcnn_jax.models.mask_scoring import checks as mask_scoring
+
+        found |= mask_scoring.array_sizes(model, num_classes)
     for key, number in regions.items():
         found[key] = number * num_classes
         found[f"{key} model.box_head.pool_size model.fpn.channels"] = number * pooled * features
@@ -161,8 +126,13 @@ def _of_backbone(backbone: BackboneConfig, pixels: int) -> dict[str, int]:
     }
 
 
-def _named(keys: str, sections: Mapping[str, object]) -> str:
-    """Returns keys with their values in words."""
+def named(keys: str, sections: Mapping[str, object]) -> str:
+    """Returns keys with their values in words.
+
+    Args:
+        keys: without `config.`, with spaces between them.
+        sections: of the configuration, by name.
+    """
     words = []
     for key in keys.split():
         name, *path = key.split(".")

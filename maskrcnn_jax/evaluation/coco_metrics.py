@@ -95,6 +95,18 @@ def _limits(iou_type: str, max_detections: Sequence[int]) -> Sequence[int]:
     return KEYPOINT_LIMITS if iou_type == KEYPOINTS else max_detections
 
 
+def scored(results: Sequence[Mapping], iou_type: str) -> list[dict]:
+    """Returns the entries with the score that counts: of masks `mask_score`, where there is one.
+
+    Args:
+        results: as for `coco_metrics`.
+        iou_type: "bbox", "segm" or "keypoints".
+    """
+    if iou_type != "segm":
+        return list(map(dict, results))
+    return [{**entry, "score": entry.get("mask_score", entry["score"])} for entry in results]
+
+
 def prepared(
     truth: Mapping[str, list[dict]], results: Sequence[Mapping], iou_type: str
 ) -> tuple[dict[str, list[dict]], dict[str, list[dict]]]:
@@ -118,7 +130,7 @@ def prepared(
     objects = [{**a, "image_id": numbers[a["image_id"]]} for a in truth["annotations"]]
     found = [
         {**entry, "image_id": numbers[entry["image_id"]], "id": number, "iscrowd": 0}
-        for number, entry in enumerate(results, start=1)
+        for number, entry in enumerate(scored(results, iou_type), start=1)
     ]
     for entry in found:
         entry["area"] = _area(entry, iou_type)

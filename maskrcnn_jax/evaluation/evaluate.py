@@ -18,6 +18,7 @@ from maskrcnn_jax.evaluation.coco_metrics import (
     KEYPOINTS,
     accumulate,
     metric_names,
+    scored,
     summaries,
 )
 from maskrcnn_jax.evaluation.collect import Found, collect
@@ -107,7 +108,8 @@ def evaluate(
     """Predicts on a data set, measures the metrics and writes them down.
 
     Writes `report.txt` (a table), `metrics.json`, `detections.json` (COCO results at the original
-    resolution) and `pictures/` (predictions beside the truth, by the names of the images). With
+    resolution), of a model that scores masks `detections_segm.json` (those of masks alone, with
+    their scores) and `pictures/` (predictions beside the truth, by the names of the images). With
     several processes each predicts its part of every batch; the first one measures and writes, all
     return its metrics.
 
@@ -176,6 +178,9 @@ def _write(
     write_atomically(out_dir / "report.txt", report)
     write_atomically(out_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     write_atomically(out_dir / "detections.json", json.dumps(found.results))
+    if config.model.mask_scoring.enabled:
+        masks = [{k: v for k, v in e.items() if k != "bbox"} for e in scored(found.results, "segm")]
+        write_atomically(out_dir / "detections_segm.json", json.dumps(masks))
     _remove_pictures(out_dir / "pictures")
     for index, result in found.samples:
         record = dataset.records[index]

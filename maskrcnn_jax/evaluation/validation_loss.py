@@ -28,6 +28,7 @@ _COUNTED_BY = {
     "loss_box_reg": "rois",
     "loss_mask": "positives",
     "loss_mask_point": "positives",
+    "loss_mask_iou": "mask_ious",
     "loss_keypoint": "keypoints",
 }
 Rows = dict[str, np.ndarray]
@@ -48,7 +49,8 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
         The step. `batch` and `indices` ([B] int64, of the images in the data set) are this
         process's, as `eval_batches` yields them. The rows have an entry for each image of all
         processes, [B] each: the losses, `images` (1, or 0 in empty slots), `rois` (sampled) and
-        `positives` of these, the `keypoints` of these where the model has such, and `index`.
+        `positives` of these, the `keypoints` and the `mask_ious` in the loss of these where the
+        model has such, and `index`.
     """
 
     def rows_of_image(variables, image):
@@ -56,6 +58,8 @@ def make_loss_step(model: nn.Module, mesh: Mesh) -> LossStep:
         rng = jax.random.fold_in(jax.random.key(0), image["index"])
         losses, stages = model.apply(variables, batch, rng, batch_statistics=False, method="losses")
         losses.pop("loss_total")
+        if "mask_iou_valid" in stages:
+            losses["mask_ious"] = stages["mask_iou_valid"].sum()
         if "keypoint_valid" in stages:
             losses["keypoints"] = stages["keypoint_valid"].sum()
         return losses | {

@@ -22,7 +22,8 @@ def coco_results(
 
     Returns:
         A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels),
-        `score`, `segmentation` (run lengths, `counts` as text; not of a model of boxes alone) and
+        `score`, `segmentation` (run lengths, `counts` as text; not of a model of boxes alone),
+        `mask_score` of a model that scores masks (which COCO knows as the `score` of masks) and
         `keypoints` of a model that finds such (x, y, score of each in a row, x and y less half a
         pixel, since COCO's name pixels), ready for `json.dump`.
     """
@@ -39,6 +40,9 @@ def coco_results(
     if result.has_masks:
         for entry, crop in zip(entries, result.crops, strict=True):
             entry["segmentation"] = crop_to_rle(crop, result.height, result.width)
+    if result.mask_scores is not None:
+        for entry, score in zip(entries, result.mask_scores, strict=True):
+            entry["mask_score"] = float(score)
     if result.keypoints is not None:
         for entry, points in zip(entries, result.keypoints, strict=True):
             entry["keypoints"] = coco_keypoints(points)

@@ -61,6 +61,8 @@ class Result:
         keypoints: `[n, P, 3]` float32: x and y in pixels of the image, and score, 0..1; None of a
             model without (`config.model.keypoints`).
         keypoint_set: what they are, their names and the skeleton; None without.
+        mask_scores: `[n]` float32, 0..1, by which masks are compared, in evaluation say; None of a
+            model without (`config.model.mask_scoring`), whose masks have `scores`.
     """
 
     boxes: np.ndarray
@@ -75,6 +77,7 @@ class Result:
     has_masks: bool = True
     keypoints: np.ndarray | None = None
     keypoint_set: "KeypointSet | None" = field(default=None, repr=False)
+    mask_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -97,6 +100,7 @@ class Result:
             class_names=tuple(self.class_names[i] for i in indices),
             crops=tuple(self.crops[i] for i in indices),
             keypoints=None if self.keypoints is None else self.keypoints[indices],
+            mask_scores=None if self.mask_scores is None else self.mask_scores[indices],
         )
 
     def filter(
@@ -203,8 +207,9 @@ class Result:
 
         Returns:
             A dict per detection: `image_id`, `category_id`, `bbox` (x, y, width, height in
-            pixels), `score`, `segmentation` (compressed run lengths; not without masks) and
-            `keypoints` (see `inference.coco_results`); besides them `class_name`.
+            pixels), `score`, `segmentation` (compressed run lengths; not without masks),
+            `mask_score` and `keypoints` where the model has such (see `inference.coco_results`);
+            besides them `class_name`.
         """
         from maskrcnn_jax.inference.coco_results import coco_results
 
@@ -276,6 +281,9 @@ def to_result(
         crops = [paste_crop(*pair, height, width, rule=mask_paste) for pair in pairs]
     else:
         crops = [box_crop(box) for box in boxes]
+    mask_scores = detections.mask_scores
+    if mask_scores is not None:
+        mask_scores = np.asarray(mask_scores[index])[chosen].astype(np.float32)
     points = None
     if keypoints is not None:
         points = np.array(np.asarray(detections.keypoints)[index][chosen], np.float32)
@@ -291,4 +299,5 @@ def to_result(
         has_masks=has_masks,
         keypoints=points,
         keypoint_set=keypoints,
+        mask_scores=mask_scores,
     )

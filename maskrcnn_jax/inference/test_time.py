@@ -131,15 +131,20 @@ def predict_views(
     boxes, scores, classes, valid = partition.per_image(partial(join, config=model.config))(*joined)
     if not model.config.masks:
         return Detections(boxes, scores, classes, None, valid), {}
-    masks = []
+    masks, ious = [], []
     for size, is_mirrored, _, stages in views:
         seen = _moved(boxes, base, size, is_mirrored) - model.corner
         masks_of = partial(model.masks, {name: stages[name] for name in POOLED_LEVELS})
-        logits, _ = model.on_detections(masks_of, valid, seen, classes)
+        logits, more = model.on_detections(masks_of, valid, seen, classes)
+        ious += [more["mask_ious"]] if "mask_ious" in more else []
         mask = jax.nn.sigmoid(logits)
         masks.append(mask[..., ::-1] if is_mirrored else mask)
     mean = jnp.where(valid[..., None, None], sum(masks) / len(masks), 0.0)
-    return Detections(boxes, scores, classes, mean, valid), {}
+    result = Detections(boxes, scores, classes, mean, valid)
+    if ious:
+        iou = jnp.where(valid, jnp.clip(sum(ious) / len(ious), 0, 1), 0.0)
+        result = result._replace(mask_scores=scores * iou)
+    return result, {}
 
 
 def join(

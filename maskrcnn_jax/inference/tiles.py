@@ -84,6 +84,11 @@ def _joined(results: Sequence[Result]) -> Result:
             if results[0].keypoints is None
             else np.concatenate([result.keypoints for result in results])
         ),
+        mask_scores=(
+            None
+            if results[0].mask_scores is None
+            else np.concatenate([result.mask_scores for result in results])
+        ),
     )
 
 

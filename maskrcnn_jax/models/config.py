@@ -22,11 +22,12 @@ from maskrcnn_jax.models.heads_config import (
     RoIConfig,
 )
 from maskrcnn_jax.models.keypoints.config import KeypointsConfig
+from maskrcnn_jax.models.mask_scoring.config import MaskScoringConfig
 from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
 # What weights can be taken of, and trained: the detector's parts, and those that some have besides.
 PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
-ALL_PARTS = (*PARTS, "keypoint_head")
+ALL_PARTS = (*PARTS, "mask_iou_head", "keypoint_head")
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -211,6 +212,7 @@ class ModelConfig:
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
     point_rend: PointRendConfig = field(default_factory=PointRendConfig)
+    mask_scoring: MaskScoringConfig = field(default_factory=MaskScoringConfig)
     keypoints: KeypointsConfig = field(default_factory=KeypointsConfig)
     detections: DetectionsConfig = field(default_factory=DetectionsConfig)
 
@@ -226,6 +228,7 @@ class ModelConfig:
         self.point_rend.validate(
             self.masks, self.mask_head.class_agnostic, bool(self.cascade.ious), f"{key}.point_rend"
         )
+        self.mask_scoring.validate(self.masks, self.point_rend.enabled, f"{key}.mask_scoring")
         self.keypoints.validate(f"{key}.keypoints")
         if self.box_head.class_loss != "softmax" and self.detections.classes == "best":
             raise ValueError(

@@ -25,6 +25,8 @@ class Detections(NamedTuple):
         valid: [B, D] bool; the other slots hold zeros.
         keypoints: [B, D, P, 3] float32: x, y (input pixels) and score; None of a detector without
             (`config.model.keypoints`).
+        mask_scores: [B, D] float32, 0..1, of the masks; None of a detector that does not score
+            them apart (`config.model.mask_scoring`).
     """
 
     boxes: jax.Array | np.ndarray
@@ -33,6 +35,7 @@ class Detections(NamedTuple):
     masks: jax.Array | np.ndarray | None
     valid: jax.Array | np.ndarray
     keypoints: jax.Array | np.ndarray | None = None
+    mask_scores: jax.Array | np.ndarray | None = None
 
 
 def detect(

@@ -21,6 +21,7 @@ from maskrcnn_jax.models.cascade import heads as cascade
 from maskrcnn_jax.models.class_losses import class_loss
 from maskrcnn_jax.models.config import BoxHeadConfig, RPNConfig
 from maskrcnn_jax.models.keypoints.stages import keypoint_loss
+from maskrcnn_jax.models.mask_scoring.losses import mask_iou_loss
 from maskrcnn_jax.models.point_rend.losses import point_rend_losses
 from maskrcnn_jax.models.targets import (
     AnchorTargets,
@@ -137,10 +138,14 @@ def _mask_losses(model, pyramid, rois, gt, statistics_parts):
         gt.masks, gt.boxes + model.corner, rois.boxes + model.corner, rois.matched
     )
     losses = {"loss_mask": mask_loss(mask_logits, mask_targets, positive)}
-    return losses, dict(
+    stages = dict(
         mask_features=mask_features, mask_logits=mask_logits, mask_targets=mask_targets,
         mask_valid=positive,
     )  # fmt: skip
+    if model.config.mask_scoring.enabled:
+        losses["loss_mask_iou"], more = mask_iou_loss(model, stages, rois, gt)
+        stages |= more
+    return losses, stages
 
 
 def rpn_losses(

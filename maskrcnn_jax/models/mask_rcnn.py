@@ -93,6 +93,8 @@ class MaskRCNN(nn.Module):
                 class_agnostic=mask.class_agnostic,
                 dtype=dtype,
             )
+        if config.mask_scoring.enabled:
+            self.mask_iou_head = _mask_iou_head(config, self.num_classes, part, dtype)
         if config.keypoints.names:
             self.keypoint_head = _keypoint_head(config, part, dtype)
 
@@ -112,8 +114,8 @@ class MaskRCNN(nn.Module):
             that are not valid have any value in the stages.
             Boxes of the stages are in the network's own coordinates (`config.corners`). Of boxes
             alone there are no masks; a cascade has more stages (`cascade.heads.refined`), as have
-            PointRend (`point_rend.inference.subdivided_masks`) and a keypoint head
-            (`keypoints.stages.detected_keypoints`).
+            PointRend (`point_rend.inference.subdivided_masks`), a keypoint head
+            (`keypoints.stages.detected_keypoints`) and Mask Scoring (mask_ious [B, D]).
         """
         config = self.config
         pyramid, stages = self.features(image, image_size)
@@ -131,12 +133,14 @@ class MaskRCNN(nn.Module):
         boxes, scores, classes, valid = partition.per_image(partial(detect, config=config))(
             *answers, limits
         )
-        masks = None
+        masks = mask_scores = None
         if config.masks:
             masks_of = partial(self.masks, pyramid)
             mask_logits, more = self.on_detections(masks_of, valid, boxes, classes)
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= more
+        if config.mask_scoring.enabled:
+            mask_scores = scores * jnp.where(valid, jnp.clip(stages["mask_ious"], 0, 1), 0.0)
         keypoints = None
         if config.keypoints.names:
             from maskrcnn_jax.models.keypoints.stages import detected_keypoints
@@ -145,7 +149,7 @@ class MaskRCNN(nn.Module):
             stages |= more
         boxes = jnp.where(valid[..., None], boxes + self.corner, 0.0)
         stages |= dict(detection_valid=valid)
-        return Detections(boxes, scores, classes, masks, valid, keypoints), stages
+        return Detections(boxes, scores, classes, masks, valid, keypoints, mask_scores), stages
 
     def losses(
         self, batch: Mapping[str, jax.Array], rng: jax.Array, batch_statistics: bool = True
@@ -241,7 +245,10 @@ class MaskRCNN(nn.Module):
             return subdivided_masks(self, pyramid, boxes, classes)
         features = self.pool(pyramid, boxes, self.config.mask_head.pool_size)
         logits = self.mask_head(features, classes, STORED_STATISTICS)
-        return logits, dict(mask_features=features, mask_logits=logits)
+        stages = dict(mask_features=features, mask_logits=logits)
+        if self.config.mask_scoring.enabled:
+            stages["mask_ious"] = self.mask_iou_head(features, logits, classes)
+        return logits, stages
 
     def pool(self, pyramid, boxes, size):
         """Features [B, N, size, size, C] of boxes [B, N, 4], each from the level of its size."""
@@ -275,16 +282,16 @@ def _point_rend(config, num_classes, part, dtype):
     return make_head(config, num_classes, part, dtype)
 
 
-def _keypoint_head(config, part, dtype):
-    from maskrcnn_jax.models.keypoints.head import KeypointHead
+def _mask_iou_head(config, num_classes, part, dtype):
+    from maskrcnn_jax.models.mask_scoring.head import make_head
 
-    settings = config.keypoints
-    return part(KeypointHead)(
-        number=len(settings.names),
-        convs=settings.convs,
-        channels=settings.channels,
-        dtype=dtype,
-    )
+    return make_head(config, num_classes, part, dtype)
+
+
+def _keypoint_head(config, part, dtype):
+    from maskrcnn_jax.models.keypoints.head import make_head
+
+    return make_head(config, part, dtype)
 
 
 def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> jax.Array:

@@ -16,12 +16,13 @@ _PREDICTORS: dict[Path, int] = {
     ("box_head", "box_deltas"): 4,
     ("mask_head", "mask_logits"): 1,
 }
-# The layers of PointRend that have classes, without a background: the last so many entries of these
-# axes of a kernel. Each layer of the point head is given a value for each class.
+# The layers of PointRend and Mask Scoring that have classes, without a background: the last so many
+# entries of these axes of a kernel. Each layer of the point head is given a value for each class.
 _CLASS_AXES: dict[Path, tuple[int, ...]] = {
     ("mask_head", "coarse_logits"): (-1,),
     ("mask_head", "layer"): (-2,),
     ("mask_head", "point_logits"): (-2, -1),
+    ("mask_iou_head", "iou"): (-1,),
 }
 
 
@@ -158,7 +159,7 @@ def _fixed_shape(path: Path, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _class_axes(path: Path) -> tuple[int, ...]:
-    """The axes of a PointRend array along which classes lie."""
+    """The axes along which the classes of `_CLASS_AXES` lie."""
     part, layer = _layer(path)
     axes = _CLASS_AXES.get((part, layer.rstrip("_0123456789")), ())
     return axes if path[-1] == "kernel" else tuple(axis for axis in axes if axis == -1)

@@ -94,6 +94,7 @@ def _from_weights(config: "Config") -> Start:
         raise ValueError(f"config.init = {config.init!r}: {error}") from error
     there = _parts_of(weights)
     absent = set() if config.model.masks else {"mask_head"}
+    absent |= set() if config.model.mask_scoring.enabled else {"mask_iou_head"}
     absent |= set() if config.model.keypoints.names else {"keypoint_head"}
     wanted = [part for part in config.init_parts if part not in absent]
     parts = tuple(part for part in there if part in wanted)
@@ -115,8 +116,9 @@ def _from_weights(config: "Config") -> Start:
         "model": keys,
     }
     notes = weights.notes if "backbone" in parts else ()
-    if "keypoint_head" in set(there) - set(config.init_parts) - absent:
-        notes += ("keypoint_head is not in config.init_parts: it is new, not the weights' own",)
+    for part in ("mask_iou_head", "keypoint_head"):
+        if part in set(there) - set(config.init_parts) - absent:
+            notes += (f"{part} is not in config.init_parts: it is new, not the weights' own",)
     return Start(weights, parts, record, (*notes, *lines, *_apply(config, keys)))
 
 

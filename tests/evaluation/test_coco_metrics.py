@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from maskrcnn_jax.evaluation.coco_metrics import coco_metrics, metric_names
+from maskrcnn_jax.evaluation.metrics.chosen import more_metrics
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
@@ -105,6 +106,20 @@ def test_by_hand():
         assert metrics[f"{iou_type}/AP/cat"] == metrics[f"{iou_type}/AP"]
         for name in ("APm", "APl", "ARm", "ARl", "AP/dog"):
             assert metrics[f"{iou_type}/{name}"] == -1
+
+
+def test_masks_are_ranked_by_their_own_score_where_they_have_one():
+    truth = _truth([_square(1, 0), _square(1, 50, number=2)])
+    found = [_square(1, 100, score=0.9), _square(1, 0, score=0.8), _square(1, 50, score=0.7)]
+    for entry, score in zip(found, (0.1, 0.6, 0.5), strict=True):
+        entry["mask_score"] = score
+    metrics = coco_metrics(truth, found)
+    assert metrics["segm/AP"] == 1
+    assert metrics["bbox/AP"] == pytest.approx(2 / 3)
+    more = more_metrics(("voc12", "matterport"), truth, found, (1, 10, 100))
+    assert (more["segm/voc12"], more["segm/matterport"]) == (1, 1)
+    assert more["bbox/voc12"] == pytest.approx(2 / 3)
+    assert found[0]["score"] == 0.9
 
 
 def test_no_detections_and_no_objects():

@@ -29,8 +29,9 @@ def test_finds_the_same(dialect):
     assert agreement.mask < 1e-4
 
 
-def test_boxes_alone():
+def test_boxes_alone_and_classes_by_sigmoids():
     made = with_setting(detector("torchvision_v1"), "masks", False)
+    made = with_setting(made, "box_head.class_loss", "sigmoid")
     content = convert(made, Options("onnx", SHAPE))
     agreement, _ = check(content, made, examples(made, 1), Options("onnx", SHAPE))
     assert agreement.detections >= 5
@@ -121,6 +122,13 @@ def test_a_point_rend_is_refused_by_name():
     config = ModelConfig()
     config.point_rend.enabled = True
     with pytest.raises(ValueError, match=r"config\.model\.point_rend .*--format=stablehlo"):
+        check_writable(config)
+
+
+def test_a_head_that_scores_masks_is_refused_by_name():
+    config = ModelConfig()
+    config.mask_scoring.enabled = True
+    with pytest.raises(ValueError, match=r"config\.model\.mask_scoring .*--format=stablehlo"):
         check_writable(config)
 
 

@@ -69,6 +69,7 @@ class _Detector:
     corner = np.float32([0, 0, 0, 0])
     config = _config(nms_threshold=0.5, max_per_image=1)
     config.masks = True
+    scores_masks = False
 
     def predict(self, image, image_size):
         width = image.shape[2]
@@ -83,7 +84,8 @@ class _Detector:
         """Where the box is, and how wide the view."""
         self.seen = [*getattr(self, "seen", []), float(boxes[0, 0, 0])]
         where = boxes[0, 0, 0] / pyramid["p2"].shape[2]
-        return jnp.stack([where, where / 2])[None, None, None], {}
+        ious = {"mask_ious": where[None, None]} if self.scores_masks else {}
+        return jnp.stack([where, where / 2])[None, None, None], ious
 
     def on_detections(self, function, valid, *arrays):
         return function(*arrays)
@@ -108,6 +110,11 @@ def test_boxes_come_back_from_every_view_and_masks_are_averaged():
     )
     expected = [left[0] + right[1] + left[2] + right[3], right[0] + left[1] + right[2] + left[3]]
     np.testing.assert_allclose(found.masks[0, 0, 0], np.array(expected) / 4, rtol=1e-5)
+    assert found.mask_scores is None
+    model.scores_masks = True
+    found, _ = predict_views(model, [image, large], sizes, flip=True)
+    iou = np.mean([x / w for x, w in ((9, 64), (29, 64), (18, 96), (58, 96))])
+    np.testing.assert_allclose(found.mask_scores, found.scores * iou, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

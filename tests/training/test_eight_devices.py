@@ -182,6 +182,12 @@ FAMILY = {
         ("point_rend.dense_channels", 16),
         ("point_rend.point_channels", 16),
     ],
+    "Mask Scoring": [
+        ("mask_scoring.enabled", True),
+        ("mask_scoring.convs", 2),
+        ("mask_scoring.channels", 8),
+        ("mask_scoring.dense_channels", 16),
+    ],
     "keypoints": [
         ("masks", False),
         ("keypoints.names", ("a", "b", "c")),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskrcnn_jax.evaluation.coco_metrics import scored
+
 MATCHED = 0.5  # IoU
 
 
@@ -81,7 +83,7 @@ def match_images(
         The images, in the order of the truth.
     """
     places = {category["id"]: k for k, category in enumerate(truth["categories"])}
-    objects, found = _by_image(truth["annotations"]), _by_image(results)
+    objects, found = _by_image(truth["annotations"]), _by_image(scored(results, iou_type))
     return [
         _match(image["id"], found[image["id"]], objects[image["id"]], places, iou_type, limit)
         for image in truth["images"]

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from maskrcnn_jax.evaluation.analysis.matching import overlaps
+from maskrcnn_jax.evaluation.coco_metrics import scored
 from maskrcnn_jax.evaluation.metrics.voc import area_below
 
 _IOU = 0.5
@@ -37,7 +38,7 @@ def matterport_ap(
     for entry in truth["annotations"]:
         if not entry["iscrowd"]:
             objects[entry["image_id"]].append(entry)
-    for detection in results:
+    for detection in scored(results, "segm"):
         found[detection["image_id"]].append(detection)
     return {image: _ap(found[image], own) for image, own in objects.items()}
 

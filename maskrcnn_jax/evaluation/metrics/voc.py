@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from maskrcnn_jax.evaluation.analysis.matching import overlaps
+from maskrcnn_jax.evaluation.coco_metrics import scored
 
 RULES = ("voc07", "voc12")
 _IOU = 0.5
@@ -41,7 +42,7 @@ def voc_metrics(
         `bbox/voc07`, `bbox/voc07/<class>` and so on: 0..1; -1 where there is no object.
     """
     numbers = {}
-    objects, found = _grouped(truth["annotations"]), _grouped(results)
+    objects, found = _grouped(truth["annotations"]), _grouped(scored(results, iou_type))
     images = [image["id"] for image in truth["images"]]
     curves = {
         c["name"]: _curve(objects[c["id"]], found[c["id"]], images, iou_type)

@@ -124,6 +124,11 @@ def check_writable(config: Any) -> None:
             "config.model.cascade has further box heads, which are not written as ONNX; take "
             "--format=stablehlo"
         )
+    if config.mask_scoring.enabled:
+        raise ValueError(
+            "config.model.mask_scoring has a head that scores masks, which is not written as ONNX; "
+            "take --format=stablehlo"
+        )
     if config.point_rend.enabled:
         raise ValueError(
             "config.model.point_rend is enabled, whose masks are not written as ONNX; take "

@@ -64,7 +64,11 @@ def detect(
         limits: the largest y and x of a box.
     """
     settings = config.detections
-    scores = graph("Slice", graph("Softmax", logits, axis=1), ints(1), ints(LAST), ints(1))
+    if config.box_head.class_loss == "softmax":
+        scores = graph("Softmax", logits, axis=1)
+    else:
+        scores = graph("Sigmoid", logits)
+    scores = graph("Slice", scores, ints(1), ints(LAST), ints(1))
     sets = 1 if config.box_head.class_agnostic else num_classes
     deltas = graph("Reshape", deltas, ints(0, sets, _COORDINATES))
     proposals = graph("Unsqueeze", proposals, ints(1))

@@ -1,10 +1,13 @@
 """Keypoint head (He et al. 2017, section 5): pooled features -> one heatmap for each keypoint."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.initializers import Initializer, normal
 from maskrcnn_jax.models.layers import Conv, add_bias
 from maskrcnn_jax.ops.conv import conv2d
@@ -104,3 +107,24 @@ def _bilinear(size: int) -> np.ndarray:
     place = np.clip((np.arange(2 * size) + 0.5) / 2 - 0.5, 0, size - 1)
     distance = np.abs(place[:, None] - np.arange(size))
     return np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def make_head(
+    config: ModelConfig,
+    part: Callable[[type[nn.Module]], type[nn.Module]],
+    dtype: jnp.dtype,
+) -> nn.Module:
+    """Returns the head that `config.model.keypoints` describes.
+
+    Args:
+        config: `config.model`.
+        part: takes a kind of module, to compute it again in the backward pass, say.
+        dtype: of convolutions.
+    """
+    settings = config.keypoints
+    return part(KeypointHead)(
+        number=len(settings.names),
+        convs=settings.convs,
+        channels=settings.channels,
+        dtype=dtype,
+    )

@@ -1,8 +1,9 @@
-"""Whether the settings of PointRend go together."""
+"""Whether the settings of PointRend go together, and how much memory they ask for."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from maskrcnn_jax.models.config import ModelConfig
     from maskrcnn_jax.models.point_rend.config import PointRendConfig
 
 
@@ -44,3 +45,28 @@ def check(
             f"{config.subdivisions}, which make masks of {config.mask_size} x {config.mask_size}; "
             "expected 1024 at most"
         )
+
+
+def array_sizes(model: "ModelConfig", num_classes: int) -> dict[str, int]:
+    """Returns how many numbers the largest arrays have, by the keys that say so.
+
+    Args:
+        model: `config.model`, with PointRend.
+        num_classes: K.
+    """
+    points = model.point_rend
+    return {
+        "model.detections.max_per_image model.point_rend.coarse_size "
+        "model.point_rend.subdivisions": model.detections.max_per_image * points.mask_size**2,
+        "model.detections.max_per_image model.point_rend.subdivision_points "
+        "model.point_rend.point_channels": (
+            model.detections.max_per_image
+            * min(points.subdivision_points, points.mask_size**2)
+            * max(points.point_channels, num_classes)
+        ),
+        "model.roi.samples_per_image model.point_rend.train_points "
+        "model.point_rend.oversampling": int(
+            model.roi.samples_per_image * points.train_points * points.oversampling * 2
+        ),
+        "model.point_rend.dense_channels": points.dense_channels * points.dense_channels,
+    }

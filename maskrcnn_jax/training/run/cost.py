@@ -69,10 +69,20 @@ def _of_regions(model: ModelConfig) -> float:
     masks = model.masks * mask.convs * 9 * mask.pool_size**2 * mask.channels**2
     if model.point_rend.enabled:
         masks = _of_point_rend(model.point_rend, channels)
+    if model.mask_scoring.enabled:
+        masks += _of_mask_scoring(model)
     boxes *= 1 + len(model.cascade.ious)
     head = model.keypoints
     points = bool(head.names) * head.convs * 9 * head.pool_size**2 * head.channels**2
     return sampled * (boxes + model.roi.positive_fraction * (masks + points))
+
+
+def _of_mask_scoring(model: ModelConfig) -> int:
+    """Returns the multiplications of the MaskIoU head for a RoI."""
+    head, bins = model.mask_scoring, model.mask_head.pool_size**2
+    convs = 9 * bins * head.channels * (model.fpn.channels + (head.convs - 1) * head.channels)
+    dense = bins // 4 * head.channels + (head.dense_layers - 1) * head.dense_channels
+    return convs + dense * head.dense_channels
 
 
 def _of_point_rend(head: PointRendConfig, channels: int) -> int:

@@ -1,0 +1,1 @@
+"""Mask Scoring R-CNN: how good each predicted mask is."""
