@@ -10,12 +10,14 @@ test_eight_devices.py asks and judges.
 import json
 import re
 import sys
+import tempfile
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maskrcnn_jax.checkpoints.manager import Checkpoints
 from maskrcnn_jax.checkpoints.state import create
 from maskrcnn_jax.compilation import use_compilation_cache
 from maskrcnn_jax.config import get_config
@@ -114,6 +116,44 @@ def _run(steps, sizes, is_nudged=False):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss_total"]))
     return before, jax.device_get(state.params), losses
+
+
+def resumed(height, sizes, changes):
+    """Whether a run that is saved after two of four steps and resumed ends as one in one go does:
+    the arrays of its state that differ in any bit, and how many arrays there are."""
+    mesh, step, start = _training(height, sizes, True, changes)
+    whole = _steps(height, changes, mesh, step, start, range(4))
+    half = _steps(height, changes, mesh, step, _training(height, sizes, True, changes)[2], range(2))
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = {
+            "config": _config(True, changes),
+            "class_names": ("a", "b", "c"),
+            "category_ids": (1, 2, 3),
+            "num_images": 8,
+        }
+        checkpoints = Checkpoints(folder, 1, metadata)
+        checkpoints.save(half, 2, {})
+        checkpoints.wait()
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), half
+        )
+        state = checkpoints.restore(target)
+        checkpoints.close()
+    again = _steps(height, changes, mesh, step, state, range(2, 4))
+    pairs = zip(jax.tree_util.tree_leaves_with_path(whole), jax.tree.leaves(again), strict=True)
+    other = [
+        jax.tree_util.keystr(path)
+        for (path, a), b in pairs
+        if np.asarray(a).tobytes() != np.asarray(b).tobytes()
+    ]
+    return {"other": other, "arrays": len(jax.tree.leaves(whole))}
+
+
+def _steps(height, changes, mesh, step, state, seeds):
+    """The state after a step for each seed of a batch."""
+    for seed in seeds:
+        state, _ = step(state, shard_batch(_batch(height, seed=seed) | _keypoints(changes), mesh))
+    return state
 
 
 def grouped_convs(sizes):

@@ -208,10 +208,19 @@ FAMILY = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("member", FAMILY)
-def test_gradients_of_the_family_are_those_of_one_device(member):
+def test_each_member_of_the_family_on_meshes(member):
+    """Gradients are those of one device, and a run that is resumed ends as one in one go does."""
     meshes = [(8, 1, 1), (2, 2, 2), (2, 1, 4)]
-    (results,) = _ask({"gradients": [[64, meshes, True, FAMILY[member]]]})["gradients"]
-    _check_gradients(results)
+    found = _ask(
+        {
+            "gradients": [[64, meshes, True, FAMILY[member]]],
+            "resumed": [[64, (2, 2, 2), FAMILY[member]]],
+        }
+    )
+    _check_gradients(found["gradients"][0])
+    (resumed,) = found["resumed"]
+    assert resumed["arrays"] > 50
+    assert resumed["other"] == []
 
 
 @pytest.mark.slow
