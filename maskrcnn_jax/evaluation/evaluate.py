@@ -179,7 +179,9 @@ def _write(
     write_atomically(out_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     write_atomically(out_dir / "detections.json", json.dumps(found.results))
     if config.model.mask_scoring.enabled:
-        masks = [{k: v for k, v in e.items() if k != "bbox"} for e in scored(found.results, "segm")]
+        without = ("bbox", "mask_score")
+        entries = scored(found.results, "segm")
+        masks = [{k: v for k, v in e.items() if k not in without} for e in entries]
         write_atomically(out_dir / "detections_segm.json", json.dumps(masks))
     _remove_pictures(out_dir / "pictures")
     for index, result in found.samples:

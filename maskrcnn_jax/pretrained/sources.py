@@ -69,12 +69,14 @@ def _classes_of_cascade(state: State) -> int:
     return len(state["roi_heads.box_predictor.0.cls_score.bias"]) - 1
 
 
-def _of_detectron2(state: State) -> dict[str, Any]:
-    """Returns what the state dict tells of the ResNet, and a federated loss, by its weights."""
-    found = resnet_layers.of_detectron2(state)
-    if any(name.endswith(".fed_loss_cls_weights") for name in state):
-        found["box_head.class_loss"] = "federated"
-    return found
+def _with_class_loss(layers: Callable[[State], dict[str, Any]]) -> Callable[[State], dict]:
+    """Returns what also reads whether Detectron2 trained by the federated loss, as on LVIS."""
+
+    def read(state: State) -> dict[str, Any]:
+        federated = any(name.endswith(".fed_loss_cls_weights") for name in state)
+        return layers(state) | ({"box_head.class_loss": "federated"} if federated else {})
+
+    return read
 
 
 def _resnet(pattern: str) -> Callable[[State], dict[str, Any]]:
@@ -108,7 +110,7 @@ _DETECTOR_OF_DETECTRON2: dict[str, Any] = dict(
     table=detectron2.table,
     todays_names=detectron2.checked_pixels,
     ignored=detectron2.IGNORED,
-    layers=_of_detectron2,
+    layers=_with_class_loss(resnet_layers.of_detectron2),
 )
 _OF_DETECTRON2 = {
     **_MSRA,
@@ -129,7 +131,7 @@ _SETTINGS_OF_DETECTRON2 = {
 _VITDET: dict[str, Any] = dict(
     part="detector",
     table=detectron2.table,
-    layers=vit.detectron2_layers,
+    layers=_with_class_loss(vit.detectron2_layers),
     ignored=detectron2.IGNORED,
     data={"short_side": 1024, "long_side": 1024, "buckets": ((1024, 1024),)},
 )
@@ -280,7 +282,8 @@ SOURCES = (
         settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 2000},
         **_DETECTOR_OF_DETECTRON2,
     ),
-    # mask_rcnn_vitdet_b_100ep and _l, and cascade_mask_rcnn_vitdet_b_100ep and _l, of COCO.
+    # mask_rcnn_vitdet_b_100ep and _l, and cascade_mask_rcnn_vitdet_b_100ep and _l, of COCO, and
+    # those of LVIS, which have sigmoids.
     Source(
         name="detectron2_vitdet",
         marks=(*_MARKS_OF_VITDET, "roi_heads.box_head.fc1.weight"),
