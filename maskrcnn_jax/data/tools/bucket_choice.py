@@ -73,8 +73,12 @@ def choices(sizes: Mapping[Size, int], data: DataConfig) -> list[dict[str, objec
 
 
 def suggested(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the choice after which no further bucket is worth its compilation."""
-    return min(found, key=lambda choice: choice["padding"] + _WORTH * len(choice["buckets"]))
+    """Returns the choice after which no further bucket is worth its compilation.
+
+    Of few images each must save more: as much as one image is.
+    """
+    worth = max(_WORTH, 1 / sum(found[0]["images"]))
+    return min(found, key=lambda choice: choice["padding"] + worth * len(choice["buckets"]))
 
 
 def _wanted_size(size: Size, data: DataConfig) -> Size:
