@@ -17,7 +17,7 @@ demo: setup  ## train on generated shapes, evaluate, and draw predictions
 	$(BIN)/python eval.py --workdir=$(DEMO_DIR) --config.data.val.count=200
 	@echo "Pictures of predictions: $(DEMO_DIR)/eval/pictures"
 
-test: setup-test  ## the whole test suite, about 15 minutes on 2 cores
+test: setup-test  ## the whole test suite, some 10 minutes on 2 cores
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
 		--no-loadscope-reorder $(PYTEST_ARGS)
 

@@ -19,7 +19,7 @@ import jax, jax.numpy as jnp
 from maskrcnn_jax.models.losses import dice_loss
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from tests.end_to_end.tiny import get_config
-from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.models.build import initial_variables, make_model
 
 model = make_model(get_config().model, 1)
 row = jnp.arange(16.0)[None, None, :, None]
@@ -27,10 +27,21 @@ pyramid = {f"p{level}": jnp.broadcast_to(row, (1, 16, 16, 1)) for level in range
 box = jnp.array([[[0.0, 0.0, 32.0, 32.0]]])  # 2 x 2 cells of p4, pooled to 2 x 2 bins
 pooled = model.bind({}).pool(pyramid, box, 2)[0, 0, 0, :, 0]
 
+def losses(variables):
+    boxes = jnp.array([[[4.0, 4.0, 40.0, 44.0]]])
+    batch = dict(image=jnp.zeros((1, 64, 64, 3), jnp.uint8), image_size=jnp.full((1, 2), 64.0))
+    batch |= dict(gt_boxes=boxes, gt_classes=jnp.ones((1, 1), int), image_valid=jnp.ones(1, bool))
+    batch |= dict(gt_masks=jnp.ones((1, 1, 28, 28), jnp.uint8), gt_crowd=jnp.zeros((1, 1), bool))
+    batch |= dict(gt_valid=jnp.ones((1, 1), bool))
+    return model.apply(variables, batch, jax.random.key(0), False, method="losses")[0]
+
+variables = initial_variables(model, jax.random.key(0))
+losses = {name: float(loss) for name, loss in jax.jit(losses)(variables).items()}
+
 logits = jnp.array([[[[50.0, -50.0]], [[0.0, jnp.nan]]]])  # the second slot holds no RoI
 targets = jnp.array([[[[1.0, 1.0]], [[1.0, 1.0]]]])
 loss = dice_loss(logits, targets, jnp.array([[True, False]]))
-print(json.dumps([pooled.tolist(), float(loss)]))
+print(json.dumps([pooled.tolist(), float(loss), losses]))
 """
 
 
@@ -74,22 +85,37 @@ def test_the_page_counts_its_lines():
     assert "nine new lines" in PAGE.read_text(encoding="utf-8")
 
 
-def test_the_changed_stages_by_hand(changed):
+@pytest.fixture(scope="module")
+def found(changed):
+    """What the program above prints there: pooled values, a loss, and all losses of an image."""
+    return json.loads(_run(changed, "-c", CHECK).splitlines()[-1])
+
+
+def test_the_changed_stages_by_hand(found):
     """A map whose value is its column: of samples at 0.25 and 0.75, 1.25 and 1.75 the larger ones.
 
     Dice: 2 * 1 + 1 over 1 + 2 + 1, so the loss is a quarter.
     """
-    pooled, loss = json.loads(_run(changed, "-c", CHECK).splitlines()[-1])
+    pooled, loss, _ = found
     assert pooled == [0.75, 1.75]
     assert loss == pytest.approx(0.25)
 
 
+def test_the_changed_detector_has_the_new_loss_in_its_sum(found):
+    _check_losses(found[2])
+
+
+@pytest.mark.slow
 def test_the_changed_detector_trains(changed):
     cache = f"--compilation_cache={jax.config.jax_compilation_cache_dir}"
     recipe = ("--config=tests/end_to_end/tiny.py", "--config.train.steps=1", "--workdir=run")
     _run(changed, "train.py", *recipe, cache)
     rows = [json.loads(line) for line in (changed / "run/metrics.jsonl").read_text().splitlines()]
     (row,) = (row for row in rows if row["kind"] == "train")
+    _check_losses(row)
+
+
+def _check_losses(row):
     names = [name for name in row if name.startswith("loss_") and name != "loss_total"]
-    assert "loss_dice" in names
+    assert row["loss_dice"] > 0
     assert row["loss_total"] == pytest.approx(sum(row[name] for name in names), rel=1e-5)

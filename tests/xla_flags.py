@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _FLAG = "xla_cpu_use_fusion_emitters"
+# One module for LLVM instead of up to 32: that is a seventh of a compilation.
+_SPLITS = "xla_cpu_parallel_codegen_split_count"
 
 
 def with_older_emitters(environment: Mapping[str, str]) -> str:
@@ -19,7 +21,7 @@ def with_older_emitters(environment: Mapping[str, str]) -> str:
     """
     flags = environment.get("XLA_FLAGS", "")
     is_wanted = environment.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1" and _FLAG not in flags
-    return f"{flags} --{_FLAG}=false".strip() if is_wanted and _is_known() else flags
+    return f"{flags} --{_FLAG}=false --{_SPLITS}=1".strip() if is_wanted and _is_known() else flags
 
 
 def batches_round_alike() -> bool:
@@ -42,9 +44,9 @@ def run_as_users_compile(test: str) -> None:
 
 
 def _is_known() -> bool:
-    """Whether XLA's library has the flag's name."""
+    """Whether XLA's library has the flags' names."""
     library = Path(importlib.util.find_spec("jaxlib").origin).with_name("libjax_common.so")
     if not library.exists():
         return False
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return text.find(_FLAG.encode()) >= 0
+        return min(text.find(_FLAG.encode()), text.find(_SPLITS.encode())) >= 0

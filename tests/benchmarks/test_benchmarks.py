@@ -41,7 +41,7 @@ def test_prints_a_json_line_for_each_case(benchmark, capsys):
 
 
 def test_one_case_of_conversion(capsys):
-    _check_lines(conversion, ["--only", "matterport R101"], 1, capsys)
+    _check_lines(conversion, ["--only", "torchvision R50", "--rounds", "1"], 1, capsys)
 
 
 @pytest.mark.slow  # three processes and one more for each case

@@ -15,7 +15,7 @@ from maskrcnn_jax.data.augment.placement import pixel_mask, place_objects
 from maskrcnn_jax.data.formats import coco
 from maskrcnn_jax.images.paste import paste_mask
 
-IMAGES = 90  # at most about so many are taken
+IMAGES = 45  # at most about so many are taken
 SIDES = (0, 16, 32, 96, np.inf)  # pixels: of a square of an object's area
 
 
@@ -67,5 +67,5 @@ def test_the_grid_loses_little(records, mask_size, angle, scale, most):
         row.append(f"{low}-{high} px: {some.mean():.4f} ({len(some)})")
     large = ious[sides > 32]
     print(*row, f"above 32: {large.mean():.4f}, 5 % are below {np.quantile(large, 0.05):.4f}")
-    assert len(large) > 200
+    assert len(large) > 100
     assert large.mean() >= 1 - most

@@ -21,7 +21,8 @@ _SOURCES = {source.name: {**source.model, **source.settings} for source in SOURC
 _R50 = {"backbone.depth": 50}
 _GROUP_NORM = {f"{part}.norm": "gn" for part in ("backbone", "fpn", "box_head", "mask_head")}
 DIALECTS: dict[str, dict[str, Any]] = {
-    "torchvision_v1": _SOURCES["torchvision_v1"] | _R50 | {"backbone.norm_eps": 1e-5},
+    "torchvision_v1": _SOURCES["torchvision_v1"]
+    | {"backbone.depth": 18, "backbone.norm_eps": 1e-5},
     # With the grouped convolutions of a ResNeXt.
     "torchvision_v2": _SOURCES["torchvision_v2"]
     | _R50

@@ -125,10 +125,17 @@ def scene():
     return image
 
 
-def test_a_mirrored_image_gives_the_mirrored_result(scene):
+# Each scale is another two detectors in the same program.
+_VIEWS = pytest.mark.parametrize(
+    "views", ["flip", pytest.param("flip,0.5", marks=pytest.mark.slow)]
+)
+
+
+@_VIEWS
+def test_a_mirrored_image_gives_the_mirrored_result(scene, views):
     predictor = tiny_predictor()
-    found = predictor(scene, tta="flip,0.5")
-    mirrored = predictor(np.ascontiguousarray(scene[:, ::-1]), tta=("flip", 0.5))
+    found = predictor(scene, tta=views)
+    mirrored = predictor(np.ascontiguousarray(scene[:, ::-1]), tta=views.split(","))
     assert len(mirrored) == len(found) > 3
     once, mirrored_once = (predictor(i) for i in (scene, np.ascontiguousarray(scene[:, ::-1])))
     assert not np.allclose(once.scores[:3], mirrored_once.scores[:3], atol=1e-4)  # else no test
@@ -139,8 +146,9 @@ def test_a_mirrored_image_gives_the_mirrored_result(scene):
     assert (differ <= 2).all()  # pixels at a mask's edge, of a difference in the last digit
 
 
-def test_tta_of_several_images(scene):
-    several = tiny_predictor()([scene, scene.repeat(2, 0), scene], tta=("flip", 0.5))
+@_VIEWS
+def test_tta_of_several_images(scene, views):
+    several = tiny_predictor()([scene, scene.repeat(2, 0), scene], tta=views)
     np.testing.assert_array_equal(several[0].scores, several[2].scores)
     assert (several[1].height, several[1].width) == (128, 64)
     assert (several[1].boxes[:, 3] <= 128).all()

@@ -23,13 +23,14 @@ def _iou(box, others):
 def _greedy(boxes, scores, valid, threshold, groups=None):
     """Indices kept, best first: the textbook loop over the boxes that are still there."""
     groups = np.zeros(len(boxes), int) if groups is None else groups
-    rest = [i for i in np.lexsort((np.arange(len(boxes)), -scores)) if valid[i]]
+    rest = np.lexsort((np.arange(len(boxes)), -scores))
+    rest = rest[valid[rest]]
     kept = []
-    while rest:
-        best, rest = rest[0], np.array(rest[1:], int)
+    while rest.size:
+        best, rest = rest[0], rest[1:]
         kept.append(int(best))
         gone = (groups[rest] == groups[best]) & (_iou(boxes[best], boxes[rest]) > threshold)
-        rest = list(rest[~gone])
+        rest = rest[~gone]
     return kept
 
 

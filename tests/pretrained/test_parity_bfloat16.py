@@ -80,7 +80,7 @@ def test_proposals_and_detections(case):
 
 @pytest.mark.slow
 def test_losses_and_gradients(case):
-    trained = case.train(batch_statistics=False)
+    trained = case.train
     for name in LOSSES:
         expected = case.z.exact(f"train.{name}")
         np.testing.assert_allclose(trained["losses"][name], expected, rtol=0.02, err_msg=name)

@@ -29,6 +29,12 @@ def case(request, parity_dir):
         yield Case(Reference(parity_dir / f"{request.param}.npz"))
 
 
+@pytest.fixture
+def part():
+    """Their files have no training with the statistics of a batch."""
+    return "train"
+
+
 def test_nothing_is_of_masks(case):
     detections, stages = case.predicted
     assert detections.masks is None

@@ -6,7 +6,7 @@ tests/parity/README.md describes the arrays and where the tolerances come from.
 
 import json
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import jax
@@ -37,17 +37,36 @@ MASK_SLOTS = 64  # RoIs of an image that the mask head is run on; more than ther
 
 
 def pytest_generate_tests(metafunc):
-    if "case" in metafunc.fixturenames:
-        folder = Path(metafunc.config.getoption("--parity"))
-        metafunc.parametrize(
-            "case", sorted(folder.glob("mrcnn_v*.npz")), indirect=True, ids=lambda p: p.stem
-        )
+    """A case for each file; and those of training for each `part` that the file has of that.
+
+    A program for gradients takes ten seconds to compile. That with the stored statistics is slow
+    where there is one with the batch's: then the other file has it.
+    """
+    if "case" not in metafunc.fixturenames:
+        return
+    paths = sorted(Path(metafunc.config.getoption("--parity")).glob("mrcnn_v*.npz"))
+    if "part" not in metafunc.fixturenames:
+        metafunc.parametrize("case", paths, indirect=True, ids=lambda path: path.stem)
+        return
+    cases = []
+    for path in paths:
+        stored = pytest.param(path, "train", id=f"{path.stem}-train")
+        if "train_bn.loss_total" in np.load(path).files:
+            cases.append(pytest.param(path, "train_bn", id=f"{path.stem}-train_bn"))
+            stored = pytest.param(*stored.values, id=stored.id, marks=pytest.mark.slow)
+        cases.append(stored)
+    metafunc.parametrize(("case", "part"), cases, indirect=["case"])
 
 
 @pytest.fixture(scope="module")
 def case(request):
     with jax.default_matmul_precision("float32"):
-        yield Case(Reference(request.param))
+        yield _case_of(request.param)
+
+
+@cache  # for pytest the same path beside another `part` is another case
+def _case_of(path):
+    return Case(Reference(path))
 
 
 class Case:
@@ -120,7 +139,7 @@ class Case:
             for i in range(self.num_images)
         ]
 
-    def train(self, batch_statistics):
+    def _train(self, batch_statistics):
         """Losses, stages, gradients by torch name and norm statistics after a training step."""
 
         def total(params):
@@ -168,12 +187,12 @@ class Case:
         return targets
 
     @cached_property
-    def trained(self):
-        return {"train": self.train(batch_statistics=False)}
+    def train(self):
+        return self._train(batch_statistics=False)
 
     @cached_property
-    def trained_bn(self):
-        return {"train_bn": self.train(batch_statistics=True)}
+    def train_bn(self):
+        return self._train(batch_statistics=True)
 
 
 def roi_align(mask, box, size):
@@ -305,78 +324,71 @@ def test_masks_of_all_classes(case):
     case.z.assert_close(ours, "eval.mask_logits_all_classes")
 
 
-def training_parts(case):
-    parts = case.trained
-    return parts | case.trained_bn if "train_bn.loss_total" in case.z else parts
-
-
-def test_losses(case):
-    for part, ours in training_parts(case).items():
-        assert set(ours["losses"]) == {name for name in LOSSES if f"{part}.{name}" in case.z}
-        for name in ours["losses"]:
-            key = f"{part}.{name}"
-            np.testing.assert_allclose(
-                ours["losses"][name], case.z.exact(key), atol=case.z.tolerance(key), err_msg=key
-            )
-
-
-def test_counts_and_rois(case):
-    for part, ours in training_parts(case).items():
-        stages = ours["stages"]
-        np.testing.assert_array_equal(stages["anchor_counts"], case.z[f"{part}.anchor_counts"])
-        np.testing.assert_array_equal(stages["roi_counts"], case.z[f"{part}.roi_counts"])
-        for i in range(case.num_images):
-            valid = stages["roi_valid"][i]
-            order = case.z.matching_order(f"{part}.rois.{i}", stages["rois"][i][valid])
-            labels = stages["roi_labels"][i][valid][order]
-            np.testing.assert_array_equal(labels, case.z[f"{part}.roi_labels.{i}"])
-            # Ours is 0 where there is no object.
-            reference = np.where(labels > 0, case.z[f"{part}.roi_matched.{i}"], 0)
-            np.testing.assert_array_equal(stages["roi_matched"][i][valid][order], reference)
-
-
-def test_gradient_norms(case):
-    for part, ours in training_parts(case).items():
-        key = f"{part}.gradient_norms"
-        norms = np.array(
-            [np.linalg.norm(ours["gradients"][n]) for n in case.meta["gradient_names"]]
+def test_losses(case, part):
+    ours = getattr(case, part)
+    assert set(ours["losses"]) == {name for name in LOSSES if f"{part}.{name}" in case.z}
+    for name in ours["losses"]:
+        key = f"{part}.{name}"
+        np.testing.assert_allclose(
+            ours["losses"][name], case.z.exact(key), atol=case.z.tolerance(key), err_msg=key
         )
-        error = np.abs(norms - case.z.exact(key))
-        assert (error <= case.z.gradient_tolerance(key)).all(), part
 
 
-def test_gradients(case):
-    for part, ours in training_parts(case).items():
-        keys = list(case.z.keys(f"{part}.gradient."))
-        assert keys
-        for key in keys:
-            gradient = ours["gradients"][key.removeprefix(f"{part}.gradient.")]
-            if gradient.shape != case.z[key].shape:  # a part of the weights of a convolution
-                gradient = gradient[:8, ::8]
-            tolerance = case.z.gradient_tolerance(key)
-            np.testing.assert_allclose(gradient, case.z[key], rtol=0, atol=tolerance, err_msg=key)
+def test_counts_and_rois(case, part):
+    ours = getattr(case, part)
+    stages = ours["stages"]
+    np.testing.assert_array_equal(stages["anchor_counts"], case.z[f"{part}.anchor_counts"])
+    np.testing.assert_array_equal(stages["roi_counts"], case.z[f"{part}.roi_counts"])
+    for i in range(case.num_images):
+        valid = stages["roi_valid"][i]
+        order = case.z.matching_order(f"{part}.rois.{i}", stages["rois"][i][valid])
+        labels = stages["roi_labels"][i][valid][order]
+        np.testing.assert_array_equal(labels, case.z[f"{part}.roi_labels.{i}"])
+        # Ours is 0 where there is no object.
+        reference = np.where(labels > 0, case.z[f"{part}.roi_matched.{i}"], 0)
+        np.testing.assert_array_equal(stages["roi_matched"][i][valid][order], reference)
 
 
-def test_what_torchvision_trains_by_default_is_3_plus(case):
+def test_gradient_norms(case, part):
+    ours = getattr(case, part)
+    key = f"{part}.gradient_norms"
+    norms = np.array([np.linalg.norm(ours["gradients"][n]) for n in case.meta["gradient_names"]])
+    error = np.abs(norms - case.z.exact(key))
+    assert (error <= case.z.gradient_tolerance(key)).all(), part
+
+
+def test_gradients(case, part):
+    ours = getattr(case, part)
+    keys = list(case.z.keys(f"{part}.gradient."))
+    assert keys
+    for key in keys:
+        gradient = ours["gradients"][key.removeprefix(f"{part}.gradient.")]
+        if gradient.shape != case.z[key].shape:  # a part of the weights of a convolution
+            gradient = gradient[:8, ::8]
+        tolerance = case.z.gradient_tolerance(key)
+        np.testing.assert_allclose(gradient, case.z[key], rtol=0, atol=tolerance, err_msg=key)
+
+
+def test_what_torchvision_trains_by_default_is_3_plus(case, part):
     params = case.variables["params"]
     mask = trainable_mask(params, case.config, "3+")
     mask = jax.tree.map(lambda array, is_trained: np.full(array.shape, is_trained), params, mask)
     trainable = torchvision.export_state(
         {"params": mask, "batch_stats": case.variables["batch_stats"]}, case.config
     )
-    for name, gradient in case.trained["train"]["gradients"].items():
+    for name, gradient in getattr(case, part)["gradients"].items():
         if "running_" not in name:
             is_trained = name in case.meta["gradient_names"]
             assert trainable[name].all() == is_trained, name
             assert gradient.any() or not is_trained, name
 
 
-def test_running_statistics(case):
-    for part, ours in training_parts(case).items():
-        if part == "train":
-            for name, array in ours["after"].items():  # weights, too, are those that there were
-                np.testing.assert_array_equal(array, case.state[name], err_msg=name)
-        keys = list(case.z.keys(f"{part}.after."))
-        assert bool(keys) == (part == "train_bn")
-        for key in keys:
-            case.z.assert_close(ours["after"][key.removeprefix(f"{part}.after.")], key)
+def test_running_statistics(case, part):
+    ours = getattr(case, part)
+    if part == "train":
+        for name, array in ours["after"].items():  # weights, too, are those that there were
+            np.testing.assert_array_equal(array, case.state[name], err_msg=name)
+    keys = list(case.z.keys(f"{part}.after."))
+    assert bool(keys) == (part == "train_bn")
+    for key in keys:
+        case.z.assert_close(ours["after"][key.removeprefix(f"{part}.after.")], key)

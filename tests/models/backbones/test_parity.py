@@ -1,5 +1,6 @@
 """Backbones with other projects' weights give their feature maps and gradients (tests/parity)."""
 
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -47,21 +48,27 @@ class Case:
         found = import_arrays(self.state, self.table, expected, what="it", ignored=ignored)
         self.variables = {name: tree["backbone"] for name, tree in found.variables.items() if tree}
 
-    def run(self):
+    def _module_and_image(self):
         meta = self.reference.meta
         image = weights.noise_image(tuple(meta["image_shape"]), meta["seed"]).transpose(0, 2, 3, 1)
         norm = "bn" if self.config.backbone.kind == "resnet" else "frozen_bn"
         self.config.backbone.norm = norm  # with stored statistics, but a gradient
-        module = make_backbone(self.config.backbone, jnp.float32, False)
+        return make_backbone(self.config.backbone, jnp.float32, False), image
+
+    @cached_property
+    def features(self):
+        module, image = self._module_and_image()
+        return jax.device_get(jax.jit(module.apply)(self.variables, image))
+
+    @cached_property
+    def gradient(self):
+        module, image = self._module_and_image()
 
         def loss(params):
             features = module.apply({**self.variables, "params": params}, image)
-            return sum(jnp.square(x).mean() / 2 for x in features.values()), features
+            return sum(jnp.square(x).mean() / 2 for x in features.values())
 
-        (_, features), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(
-            self.variables["params"]
-        )
-        self.features, self.gradient = jax.device_get((features, gradient))
+        return jax.device_get(jax.jit(jax.grad(loss))(self.variables["params"]))
 
 
 # Detectron2's ResNeXt is torchvision's computation; its names and dialect are below.
@@ -72,7 +79,6 @@ _SLOW = pytest.param("detectron2_resnext", marks=pytest.mark.slow)
 def case(request):
     found = Case(request.param)
     assert found.source.name == KINDS[request.param]
-    found.run()
     return found
 
 
@@ -81,6 +87,12 @@ def test_feature_maps(case, name):
     case.reference.assert_close(case.features[name].transpose(0, 3, 1, 2), name)
 
 
+# Compiling eighteen blocks of depthwise convolutions takes 15 s.
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param("timm_convnext", marks=pytest.mark.slow), "torchvision_resnext", _SLOW],
+    indirect=True,
+)
 def test_gradients(case):
     statistics = jax.tree.map(np.zeros_like, case.variables.get("batch_stats", {}))
     tree = {"params": {"backbone": case.gradient}, "batch_stats": {"backbone": statistics}}
