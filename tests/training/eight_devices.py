@@ -396,6 +396,7 @@ def main(folder, requests):
         attention,
         curves,
         collectives,
+        resumed,
         prediction,
         flat_rois,
         process_order,
