@@ -43,11 +43,11 @@ def _kill_within_a_save(process, workdir):
     process.communicate(timeout=300)
 
 
-def _checkpoint(workdir):
-    """All arrays of the last step's checkpoint, by their paths."""
+def _checkpoint(workdir, step=STEPS):
+    """All arrays of a step's checkpoint, by their paths."""
     checkpointer, arrays = StandardCheckpointer(), {}
     for item in ("variables", "optimizer"):
-        tree = checkpointer.restore(workdir / "checkpoints" / str(STEPS) / item)
+        tree = checkpointer.restore(workdir / "checkpoints" / str(step) / item)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
     return arrays
@@ -135,3 +135,32 @@ def test_resuming_another_run_is_refused_in_one_line(whole, run_command):
     assert "seed: 0 -> 1" in line
     assert "model.fpn.channels: 16 -> 8" in line
     assert "Traceback" not in err
+
+
+# What a ViTDet changes of `tiny.config.model`.
+VIT = {
+    **{"backbone.kind": "vit", "backbone.depth": 50, "backbone.width": 64},
+    **{"backbone.norm": "frozen_bn", "backbone.vit.depth": 4, "backbone.vit.channels": 16},
+    **{"backbone.vit.heads": 2, "backbone.vit.window": 3, "backbone.vit.global_blocks": "(1, 3)"},
+    **{"backbone.vit.position_grid": 3, "backbone.vit.relative_grid": 4},
+    **{"backbone.vit.stochastic_depth": 0.5, "fpn.norm": "ln", "mask_head.norm": "ln"},
+}
+
+
+@pytest.mark.slow
+def test_a_vit_that_leaves_blocks_out_resumes_with_the_same_bits(run_command, tmp_path):
+    """Which ones it leaves out is drawn from the step's number."""
+    flags = [f"--config.model.{key}={value}" for key, value in VIT.items()]
+    flags += ["--config.train.layers=all", "--config.train.optimizer=adamw"]
+    flags += ["--config.train.layer_decay=0.7", "--config.train.decay_norm_and_bias=False"]
+    command = (*COMMAND[:2], *flags, "--config.train.checkpoint_every=2")
+    for name, steps in (("whole", 6), ("parts", 2), ("parts", 6)):
+        run = (f"--workdir={tmp_path / name}", f"--config.train.steps={steps}")
+        status, out, err = run_command(*command, *run)
+        assert status == 0, err
+    assert "resuming from step 2" in out
+    expected, found = (_checkpoint(tmp_path / name, 6) for name in ("whole", "parts"))
+    assert expected.keys() == found.keys()
+    assert any("relative_rows" in key for key in expected)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(array, found[key], err_msg=key)
