@@ -288,7 +288,7 @@ class Upsample(nn.Module):
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns x + bias in x's dtype, for x [..., C] and a bias [C] float32.
+    """Returns x + bias in x's dtype, for x [..., C] and a bias [C] or [H, W, C] float32.
 
     Added in float32, so that the bias' gradient is summed in it: a sum of bfloat16 numbers stops
     growing at 256 times their size, and a feature map has thousands of pixels.

@@ -22,7 +22,7 @@ from maskrcnn_jax.models.backbones.layers import (
     stochastic_depth,
 )
 from maskrcnn_jax.models.backbones.simple_pyramid import SimplePyramid
-from maskrcnn_jax.models.layers import Dense, rematerialised
+from maskrcnn_jax.models.layers import Dense, add_bias, rematerialised
 from maskrcnn_jax.parallel import partition
 
 PATCH = 16
@@ -69,7 +69,7 @@ class Stem(nn.Module):
         positions = jnp.einsum(
             "hi,wj,ijc->hwc", rows, columns, partition.whole(positions), precision="highest"
         )
-        return x + positions.astype(self.dtype)
+        return add_bias(x, positions)
 
 
 class Block(nn.Module):
