@@ -392,6 +392,7 @@ def main(folder, requests):
     use_compilation_cache(folder)
     functions = (
         gradients,
+        resumed,
         grouped_convs,
         attention,
         curves,
