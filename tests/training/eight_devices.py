@@ -392,7 +392,6 @@ def main(folder, requests):
     use_compilation_cache(folder)
     functions = (
         gradients,
-        resumed,
         grouped_convs,
         attention,
         curves,
