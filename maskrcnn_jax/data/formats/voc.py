@@ -1,9 +1,10 @@
-"""The reader of Pascal VOC's layout of 2007 to 2012, as far as its objects have masks.
+"""The reader of Pascal VOC's layout of 2007 to 2012: objects with masks, or boxes alone.
 
     JPEGImages/<id>.jpg           the image
     SegmentationObject/<id>.png   the number of the object in each pixel: 0 none, 255 void
     SegmentationClass/<id>.png    the number of its class, likewise
-    ImageSets/Segmentation/*.txt  the ids of a set of images, one a line; if wanted
+    ImageSets/Segmentation/*.txt  the ids of a set of images, one a line; if wanted. Of boxes
+                                  alone ImageSets/Main
     Annotations/<id>.xml          boxes and more of objects, also of those without a mask; if there
     class_names.txt               _background_ and the classes, one a line; if not VOC's twenty
 
@@ -20,7 +21,7 @@ import numpy as np
 from maskrcnn_jax.class_names import NO_CLASS
 from maskrcnn_jax.data.faults import fault_of
 from maskrcnn_jax.data.files.annotation_files import read_lines
-from maskrcnn_jax.data.files.paths import by_stem, existing, path_in, pictures, stem
+from maskrcnn_jax.data.files.paths import by_stem, existing, files_in, path_in, pictures, stem
 from maskrcnn_jax.data.formats.voc_objects import add_objects, read_objects
 from maskrcnn_jax.data.masks.instances import check_mask_size, class_numbers, mask_instance
 from maskrcnn_jax.data.read_options import DEFAULTS, ReadOptions
@@ -34,6 +35,7 @@ CLASS_NAMES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
+_OBJECTS, _XML = "SegmentationObject", "Annotations"
 _BACKGROUND = ("_background_", "__background__", "background")
 _VOID = 255  # the borders of objects, and whatever could not be told
 _MIN_SHARE = 0.5  # of an object's pixels that are of one class
@@ -52,10 +54,13 @@ def read(
     boxes (with `boxes_as_masks` objects), and those that it calls difficult crowd regions of their
     masks: neither is learned, nor is a detection there held to be wrong.
 
+    With `boxes_as_masks` a folder without SegmentationObject, as LabelImg writes it, has boxes
+    alone, those of its XML files.
+
     Args:
         folder: that has the folders above, VOC2012 say.
         image_set: train, val, trainval, or another file of ImageSets/Segmentation; "" takes every
-            image of SegmentationObject.
+            image of SegmentationObject. Of boxes alone: of ImageSets/Main, and of Annotations.
         class_names: of the indices from 1 on; by default those of class_names.txt in the folder,
             or VOC's twenty.
         options: see `ReadOptions`.
@@ -65,12 +70,16 @@ def read(
             faults.
     """
     folder = existing(folder, "folder", is_folder=True)
-    for part in ("JPEGImages", "SegmentationObject", "SegmentationClass"):
+    of_boxes = options.boxes_as_masks and not os.path.isdir(os.path.join(folder, _OBJECTS))
+    for part in ("JPEGImages", *((_XML,) if of_boxes else (_OBJECTS, "SegmentationClass"))):
         existing(os.path.join(folder, part), part, is_folder=True)
     images = by_stem(os.path.join(folder, "JPEGImages"))
     numbers = class_numbers(class_names or _class_names(folder))
-    names = options.chosen(_ids(folder, image_set))
-    read_one = partial(_read_one, folder, images, numbers, options=options)
+    places = ("Main", _XML) if of_boxes else ("Segmentation", _OBJECTS)
+    names = options.chosen(_ids(folder, image_set, *places))
+    read_one = partial(
+        _read_boxes if of_boxes else _read_one, folder, images, numbers, options=options
+    )
     records, faults = read_each(read_one, names)
     name = folder, image_set, options.split
     return make_dataset(name, list(numbers), records, faults, options)
@@ -88,17 +97,43 @@ def _class_names(folder: str) -> Sequence[str]:
     return names[1:]
 
 
-def _ids(folder: str, image_set: str) -> list[str]:
-    """Returns the ids of a set of images; of all that have masks if none is given."""
+def _ids(folder: str, image_set: str, sets: str, part: str) -> list[str]:
+    """Returns the ids of a set of images in ImageSets/`sets`, or of all files of the part."""
     if not image_set:
-        ids = list(by_stem(os.path.join(folder, "SegmentationObject")))
-        source = f"{folder}/SegmentationObject"
+        source = os.path.join(folder, part)
+        if part == _XML:
+            ids = [os.path.splitext(name)[0] for name in files_in(source, ".xml")]
+        else:
+            ids = list(by_stem(source))
     else:
-        source = path_in(os.path.join(folder, "ImageSets", "Segmentation"), f"{image_set}.txt")
+        source = path_in(os.path.join(folder, "ImageSets", sets), f"{image_set}.txt")
         ids = list(dict.fromkeys(read_lines(existing(source, "image_set", is_folder=False))))
     if not ids:
-        raise ValueError(f"{source} has no image; expected masks <id>.png, or one id a line")
+        suffix = "xml" if part == _XML else "png"
+        raise ValueError(f"{source} has no image; expected files <id>.{suffix}, or one id a line")
     return ids
+
+
+def _read_boxes(
+    folder: str, images: dict[str, str], numbers: dict[str, int], name: str, options: ReadOptions
+) -> OneRead:
+    """Reads one image's size and the boxes of its XML file."""
+    xml = os.path.join(folder, _XML, f"{name}.xml")
+    try:
+        image = _image_of(folder, images, name)
+        height, width = image_size(image, options.max_pixels)
+        objects = read_objects(xml, height, width)
+    except (ValueError, OSError) as error:
+        return None, [fault_of(error, f"{folder}: image {name}", image_id=name)]
+    instances, faults = add_objects([], objects, numbers, height, width, xml, boxes_as_masks=True)
+    return make_record(name, image, height, width, instances), faults
+
+
+def _image_of(folder: str, images: dict[str, str], name: str) -> str:
+    """Returns the path of an image."""
+    if stem(name) not in images:
+        raise FaultError(FaultKind.MISSING_FILE, f"there is no JPEGImages/{name}.jpg")
+    return os.path.join(folder, "JPEGImages", images[stem(name)])
 
 
 def _read_one(
@@ -106,14 +141,12 @@ def _read_one(
 ) -> OneRead:
     """Reads one image's size, masks and XML file."""
     where = f"{folder}: image {name}"
-    xml = os.path.join(folder, "Annotations", f"{name}.xml")
+    xml = os.path.join(folder, _XML, f"{name}.xml")
     try:
-        if stem(name) not in images:
-            raise FaultError(FaultKind.MISSING_FILE, f"there is no JPEGImages/{name}.jpg")
-        image = os.path.join(folder, "JPEGImages", images[stem(name)])
+        image = _image_of(folder, images, name)
         ids, classes = (
             read_ids(_mask_file(folder, part, name), options.max_pixels)
-            for part in ("SegmentationObject", "SegmentationClass")
+            for part in (_OBJECTS, "SegmentationClass")
         )
         # The size of the upright photograph, or as the camera stored it.
         height, width = image_size(image, options.max_pixels, ids.shape)

@@ -50,8 +50,8 @@ def read_objects(path: str, height: int, width: int) -> list[VocObject]:
     if None not in size and size not in ((0, 0), (height, width)):
         raise FaultError(
             FaultKind.IMAGE_SIZE,
-            f"{path} is meant for an image of {size[0]:g} x {size[1]:g} (height x width); its "
-            f"masks are {height} x {width}",
+            f"{path} is meant for an image of {size[0]:g} x {size[1]:g} (height x width); it is "
+            f"{height} x {width}",
         )
     objects = []
     for element in root.findall("object"):

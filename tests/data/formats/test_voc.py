@@ -230,3 +230,53 @@ def test_folder_of_another_kind_is_refused(tmp_path, write):
     root = write(objects=None)
     with pytest.raises(ValueError, match="SegmentationObject has no image"):
         voc.read(root)
+
+
+BOXES = ReadOptions(boxes_as_masks=True)
+
+
+def test_boxes_alone_need_no_masks(tmp_path, write_picture):
+    root = tmp_path / "boxes"
+    (root / "Annotations").mkdir(parents=True)
+    for name, found in (("a", ("cat", 11, 6, 30, 25, 0)), ("b", ("dog", 1, 1, 60, 40, 1))):
+        write_picture(f"boxes/JPEGImages/{name}.jpg")
+        (root / "Annotations" / f"{name}.xml").write_text(xml(found))
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    with pytest.raises(ValueError, match=r"SegmentationObject.* does not exist"):
+        voc.read(root)
+    dataset = voc.read(root, class_names=("cat", "dog"), options=BOXES)
+    assert dataset.faults == []
+    first, second = dataset.records
+    np.testing.assert_array_equal(first.boxes, [[10, 5, 30, 25]])
+    np.testing.assert_array_equal(second.boxes, [[0, 0, 60, 40]])
+    assert [*first.classes, *second.classes] == [1, 2]
+    assert [*first.crowd, *second.crowd] == [False, True]  # the dog is difficult
+    (record,) = voc.read(root, "train", options=BOXES).records
+    assert record.image_id == "a"
+
+
+def test_faults_of_boxes_alone_are_named(tmp_path, write_picture):
+    root = tmp_path / "boxes"
+    (root / "Annotations").mkdir(parents=True)
+    write_picture("boxes/JPEGImages/a.jpg")
+    (root / "Annotations" / "a.xml").write_text(xml(("unknown", 1, 1, 9, 9, 0)))
+    (root / "Annotations" / "b.xml").write_text(xml())
+    (root / "Annotations" / "c.xml").write_text("<annotation>")
+    write_picture("boxes/JPEGImages/c.jpg")
+    (root / "Annotations" / "d.xml").write_text(xml(size=(60, 40)))
+    write_picture("boxes/JPEGImages/d.jpg")
+    dataset = voc.read(root, options=BOXES)
+    assert [record.crowd.tolist() for record in dataset.records] == [[True]]
+    told = " ".join(str(fault) for fault in dataset.faults)
+    for part in (
+        "unknown",
+        "no JPEGImages/b.jpg",
+        "c.xml",
+        "60 x 40 (height x width); it is 40 x 60",
+    ):
+        assert part in told
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("")
+    with pytest.raises(ValueError, match=r"val\.txt has no image"):
+        voc.read(root, "val", options=BOXES)
