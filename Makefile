@@ -9,11 +9,11 @@ TORCH ?=
 
 .PHONY: demo test lint docs setup setup-test clean
 
-# Two thirds of the recipe's steps; pictures of some images every hundred, to see it learn.
+# Two fifths of the recipe's steps; pictures of some images every fifty, to see it learn.
 demo: setup  ## train on generated shapes, evaluate, and draw predictions
-	@echo "Pictures of predictions, the first after 100 steps: $(DEMO_DIR)/eval/pictures"
-	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR) --config.train.steps=1000 \
-	    --config.train.eval_every=100 --config.data.val.count=24 --config.eval.pictures=4
+	@echo "Pictures of predictions, the first after 50 steps: $(DEMO_DIR)/eval/pictures"
+	$(BIN)/python train.py --config=configs/shapes.py --workdir=$(DEMO_DIR) --config.train.steps=600 \
+	    --config.train.eval_every=50 --config.data.val.count=24 --config.eval.pictures=4
 	$(BIN)/python eval.py --workdir=$(DEMO_DIR) --config.data.val.count=200
 	@echo "Pictures of predictions: $(DEMO_DIR)/eval/pictures"
 
