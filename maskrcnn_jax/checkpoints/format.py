@@ -35,9 +35,18 @@ def make_manager(folder: Path, keep: int | None, read_only: bool = False) -> ocp
         folder: an absolute path; made where it does not exist, unless only read.
         keep: how many of the newest are kept; None: all.
         read_only: nothing in the folder is changed.
+
+    Raises:
+        ValueError: a checkpoint says that it was written at a time which there is not.
     """
-    with _without_read_only_warning():
-        return _manager(folder, keep, read_only)
+    try:
+        with _without_read_only_warning():
+            return _manager(folder, keep, read_only)
+    except OverflowError as error:
+        raise ValueError(
+            f"a checkpoint in {folder} is damaged: the times in its _CHECKPOINT_METADATA are none "
+            f"({error}); take another copy of the folder"
+        ) from error
 
 
 @contextmanager

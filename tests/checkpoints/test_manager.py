@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back to the bit, and a kill never spoils what was there."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -259,4 +260,15 @@ def test_weights_of_another_model_are_refused(tmp_path, tiny_config):
     checkpoints.save(create({"params": {"w": jnp.zeros(3)}}, optax.identity()), 1, {})
     checkpoints.close()
     with pytest.raises(ValueError, match=r"has other arrays than this model.*params.w is unknown"):
+        load_for_inference(tmp_path)
+
+
+def test_a_time_that_there_is_not_is_told(checkpoints, state, tmp_path):
+    checkpoints.save(state, 3, {})
+    checkpoints.wait()
+    (file,) = tmp_path.rglob("_CHECKPOINT_METADATA")
+    content = json.loads(file.read_text())
+    content |= dict.fromkeys(("init_timestamp_nsecs", "commit_timestamp_nsecs"), 10**30)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="is damaged: the times in its _CHECKPOINT_METADATA"):
         load_for_inference(tmp_path)
