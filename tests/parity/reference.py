@@ -5,7 +5,7 @@ which each file states for every array (`float32_vs_float64_max_abs` of its meta
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,27 @@ class Reference:
         np.testing.assert_allclose(
             ours, self[key][rows], rtol=0, atol=self.tolerance(key), err_msg=key
         )
+
+    def assert_gradients_close(self, gradients: Mapping[str, np.ndarray], prefix: str = "") -> int:
+        """Fails where gradients are farther from the reference's than rounding explains.
+
+        Args:
+            gradients: by the reference's names; of all arrays in `meta`'s gradient_names.
+            prefix: of the keys `gradient_norms` and `gradient.<name>`.
+
+        Returns:
+            How many whole gradients there are to compare with.
+        """
+        key = f"{prefix}gradient_norms"
+        norms = np.array([np.linalg.norm(gradients[name]) for name in self.meta["gradient_names"]])
+        assert (np.abs(norms - self[key]) <= self.gradient_tolerance(key)).all(), key
+        keys = list(self.keys(f"{prefix}gradient."))
+        for key in keys:
+            assert np.abs(self[key]).max() > 1e-6, key
+            ours = gradients[key.removeprefix(f"{prefix}gradient.")]
+            tolerance = self.gradient_tolerance(key)
+            np.testing.assert_allclose(ours, self[key], rtol=0, atol=tolerance, err_msg=key)
+        return len(keys)
 
     def matching_order(self, key: str, ours: np.ndarray, labels=None, our_labels=None):
         """Returns for each reference box the index of the only box of ours that is equal to it.
