@@ -25,7 +25,7 @@ from maskrcnn_jax.console import program
 from maskrcnn_jax.files import write_atomically
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import convert, export, out_folder, overrides
-from maskrcnn_jax.pretrained.files import downloads
+from maskrcnn_jax.pretrained.files import downloads, published
 from maskrcnn_jax.pretrained.report import summary
 
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.parser(
         __doc__,
         "python -m maskrcnn_jax.pretrained",
-        f"published names: {', '.join(downloads.NAMES)}",
+        f"published names: {', '.join(published.NAMES)}",
     )
     parser.add_argument("source", metavar="SOURCE", help="a file, a name, or (--to) a folder")
     parser.add_argument(
@@ -90,7 +90,7 @@ def _file(source: str) -> Path:
         )
     if path.exists():
         return path
-    if source not in downloads.NAMES:
+    if source not in published.NAMES:
         raise ValueError(downloads.nowhere(source))
     if source.startswith("imagenet_"):
         raise ValueError(

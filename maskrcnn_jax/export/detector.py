@@ -19,7 +19,7 @@ from maskrcnn_jax.models.build import make_model
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
 from maskrcnn_jax.pretrained import convert
-from maskrcnn_jax.pretrained.files import downloads
+from maskrcnn_jax.pretrained.files import downloads, published
 
 Shape = tuple[int, int]  # height, width
 
@@ -91,7 +91,7 @@ def load(
     path = Path(source).expanduser()
     is_archive = path.suffix == ".zip"
     if (path.is_file() and not is_archive) or (
-        not path.exists() and str(source) in downloads.NAMES
+        not path.exists() and str(source) in published.NAMES
     ):
         weights = convert.load(path if path.is_file() else downloads.fetch(str(source)))
         if class_names:

@@ -24,7 +24,8 @@ from maskrcnn_jax.models.keypoints.persons import PERSONS
 from maskrcnn_jax.pretrained import overrides as overridden
 from maskrcnn_jax.pretrained.files.weight_files import read_weights, sha256
 from maskrcnn_jax.pretrained.out_folder import new_folder
-from maskrcnn_jax.pretrained.sources import Source, State, recognised
+from maskrcnn_jax.pretrained.source import Source, State
+from maskrcnn_jax.pretrained.sources import recognised
 from maskrcnn_jax.pretrained.tables.coco_classes import CATEGORIES, class_list
 from maskrcnn_jax.pretrained.tables.mapping import Entry, Imported, import_arrays
 from maskrcnn_jax.pretrained.weight_keys import weight_keys

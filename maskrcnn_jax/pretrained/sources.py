@@ -5,14 +5,17 @@ colours, its strides, its epsilons, its idea of where a pixel lies. Each `Source
 beside its table of arrays, every key of `config.model` that differs from the default.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.pretrained import resnet_layers
+from maskrcnn_jax.pretrained.source import (
+    Source,
+    State,
+    classes_of_cascade,
+    classes_of_torch,
+    resnet,
+    with_class_loss,
+)
 from maskrcnn_jax.pretrained.tables import (
     convnext,
     detectron2,
@@ -21,68 +24,6 @@ from maskrcnn_jax.pretrained.tables import (
     torchvision,
     vit,
 )
-from maskrcnn_jax.pretrained.tables.mapping import Entry
-
-State = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Source:
-    """One kind of weights.
-
-    Attributes:
-        name: by which the kind goes.
-        part: "detector" or "backbone".
-        marks: names that only such a state dict has, all of them.
-        table: of `config.model`: every array, ours beside theirs.
-        layers: keys of `config.model` about the layers, read from the state dict.
-        num_classes: K, read from the state dict; None for a backbone.
-        num_keypoints: P, read from the state dict; None: there are none.
-        todays_names: the state dict under the names that the table uses.
-        ignored: patterns of names that may be left behind.
-        model: keys of `config.model` that weights need (`weight_keys.py`), where they differ from
-            the default.
-        settings: further keys of `config.model`: how the published model is run.
-        data: keys of `config.data` likewise.
-    """
-
-    name: str
-    part: str
-    marks: tuple[str, ...]
-    table: Callable[[ModelConfig], list[Entry]]
-    layers: Callable[[State], dict[str, Any]]
-    num_classes: Callable[[State], int] | None = None
-    num_keypoints: Callable[[State], int] | None = None
-    todays_names: Callable[[State], dict[str, np.ndarray]] = dict
-    ignored: tuple[str, ...] = ()
-    model: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _classes_of_torch(state: State) -> int:
-    """K of torchvision's and Detectron2's box predictors, which count the background too."""
-    return len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
-
-
-def _classes_of_cascade(state: State) -> int:
-    return len(state["roi_heads.box_predictor.0.cls_score.bias"]) - 1
-
-
-def _with_class_loss(layers: Callable[[State], dict[str, Any]]) -> Callable[[State], dict]:
-    """Returns what also reads whether Detectron2 trained by the federated loss, as on LVIS."""
-
-    def read(state: State) -> dict[str, Any]:
-        federated = any(name.endswith(".fed_loss_cls_weights") for name in state)
-        return layers(state) | ({"box_head.class_loss": "federated"} if federated else {})
-
-    return read
-
-
-def _resnet(pattern: str) -> Callable[[State], dict[str, Any]]:
-    """Returns what reads a ResNet's depth from the names of its residual convolutions."""
-    return lambda state: {"backbone.depth": resnet_layers.depth_by_blocks(state, pattern)}
-
 
 _TORCHVISION: dict[str, Any] = dict(
     todays_names=torchvision.todays_names, layers=resnet_layers.of_torchvision
@@ -110,7 +51,7 @@ _DETECTOR_OF_DETECTRON2: dict[str, Any] = dict(
     table=detectron2.table,
     todays_names=detectron2.checked_pixels,
     ignored=detectron2.IGNORED,
-    layers=_with_class_loss(resnet_layers.of_detectron2),
+    layers=with_class_loss(resnet_layers.of_detectron2),
 )
 _OF_DETECTRON2 = {
     **_MSRA,
@@ -131,7 +72,7 @@ _SETTINGS_OF_DETECTRON2 = {
 _VITDET: dict[str, Any] = dict(
     part="detector",
     table=detectron2.table,
-    layers=_with_class_loss(vit.detectron2_layers),
+    layers=with_class_loss(vit.detectron2_layers),
     ignored=detectron2.IGNORED,
     data={"short_side": 1024, "long_side": 1024, "buckets": ((1024, 1024),)},
 )
@@ -158,7 +99,7 @@ SOURCES = (
         part="detector",
         marks=("backbone.body.conv1.weight", "roi_heads.keypoint_predictor.kps_score_lowres.bias"),
         table=torchvision.table,
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         num_keypoints=lambda state: len(
             state["roi_heads.keypoint_predictor.kps_score_lowres.bias"]
         ),
@@ -174,7 +115,7 @@ SOURCES = (
         part="detector",
         marks=("backbone.body.conv1.weight", "roi_heads.box_head.fc6.weight"),
         table=torchvision.table,
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         ignored=torchvision.IGNORED,
         model=torchvision.MODEL_OVERRIDES["v1"],
         settings={"detections.mask_paste": "torchvision"},
@@ -187,7 +128,7 @@ SOURCES = (
         part="detector",
         marks=("backbone.body.conv1.weight", "roi_heads.box_head.5.weight"),
         table=torchvision.table,
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         ignored=torchvision.IGNORED,
         model=torchvision.MODEL_OVERRIDES["v2"],
         settings={"detections.mask_paste": "torchvision"},
@@ -233,7 +174,7 @@ SOURCES = (
             "roi_heads.mask_head.coarse_head.prediction.weight",
             "roi_heads.mask_head.point_head.predictor.weight",
         ),
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         model={**_OF_DETECTRON2, "point_rend.enabled": True},
         settings=_SETTINGS_OF_DETECTRON2,
         **_DETECTOR_OF_DETECTRON2,
@@ -243,7 +184,7 @@ SOURCES = (
     Source(
         name="detectron2_keypoints",
         marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.keypoint_head.score_lowres.bias"),
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         num_keypoints=lambda state: len(state["roi_heads.keypoint_head.score_lowres.bias"]),
         model={**_OF_DETECTRON2, "box_head.box_loss_beta": 0.5},
         settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 1500},
@@ -263,7 +204,7 @@ SOURCES = (
     Source(
         name="detectron2",
         marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.fc1.weight"),
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         model=_OF_DETECTRON2,
         settings=_SETTINGS_OF_DETECTRON2,
         **_DETECTOR_OF_DETECTRON2,
@@ -273,7 +214,7 @@ SOURCES = (
     Source(
         name="detectron2_cascade",
         marks=("backbone.bottom_up.stem.conv1.weight", "roi_heads.box_head.0.fc1.weight"),
-        num_classes=_classes_of_cascade,
+        num_classes=classes_of_cascade,
         model={
             **_OF_DETECTRON2,
             "box_head.class_agnostic": True,
@@ -287,7 +228,7 @@ SOURCES = (
     Source(
         name="detectron2_vitdet",
         marks=(*_MARKS_OF_VITDET, "roi_heads.box_head.fc1.weight"),
-        num_classes=_classes_of_torch,
+        num_classes=classes_of_torch,
         model=_OF_VITDET,
         settings=_SETTINGS_OF_DETECTRON2,
         **_VITDET,
@@ -295,7 +236,7 @@ SOURCES = (
     Source(
         name="detectron2_vitdet_cascade",
         marks=(*_MARKS_OF_VITDET, "roi_heads.box_head.0.fc1.weight"),
-        num_classes=_classes_of_cascade,
+        num_classes=classes_of_cascade,
         model={**_OF_VITDET, "box_head.class_agnostic": True, "cascade.ious": (0.6, 0.7)},
         settings={**_SETTINGS_OF_DETECTRON2, "rpn.post_nms_top_n_train": 2000},
         **_VITDET,
@@ -352,7 +293,7 @@ SOURCES = (
         part="detector",
         marks=("res2a_branch2a/kernel", "rpn_conv_shared/kernel", "mrcnn_class_logits/bias"),
         table=matterport.table,
-        layers=_resnet(r"res(\d)(\w)_branch2\w/kernel"),
+        layers=resnet(r"res(\d)(\w)_branch2\w/kernel"),
         num_classes=lambda state: len(state["mrcnn_class_logits/bias"]) - 1,
         ignored=(r"anchors/.*",),  # constants, which ports to TensorFlow 2 save as variables
         model={
@@ -400,7 +341,7 @@ SOURCES = (
         part="backbone",
         marks=("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
         table=keras_resnet.table,
-        layers=_resnet(r"conv(\d)_block(\d+)_[123]_conv/kernel"),
+        layers=resnet(r"conv(\d)_block(\d+)_[123]_conv/kernel"),
         ignored=(r"predictions/(kernel|bias)",),
         model={**_CAFFE, "backbone.norm_eps": 1.001e-5},
     ),
@@ -412,7 +353,7 @@ SOURCES = (
         part="backbone",
         marks=("conv1/kernel", "bn_conv1/gamma", "res2a_branch2a/kernel"),
         table=keras_resnet.older_table,
-        layers=_resnet(r"res(\d)(\w)_branch2\w/kernel"),
+        layers=resnet(r"res(\d)(\w)_branch2\w/kernel"),
         ignored=(r"fc1000/(kernel|bias)",),
         model={**_CAFFE, "backbone.norm_eps": 1e-3, "backbone.pool_padding": "same"},
     ),

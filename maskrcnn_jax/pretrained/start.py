@@ -30,7 +30,7 @@ from maskrcnn_jax.checkpoints.saved_config import detector_config
 from maskrcnn_jax.images.pixels import pixel_format
 from maskrcnn_jax.models.config import ALL_PARTS, ModelConfig
 from maskrcnn_jax.pretrained import convert
-from maskrcnn_jax.pretrained.files import downloads
+from maskrcnn_jax.pretrained.files import downloads, published
 from maskrcnn_jax.pretrained.first_convolution import with_channels
 from maskrcnn_jax.pretrained.weight_keys import parts_that_need, weight_keys
 from maskrcnn_jax.pretrained.weights import Weights
@@ -228,7 +228,7 @@ def _read_any(name: str) -> Weights:
         return _own(Path(folder), which)
     if path.is_file():
         return _foreign(path)
-    if name in downloads.NAMES:
+    if name in published.NAMES:
         return _foreign(downloads.fetch(name))
     raise FileNotFoundError(downloads.nowhere(name))
 

@@ -9,8 +9,7 @@ import pytest
 from maskrcnn_jax.cli import pretrained as command
 from maskrcnn_jax.compilation import ENVIRONMENT
 from maskrcnn_jax.pretrained import convert
-from maskrcnn_jax.pretrained.files import downloads
-from maskrcnn_jax.pretrained.files.downloads import Published
+from maskrcnn_jax.pretrained.files.published import NAMES, Published
 from tests import forked
 from tests.pretrained.narrow import narrow_model, random_state, write
 
@@ -181,7 +180,7 @@ def test_a_name_is_downloaded(file, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "cache"))
     digest = ("sha256", convert.sha256(file))
     published = Published("torchvision_v1", file.as_uri(), digest)
-    monkeypatch.setitem(downloads.NAMES, "coco_mine", published)
+    monkeypatch.setitem(NAMES, "coco_mine", published)
     code, out, err = run(capsys, "coco_mine", "--out", tmp_path / "run")
     assert code == 0, err
     assert out.startswith("theirs.safetensors: torchvision_v1")

@@ -12,7 +12,8 @@ import pytest
 from maskrcnn_jax.compilation import ENVIRONMENT
 from maskrcnn_jax.pretrained import sources
 from maskrcnn_jax.pretrained.files import downloads
-from maskrcnn_jax.pretrained.files.downloads import Published, fetch
+from maskrcnn_jax.pretrained.files.downloads import fetch
+from maskrcnn_jax.pretrained.files.published import NAMES, Published
 
 CONTENT = bytes(range(256)) * 10_000  # more than two chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -61,7 +62,7 @@ def publish(server, monkeypatch):
 
     def add(digest, path="/files/weights.bin", size=None):
         url = f"http://127.0.0.1:{server.server_port}{path}"
-        monkeypatch.setitem(downloads.NAMES, "x", Published("kind", url, digest, size))
+        monkeypatch.setitem(NAMES, "x", Published("kind", url, digest, size))
 
     return add
 
@@ -113,7 +114,7 @@ def test_offline_it_says_which_file_to_put_where(monkeypatch, cache):
     with socket.socket() as unused:  # bound, and nobody listens
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/files/weights.bin"
-        monkeypatch.setitem(downloads.NAMES, "x", Published("kind", url, ("sha256", SHA256)))
+        monkeypatch.setitem(NAMES, "x", Published("kind", url, ("sha256", SHA256)))
         with pytest.raises(OSError, match="could not be downloaded") as error:
             fetch("x")
         for part in (url, str(cache / "weights.bin"), SHA256):
@@ -166,7 +167,7 @@ def test_the_package_that_reads_a_file_is_missed_before_the_download(
 def test_what_to_say_of_a_source_that_is_nowhere():
     near = downloads.nowhere("coco_torchvision_V1")
     assert near.endswith("did you mean coco_torchvision_v1 or coco_torchvision_v2?")
-    assert downloads.nowhere("zzz").endswith(f"known are {', '.join(downloads.NAMES)}")
+    assert downloads.nowhere("zzz").endswith(f"known are {', '.join(NAMES)}")
     for path in ("runs/zzz", "coco_torchvision_v1.pth"):
         said = f"there is no file or folder {path!r}; check the path"
         assert downloads.nowhere(path) == said
@@ -186,10 +187,10 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 
 def test_the_table_is_consistent():
-    files = [published.file_name for published in downloads.NAMES.values()]
+    files = [published.file_name for published in NAMES.values()]
     assert len(set(files)) == len(files)  # they share a folder
     parts = {source.name: source.part for source in sources.SOURCES}
-    for name, published in downloads.NAMES.items():
+    for name, published in NAMES.items():
         is_detector = parts[published.kind] == "detector"
         assert name.startswith("coco_" if is_detector else "imagenet_")
         assert published.url.startswith("https://")
