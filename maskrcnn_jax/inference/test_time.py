@@ -18,6 +18,7 @@ from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.detections import Detections
 from maskrcnn_jax.models.fpn import POOLED_LEVELS
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN, Stages
+from maskrcnn_jax.models.mask_scoring.head import scores_of_masks
 from maskrcnn_jax.ops.nms import nms
 from maskrcnn_jax.parallel import partition
 
@@ -142,8 +143,8 @@ def predict_views(
     mean = jnp.where(valid[..., None, None], sum(masks) / len(masks), 0.0)
     result = Detections(boxes, scores, classes, mean, valid)
     if ious:
-        iou = jnp.where(valid, jnp.clip(sum(ious) / len(ious), 0, 1), 0.0)
-        result = result._replace(mask_scores=scores * iou)
+        mean_iou = sum(ious) / len(ious)
+        result = result._replace(mask_scores=scores_of_masks(scores, mean_iou, valid))
     return result, {}
 
 

@@ -7,6 +7,7 @@ only an object that every tile cuts is joined of its parts.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -72,23 +73,17 @@ def _moved(result: Result, window: Window) -> Result:
 
 def _joined(results: Sequence[Result]) -> Result:
     """Returns the objects of several results of one image, one after the other."""
+    arrays = ("boxes", "scores", "classes", "keypoints", "mask_scores")
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(result, name) for result in results])
+        for name in arrays
+        if getattr(results[0], name) is not None
+    }
     return replace(
         results[0],
-        boxes=np.concatenate([result.boxes for result in results]),
-        scores=np.concatenate([result.scores for result in results]),
-        classes=np.concatenate([result.classes for result in results]),
         class_names=tuple(name for result in results for name in result.class_names),
         crops=tuple(crop for result in results for crop in result.crops),
-        keypoints=(
-            None
-            if results[0].keypoints is None
-            else np.concatenate([result.keypoints for result in results])
-        ),
-        mask_scores=(
-            None
-            if results[0].mask_scores is None
-            else np.concatenate([result.mask_scores for result in results])
-        ),
+        **joined,
     )
 
 

@@ -31,18 +31,8 @@ class FPN(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        def conv(size):
-            return ConvNorm(
-                self.channels,
-                size,
-                norm=self.norm,
-                norm_eps=self.norm_eps,
-                dtype=self.dtype,
-                kernel_init=he_uniform,
-            )
-
-        self.lateral = {f"c{i}": conv(1) for i in range(2, 6)}
-        self.output = {f"p{i}": conv(3) for i in range(2, 6)}
+        self.lateral = {f"c{i}": pyramid_conv(self, 1) for i in range(2, 6)}
+        self.output = {f"p{i}": pyramid_conv(self, 3) for i in range(2, 6)}
 
     def __call__(
         self,
@@ -62,8 +52,32 @@ class FPN(nn.Module):
             lateral = self.lateral[f"c{i}"](features[f"c{i}"], statistics_parts, mask)
             merged = lateral + _doubled(merged)
             pyramid[f"p{i}"] = self.output[f"p{i}"](merged, statistics_parts, mask)
-        pyramid["p6"] = partition.images(pyramid["p5"])[:, ::2, ::2]
-        return {level: pyramid[level] for level in LEVELS}
+        return with_p6(pyramid)
+
+
+def pyramid_conv(pyramid: nn.Module, size: int, name: str | None = None) -> ConvNorm:
+    """Returns a convolution of a pyramid, whose attributes are those of `FPN`.
+
+    Args:
+        pyramid: see above.
+        size: side of the kernel.
+        name: of the module, where it has no attribute for one.
+    """
+    return ConvNorm(
+        pyramid.channels,
+        size,
+        norm=pyramid.norm,
+        norm_eps=pyramid.norm_eps,
+        dtype=pyramid.dtype,
+        kernel_init=he_uniform,
+        name=name,
+    )
+
+
+def with_p6(pyramid: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns p2 to p6 in this order, of p2 to p5: p6 is every second cell of p5."""
+    levels = pyramid | {"p6": partition.images(pyramid["p5"])[:, ::2, ::2]}
+    return {level: levels[level] for level in LEVELS}
 
 
 def _doubled(x: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ result by name.
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -68,7 +69,7 @@ class MaskRCNN(nn.Module):
             dtype=dtype,
         )
         box, mask = config.box_head, config.mask_head
-        box_head = partial(
+        box_head: Any = partial(
             part(BoxHead),
             num_classes=self.num_classes,
             convs=box.convs,
@@ -80,9 +81,16 @@ class MaskRCNN(nn.Module):
             class_agnostic=box.class_agnostic,
             dtype=dtype,
         )
-        self.box_head = _cascade(box_head, config) if config.cascade.ious else box_head()
+        # The members of the family are imported here: the plain detector needs none of them.
+        if config.cascade.ious:
+            from maskrcnn_jax.models.cascade.heads import CascadeHeads
+
+            box_head = partial(CascadeHeads, box_head, 1 + len(config.cascade.ious))
+        self.box_head = box_head()
         if config.point_rend.enabled:
-            self.mask_head = _point_rend(config, self.num_classes, part, dtype)
+            from maskrcnn_jax.models.point_rend import inference as point_rend
+
+            self.mask_head: Any = point_rend.make_head(config, self.num_classes, part, dtype)
         elif config.masks:
             self.mask_head = part(MaskHead)(
                 num_classes=self.num_classes,
@@ -94,9 +102,13 @@ class MaskRCNN(nn.Module):
                 dtype=dtype,
             )
         if config.mask_scoring.enabled:
-            self.mask_iou_head = _mask_iou_head(config, self.num_classes, part, dtype)
+            from maskrcnn_jax.models.mask_scoring import head as mask_scoring
+
+            self.mask_iou_head = mask_scoring.make_head(config, self.num_classes, part, dtype)
         if config.keypoints.names:
-            self.keypoint_head = _keypoint_head(config, part, dtype)
+            from maskrcnn_jax.models.keypoints import head as keypoints
+
+            self.keypoint_head = keypoints.make_head(config, part, dtype)
 
     def predict(self, image: jax.Array, image_size: jax.Array) -> tuple[Detections, Stages]:
         """Detects the objects of a batch of images.
@@ -140,7 +152,9 @@ class MaskRCNN(nn.Module):
             masks = jnp.where(valid[..., None, None], jax.nn.sigmoid(mask_logits), 0.0)
             stages |= more
         if config.mask_scoring.enabled:
-            mask_scores = scores * jnp.where(valid, jnp.clip(stages["mask_ious"], 0, 1), 0.0)
+            from maskrcnn_jax.models.mask_scoring.head import scores_of_masks
+
+            mask_scores = scores_of_masks(scores, stages["mask_ious"], valid)
         keypoints = None
         if config.keypoints.names:
             from maskrcnn_jax.models.keypoints.stages import detected_keypoints
@@ -267,31 +281,6 @@ class MaskRCNN(nn.Module):
         return multilevel_roi_align(
             levels, boxes, level, scales, size, roi.sampling_ratio, roi.aligned, self.deterministic
         )
-
-
-def _cascade(box_head, config):
-    # Imported here: the plain detector needs none of it.
-    from maskrcnn_jax.models.cascade.heads import CascadeHeads
-
-    return CascadeHeads(box_head, 1 + len(config.cascade.ious))
-
-
-def _point_rend(config, num_classes, part, dtype):
-    from maskrcnn_jax.models.point_rend.inference import make_head
-
-    return make_head(config, num_classes, part, dtype)
-
-
-def _mask_iou_head(config, num_classes, part, dtype):
-    from maskrcnn_jax.models.mask_scoring.head import make_head
-
-    return make_head(config, num_classes, part, dtype)
-
-
-def _keypoint_head(config, part, dtype):
-    from maskrcnn_jax.models.keypoints.head import make_head
-
-    return make_head(config, part, dtype)
 
 
 def normalized(image: jax.Array, image_size: jax.Array, pixel: PixelConfig) -> jax.Array:

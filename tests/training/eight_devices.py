@@ -32,6 +32,7 @@ from maskrcnn_jax.parallel import partition
 from maskrcnn_jax.parallel.config import MeshConfig
 from maskrcnn_jax.parallel.mesh import (
     AXES,
+    abstract,
     batch_sharding,
     image_sharding,
     make_mesh,
@@ -134,10 +135,7 @@ def resumed(height, sizes, changes):
         checkpoints = Checkpoints(folder, 1, metadata)
         checkpoints.save(half, 2, {})
         checkpoints.wait()
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), half
-        )
-        state = checkpoints.restore(target)
+        state = checkpoints.restore(abstract(half, mesh))
         checkpoints.close()
     again = _steps(height, changes, mesh, step, state, range(2, 4))
     pairs = zip(jax.tree_util.tree_leaves_with_path(whole), jax.tree.leaves(again), strict=True)

@@ -13,6 +13,7 @@ from maskrcnn_jax.models.backbones.layers import (
     Patches,
     layer_norm,
     narrow_normal,
+    rising_rates,
     stochastic_depth,
 )
 from maskrcnn_jax.models.layers import Conv, Dense, rematerialised
@@ -171,6 +172,6 @@ class ConvNeXt(nn.Module):
         number = sum(self.blocks)
         if rng is None or not self.stochastic_depth:
             return [None] * number
-        rates = [self.stochastic_depth * i / max(number - 1, 1) for i in range(number)]
+        rates = rising_rates(self.stochastic_depth, number)
         keys = jax.random.split(jax.random.fold_in(rng, _KEY), number)
         return [stochastic_depth(key, rate, images) for key, rate in zip(keys, rates, strict=True)]

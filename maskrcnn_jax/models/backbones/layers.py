@@ -51,6 +51,11 @@ def layer_norm(dtype: jnp.dtype, name: str | None = None, epsilon: float = 1e-6)
     return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
+def rising_rates(last: float, number: int) -> list[float]:
+    """Returns the probability that each of so many blocks is left out: linear, from 0 to `last`."""
+    return [last * i / max(number - 1, 1) for i in range(number)]
+
+
 def stochastic_depth(rng: jax.Array, rate: float, images: int) -> jax.Array:
     """Returns the factors [B] float32 of a residual branch: 0 with probability `rate`.
 

@@ -4,9 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maskrcnn_jax.models.fpn import LEVELS
-from maskrcnn_jax.models.initializers import he_uniform
-from maskrcnn_jax.models.layers import ConvNorm, Upsample, norm_layer
+from maskrcnn_jax.models.fpn import pyramid_conv, with_p6
+from maskrcnn_jax.models.layers import Upsample, norm_layer
 from maskrcnn_jax.parallel import partition
 
 
@@ -55,21 +54,9 @@ class SimplePyramid(nn.Module):
         }
         pyramid = {}
         for level, x in scaled.items():
-            x = self._conv(1, f"reduce_{level}")(x, statistics_parts, mask)
-            pyramid[level] = self._conv(3, f"output_{level}")(x, statistics_parts, mask)
-        pyramid["p6"] = partition.images(pyramid["p5"])[:, ::2, ::2]
-        return {level: pyramid[level] for level in LEVELS}
-
-    def _conv(self, size: int, name: str) -> ConvNorm:
-        return ConvNorm(
-            self.channels,
-            size,
-            norm=self.norm,
-            norm_eps=self.norm_eps,
-            dtype=self.dtype,
-            kernel_init=he_uniform,
-            name=name,
-        )
+            x = pyramid_conv(self, 1, f"reduce_{level}")(x, statistics_parts, mask)
+            pyramid[level] = pyramid_conv(self, 3, f"output_{level}")(x, statistics_parts, mask)
+        return with_p6(pyramid)
 
     def _doubled(self, x: jax.Array, name: str) -> jax.Array:
         """[B, H, W, C] up-sampled to [B, 2 H, 2 W, C / 2]."""

@@ -19,6 +19,7 @@ from maskrcnn_jax.models.backbones.layers import (
     Patches,
     layer_norm,
     narrow_normal,
+    rising_rates,
     stochastic_depth,
 )
 from maskrcnn_jax.models.backbones.simple_pyramid import SimplePyramid
@@ -173,7 +174,7 @@ class ViT(nn.Module):
         """Returns what multiplies both branches of each block, one number for each image."""
         if rng is None or not self.stochastic_depth:
             return [None] * self.depth
-        rates = [self.stochastic_depth * i / max(self.depth - 1, 1) for i in range(self.depth)]
+        rates = rising_rates(self.stochastic_depth, self.depth)
         keys = jax.random.split(jax.random.fold_in(rng, _KEY), (self.depth, 2))
         return [
             (stochastic_depth(first, rate, images), stochastic_depth(second, rate, images))

@@ -66,6 +66,17 @@ class MaskIoUHead(nn.Module):
         return jnp.take_along_axis(ious, own[..., None], axis=-1)[..., 0]
 
 
+def scores_of_masks(scores: jax.Array, ious: jax.Array, valid: jax.Array) -> jax.Array:
+    """Returns the scores of masks, [B, D] float32: those of their boxes, times the predicted IoU.
+
+    Args:
+        scores: [B, D] float32, of the boxes.
+        ious: [B, D] float32, as the head predicts them.
+        valid: [B, D] bool; 0 in the other slots.
+    """
+    return scores * jnp.where(valid, jnp.clip(ious, 0, 1), 0.0)
+
+
 def max_pooled(masks: jax.Array) -> jax.Array:
     """Returns the largest of each 2x2 block, `[..., H / 2, W / 2]` of masks `[..., H, W]`."""
     *leading, height, width = masks.shape
