@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from maskrcnn_jax.ops.pooling import Taps, pool
+from maskrcnn_jax.ops.pooling.pool import pool
+from maskrcnn_jax.ops.pooling.taps import Taps
 
 
 def sample_features(features: Array, points: Array, scale: float, deterministic: bool) -> Array:
     """Returns a feature map's values at points of the image.
 
-    Differentiable by the features alone; `ops.pooling.pool` says in what forms.
+    Differentiable by the features alone; `ops.pooling.pool.pool` says in what forms.
 
     Args:
         features: `[B, h, w, C]`, any float type.
         points: `[B, N, P, 2]` float32, x and y, input pixels.
         scale: cells per input pixel, 1 / stride.
-        deterministic: see `ops.pooling.pool`.
+        deterministic: see `ops.pooling.pool.pool`.
 
     Returns:
         `[B, N, P, C]` in the dtype of the features; zeros where a point is not finite.
@@ -43,7 +44,7 @@ def sample_box_grid(
         boxes: `[B, N, 4]` float32, xyxy, input pixels.
         scale: cells per input pixel, 1 / stride.
         size: S, cells of the grid along each side.
-        deterministic: see `ops.pooling.pool`.
+        deterministic: see `ops.pooling.pool.pool`.
 
     Returns:
         `[B, N, S, S, C]` in the dtype of the features.

@@ -3,7 +3,7 @@
 A bin's value is the mean of `sampling_ratio^2` bilinear samples, and a sample is a weighted sum of
 four feature vectors. Both weights and positions separate into a vertical and a horizontal part, so
 a bin is described by `2 * sampling_ratio` taps (row, weight) and as many (column, weight), and its
-value is the sum over all pairs of taps, which `ops/pooling.py` computes.
+value is the sum over all pairs of taps, which `ops/pooling` computes.
 
 TensorFlow's `crop_and_resize` is the same with other positions and a single sample a bin, so two
 taps: both forms share everything below the positions.
@@ -18,7 +18,8 @@ import numpy as np
 from jax import Array
 
 from maskrcnn_jax.ops import boxes as box_ops
-from maskrcnn_jax.ops.pooling import Taps, pool
+from maskrcnn_jax.ops.pooling.pool import pool
+from maskrcnn_jax.ops.pooling.taps import Taps
 
 # Corners beyond this many pixels stand for infinity: the arithmetic on them stays finite.
 _FAR = 1e7
@@ -78,7 +79,7 @@ def multilevel_roi_align(
         aligned: False: cell i lies at coordinate i and boxes measure at least one cell, as Mask
             R-CNN in torchvision. True: cell i lies at i + 0.5, as Detectron2.
         deterministic: whether the gradient must be the same to the bit whenever it is computed
-            again, on a GPU too; see `ops.pooling.pool`.
+            again, on a GPU too; see `ops.pooling.pool.pool`.
 
     Returns:
         `[B, N, S, S, C]` in the dtype of the features.

@@ -14,7 +14,7 @@ without it is compiled again inside.
 - Parameters may be sharded over `fsdp`; a layer works with the whole of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -144,6 +144,33 @@ def per_image(function: Callable[..., Any]) -> Callable[..., Any]:
         return mapped(*arguments)
 
     return batched
+
+
+def alone(
+    function: Callable[..., Any], arguments: Sequence[str], result: str, number: int
+) -> Callable[..., Any]:
+    """Returns a function that every device runs on its own images and RoIs.
+
+    For what the compiler cannot split by itself, such as a kernel.
+
+    Args:
+        function: of arrays or trees of them.
+        arguments: for each of its arguments, `images` for `[B, ...]` or `rois` for `[B, N, ...]`.
+        result: likewise; images that RoIs of several devices belong to are added up over these.
+        number: N.
+    """
+    mesh = _mesh()
+    if mesh is None:
+        return function
+    is_split = _rois_are_split(number)
+    specs = {"images": P(BATCH_AXES), "rois": P(BATCH_AXES, SPACE_AXIS if is_split else None)}
+
+    def on_device(*arrays):
+        mine = function(*arrays)
+        return jax.lax.psum(mine, SPACE_AXIS) if is_split and result == "images" else mine
+
+    in_specs = tuple(specs[kind] for kind in arguments)
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=specs[result], check_vma=False)
 
 
 def _rois_are_split(number: int) -> bool:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maskrcnn_jax.ops import pooling
 from maskrcnn_jax.ops.masks import point_targets
 from maskrcnn_jax.ops.points import in_image, sample_box_grid, sample_features, sample_grid
+from maskrcnn_jax.ops.pooling import pool, products
 
 MAP = jnp.array([[[1.0], [2.0]], [[3.0], [4.0]]])  # [2, 2, 1]
 
@@ -66,7 +66,7 @@ def test_the_grid_of_a_box_is_of_its_cells_centres():
 
 def test_the_gradient_has_a_form_without_a_scatter(monkeypatch):
     """That of accelerators with train.deterministic; here of several chunks of points."""
-    monkeypatch.setattr(pooling, "_POINTS_AT_ONCE", 5)
+    monkeypatch.setattr(products, "_POINTS_AT_ONCE", 5)
     rng = np.random.default_rng(2)
     features = jnp.asarray(rng.standard_normal((2, 4, 5, 3)), jnp.float32)
     points = jnp.asarray(rng.uniform(-1, 24, (2, 3, 4, 2)), jnp.float32)
@@ -80,7 +80,7 @@ def test_the_gradient_has_a_form_without_a_scatter(monkeypatch):
     assert "scatter" not in on_gpu.as_text()
     only_products = lambda *arguments, cpu, tpu, default: default(*arguments)  # noqa: E731
     monkeypatch.setattr(jax.lax, "platform_dependent", only_products)
-    monkeypatch.setattr(pooling, "_pool", pooling._pool.__wrapped__)
+    monkeypatch.setattr(pool, "_pool", pool._pool.__wrapped__)
     np.testing.assert_allclose(jax.jit(gradient)(features), by_scatter, atol=1e-5)
 
 

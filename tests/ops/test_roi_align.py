@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from maskrcnn_jax.ops import pooling
 from maskrcnn_jax.ops import roi_align as roi
+from maskrcnn_jax.ops.pooling import gathers_gradient
 
 pool = jax.jit(
     roi.multilevel_roi_align,
@@ -108,7 +108,7 @@ def test_gradient_against_finite_differences():
 @pytest.mark.parametrize("chunk_bytes", [1, 2000, 2**26])
 def test_gradient_is_the_adjoint_whatever_the_chunk(monkeypatch, chunk_bytes):
     """For a linear map, <c, F(x)> = <F'(c), x> for every c and x; 9 boxes do not divide by all."""
-    monkeypatch.setattr(pooling, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(gathers_gradient, "CHUNK_BYTES", chunk_bytes)
     features, boxes, level = _scene(seed=1)
     value = partial(
         roi.multilevel_roi_align, boxes=boxes, level=level, scales=SCALES, output_size=3
@@ -139,7 +139,7 @@ def test_bfloat16_features_and_float32_sums(monkeypatch):
     np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))  # rounded once, at the end
 
     # 512 boxes, each a chunk of its own, add 1 to one cell: a bfloat16 sum would stop at 256.
-    monkeypatch.setattr(pooling, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(gathers_gradient, "CHUNK_BYTES", 1)
     feature = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
     boxes, level = jnp.zeros((1, 512, 4)), jnp.zeros((1, 512), jnp.int32)
 

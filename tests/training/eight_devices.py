@@ -281,6 +281,32 @@ def flat_rois(batch, number, sizes):
     }
 
 
+def alone(number, sizes):
+    """What devices compute `alone` of their images and RoIs: errors, and what each was given."""
+    mesh = make_mesh(_mesh(sizes))
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((4, 5, 3)).astype(np.float32)  # [B, h, C]
+    weights = rng.random((4, number, 5)).astype(np.float32)  # [B, N, h]
+    given = []
+
+    def pooled(features, weights):
+        given.append([list(features.shape), list(weights.shape)])
+        return jnp.einsum("bnh,bhc->bnc", weights, features)
+
+    def added(weights):
+        return {"sum": weights.sum(axis=1)}
+
+    def both(features, weights):
+        kinds = ("images", "rois")
+        rois = partition.alone(pooled, kinds, "rois", number)(features, weights)
+        return rois, partition.alone(added, kinds[1:], "images", number)(weights)["sum"]
+
+    with partition.over(mesh):
+        many = jax.jit(both)(*jax.device_put((features, weights), batch_sharding(mesh)))
+    pairs = zip(many, both(features, weights), strict=True)
+    return {"errors": [float(np.abs(a - b).max()) for a, b in pairs], "given": given[0]}
+
+
 def process_order(sizes):
     """The images of a batch that each device has, by the device's number."""
     mesh = make_mesh(_mesh(sizes))
@@ -397,6 +423,7 @@ def main(folder, requests):
         resumed,
         prediction,
         flat_rois,
+        alone,
         process_order,
     )
     functions = {function.__name__: function for function in functions}

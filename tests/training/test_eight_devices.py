@@ -73,6 +73,7 @@ def found():
             "collectives": [[64, (8, 1, 1)]],
             "prediction": [[128, 1, (1, 1, 8)]],
             "flat_rois": [[4, 8, (2, 1, 4)], [4, 8, (2, 2, 2)], [2, 6, (2, 1, 4)]],
+            "alone": [[6, (2, 1, 2)], [6, (2, 1, 4)], [6, (2, 2, 1)]],
             "process_order": [[(8, 1, 1)], [(2, 2, 2)], [(1, 2, 4)]],
         }
     )
@@ -139,6 +140,14 @@ def test_rois_change_their_order_but_not_their_device(found):
         assert result["same"]
         assert result["shard"] == [rows, 3]
         assert not result["sent"]
+
+
+def test_devices_that_work_alone_share_the_rois_where_these_divide(found):
+    split, whole, images = found["alone"]
+    assert split["given"] == [[2, 5, 3], [2, 3, 5]]
+    assert whole["given"] == [[2, 5, 3], [2, 6, 5]]
+    assert images["given"] == [[1, 5, 3], [1, 6, 5]]
+    assert max(error for result in found["alone"] for error in result["errors"]) < 1e-5
 
 
 def test_images_lie_in_the_order_of_the_devices(found):

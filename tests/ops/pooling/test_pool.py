@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskrcnn_jax.ops import pooling
-from maskrcnn_jax.ops.pooling import Taps
+from maskrcnn_jax.ops.pooling import pool, products
+from maskrcnn_jax.ops.pooling.gathers import gather
+from maskrcnn_jax.ops.pooling.gathers_gradient import scatter
+from maskrcnn_jax.ops.pooling.taps import Taps
 
 SHAPES = ((9, 11), (5, 6), (1, 3))
 BOXES, BINS = 13, (3, 2)
@@ -44,37 +46,37 @@ def _reference(*scene):
 
 
 @pytest.mark.parametrize("at_once", [4, 64])
-@pytest.mark.parametrize("form", [pooling._gather, pooling._products])
+@pytest.mark.parametrize("form", [gather, products.products])
 def test_forms_are_the_sum_over_all_pairs_of_taps(monkeypatch, form, at_once):
-    monkeypatch.setattr(pooling, "_BOXES_AT_ONCE", at_once)
+    monkeypatch.setattr(products, "_BOXES_AT_ONCE", at_once)
     scene = _scene()
     np.testing.assert_allclose(jax.jit(form)(*scene), _reference(*scene), atol=2e-5)
 
 
 @pytest.mark.parametrize("at_once", [4, 64])
 def test_gradients_are_that_of_the_forward_pass(monkeypatch, at_once):
-    monkeypatch.setattr(pooling, "_BOXES_AT_ONCE", at_once)
+    monkeypatch.setattr(products, "_BOXES_AT_ONCE", at_once)
     features, *taps = _scene(seed=1)
     cotangent = jax.random.normal(jax.random.key(1), (2, BOXES, *BINS, 4))
-    (expected,) = jax.vjp(lambda f: pooling._gather(f, *taps), features)[1](cotangent)
+    (expected,) = jax.vjp(lambda f: gather(f, *taps), features)[1](cotangent)
     forms = (
-        partial(pooling._scatter, SHAPES, 1000),
-        partial(pooling._scatter, SHAPES, None),
-        partial(pooling._products_gradient, SHAPES),
+        partial(scatter, SHAPES, chunk_bytes=1000),
+        partial(scatter, SHAPES, chunk_bytes=None),
+        partial(products.products_gradient, SHAPES),
     )
     for form in forms:
         for ours, reference in zip(jax.jit(form)(cotangent, *taps), expected, strict=True):
             np.testing.assert_allclose(ours, reference, atol=1e-4)
     for deterministic in (False, True):
-        pool = jax.vjp(lambda f, d=deterministic: pooling.pool(f, *taps, d), features)[1]
-        for ours, reference in zip(pool(cotangent)[0], expected, strict=True):
+        gradient = jax.vjp(lambda f, d=deterministic: pool.pool(f, *taps, d), features)[1]
+        for ours, reference in zip(gradient(cotangent)[0], expected, strict=True):
             np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
 def test_products_of_bfloat16_are_added_in_float32():
     features, *taps = _scene(jnp.bfloat16, seed=2)
     exact = _reference(features, *taps)
-    ours = jax.jit(pooling._products)(features, *taps)
+    ours = jax.jit(products.products)(features, *taps)
     assert ours.dtype == jnp.bfloat16
     # Weights of rows and columns, strips and the result are rounded to 8 bits, once each.
     scale = _reference([abs(f) for f in features], *taps)
@@ -84,4 +86,4 @@ def test_products_of_bfloat16_are_added_in_float32():
 def test_products_of_no_box():
     features, level, rows, columns = _scene()
     nobody = jax.tree.map(jnp.zeros_like, (rows, columns))
-    np.testing.assert_array_equal(pooling._products(features, level, *nobody), 0)
+    np.testing.assert_array_equal(products.products(features, level, *nobody), 0)
