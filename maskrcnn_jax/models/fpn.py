@@ -82,5 +82,17 @@ def with_p6(pyramid: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 def _doubled(x: jax.Array) -> jax.Array:
     """Nearest-neighbour up-sampling by two."""
+    return jax.lax.platform_dependent(x, tpu=_doubled_by_products, default=_doubled_by_copies)
+
+
+def _doubled_by_copies(x):
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+def _doubled_by_products(x):
+    """The same: a TPU's columns lie in tiles, and a product with ones takes them apart faster."""
+    b, h, w, c = x.shape
+    rows = jnp.broadcast_to(x[:, :, None], (b, h, 2, w, c)).reshape(b, 2 * h, w, c)
+    twice = jnp.repeat(jnp.eye(w, dtype=x.dtype), 2, axis=0)
+    return jnp.einsum("vw,bhwc->bhvc", twice, rows, precision="highest")

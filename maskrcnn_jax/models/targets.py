@@ -12,8 +12,8 @@ import numpy as np
 
 from maskrcnn_jax.models.config import ModelConfig
 from maskrcnn_jax.models.rpn import Proposals
+from maskrcnn_jax.ops import anchor_matching, matching
 from maskrcnn_jax.ops import boxes as box_ops
-from maskrcnn_jax.ops import matching
 
 
 class GroundTruth(NamedTuple):
@@ -80,16 +80,14 @@ def anchor_targets(
         gt: of one image.
         config: `config.model`.
     """
-    matched, label = matching.match(
-        box_ops.iou(gt.boxes, anchors),
-        gt.is_object,
-        config.rpn.positive_iou,
-        config.rpn.negative_iou,
-        allow_low_quality=True,
+    rules = anchor_matching.Rules(
+        config.rpn.positive_iou, config.rpn.negative_iou, config.roi.crowd_overlap
     )
-    label = matching.ignore_crowd(label, anchors, gt.boxes, gt.is_crowd, config.roi.crowd_overlap)
+    label, matched = anchor_matching.match_anchors(
+        anchors, gt.boxes, gt.is_object, gt.is_crowd, rules
+    )
     label = jnp.where(gt.image_valid, label, matching.IGNORED)
-    deltas = box_ops.encode(gt.boxes[matched], anchors, config.rpn.coder_weights)
+    deltas = box_ops.encode(matched, anchors, config.rpn.coder_weights)
     return AnchorTargets(
         label=label,
         sampled=matching.sample_mask(

@@ -99,9 +99,9 @@ def _stem_conv(x: Array, kernel: Array) -> Array:
 
     Units that multiply matrices take channels by eights or more; an image has three.
     """
-    images, height, width, channels = x.shape
-    blocks = x.reshape(images, height // 2, 2, width // 2, 2, channels)
-    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(images, height // 2, width // 2, -1)
+    channels = x.shape[-1]
+    pixels = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    blocks = jnp.concatenate(pixels, axis=-1)
     # Row 2 i + k - 3 is row r of block i + q, where k - 3 = 2 q + r: with a row of zeros before it,
     # the kernel covers the blocks i - 2 to i + 1.
     kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))

@@ -13,6 +13,7 @@ from jax import Array
 from maskrcnn_jax.ops import boxes as box_ops
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
+_LANES, _TILE = 128, 1024
 
 
 def match(
@@ -146,24 +147,26 @@ def _mask_by_counting(rng, label, num, positive_fraction) -> Array:
     key = 1 + jax.lax.bitcast_convert_type(number, jnp.uint32)
     kinds = jnp.stack([label == POSITIVE, label == NEGATIVE])
     keys = jnp.where(kinds, key, 0)
+    # A TPU works on 8 x 128 numbers at a time.
+    keys = jnp.pad(keys, ((0, 0), (0, -size % _TILE))).reshape(2, -1, _LANES)
     positives = jnp.minimum((label == POSITIVE).sum(), min(int(num * positive_fraction), size))
     counts = jnp.stack([positives, num - positives])
-    return jax.vmap(_largest)(keys, counts).any(axis=0)
+    return jax.vmap(_largest)(keys, counts).any(axis=0).reshape(-1)[:size]
 
 
 def _largest(key: Array, count: Array) -> Array:
-    """Mask of the `count` largest of `[N]` uint32 keys; of equal ones the first; never a 0."""
-    size = key.shape[0]
+    """Mask of the `count` largest of `[M, L]` uint32 keys; of equal ones the first; never a 0."""
     least = _kth_largest(key, count, 32)
     larger, equal = key > least, (key == least) & (key > 0)
     # Among the equal ones, the first are those with the most behind them.
-    behind = jnp.where(equal, size - jnp.arange(size, dtype=jnp.uint32), 0)
-    least_behind = _kth_largest(behind, count - larger.sum(), size.bit_length())
+    place = jnp.arange(key.size, dtype=jnp.uint32).reshape(key.shape)
+    behind = jnp.where(equal, key.size - place, 0)
+    least_behind = _kth_largest(behind, count - larger.sum(), key.size.bit_length())
     return larger | (equal & (behind >= least_behind))
 
 
 def _kth_largest(key: Array, k: Array, bits: int) -> Array:
-    """The k-th largest of `[N]` uint32 keys below 2^bits; 0 where they are fewer.
+    """The k-th largest of `[M, L]` uint32 keys below 2^bits; 0 where they are fewer.
 
     Four bits of it at a time, by counting the keys that reach each of fifteen bounds.
     """
@@ -171,6 +174,6 @@ def _kth_largest(key: Array, k: Array, bits: int) -> Array:
     found = jnp.uint32(0)
     for shift in range((bits - 1) // 4 * 4, -1, -4):
         bounds = found + (digits << shift)
-        reached = (key >= bounds[:, None]).sum(axis=1)
+        reached = (key >= bounds[:, None, None]).sum(axis=(1, 2))
         found = found + ((reached >= k).sum().astype(jnp.uint32) << shift)
     return found

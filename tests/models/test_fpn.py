@@ -1,8 +1,11 @@
 """The feature pyramid, worked by hand."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from maskrcnn_jax.models import fpn
 from maskrcnn_jax.models.fpn import FPN
 
 
@@ -25,3 +28,17 @@ def test_pyramid_by_hand():
     np.testing.assert_array_equal(pyramid["p3"][0, ..., 0], np.kron(p4, np.ones((2, 2))))
     np.testing.assert_array_equal(pyramid["p2"][0, ..., 0], np.kron(p4, np.ones((4, 4))))
     np.testing.assert_array_equal(pyramid["p6"][0, ..., 0], [[1]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_tpu_doubles_by_products_to_the_same_bits(dtype):
+    x, cotangent = (
+        jax.random.normal(jax.random.key(i), shape).astype(dtype)
+        for i, shape in enumerate([(2, 3, 5, 4), (2, 6, 10, 4)])
+    )
+    doubled, gradient_of = jax.vjp(fpn._doubled_by_products, x)
+    np.testing.assert_array_equal(doubled, fpn._doubled_by_copies(x))
+    # Rows are added in the model's dtype, columns in float32.
+    of_cells = cotangent.astype(jnp.float32).reshape(2, 3, 2, 5, 2, 4).sum(axis=(2, 4))
+    ours = np.asarray(gradient_of(cotangent)[0], np.float32)
+    np.testing.assert_allclose(ours, of_cells, atol=0.05 if dtype == jnp.bfloat16 else 1e-5)

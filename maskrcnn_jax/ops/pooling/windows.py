@@ -170,9 +170,13 @@ def window_weights(taps, begin, first=(0, 0)):
 def product(a: Array, b: Array, contracting: tuple[int, int]) -> Array:
     """Returns a product in the precision of its dtype, added up in float32; inside of a kernel."""
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    axes = tuple((axis,) for axis in contracting)
+    first, second = contracting
     return jax.lax.dot_general(
-        a, b, (axes, ((), ())), precision=precision, preferred_element_type=jnp.float32
+        a,
+        b,
+        (((first,), (second,)), ((), ())),
+        precision=precision,
+        preferred_element_type=jnp.float32,
     )
 
 
