@@ -186,7 +186,7 @@ class Parts:
 
     def _pooling(self, boxes: jax.ShapeDtypeStruct, size: int) -> Part:
         levels = {name: self.pyramid[name] for name in ("p2", "p3", "p4", "p5")}
-        pool = nn.apply(lambda m, levels, boxes: m._pool(levels, boxes, size), self.model)
+        pool = nn.apply(lambda m, levels, boxes: m.pool(levels, boxes, size), self.model)
         return (lambda levels, boxes: pool({}, levels, boxes)), (levels, boxes)
 
     def _losses(self, variables, batch):
