@@ -37,8 +37,8 @@ gc.set_threshold(50_000, 20, 100)
 def pytest_addoption(parser):
     parser.addoption(
         "--accelerator_forms",
-        action="store_true",
-        help="compute everything in the forms for accelerators, on whatever device there is",
+        choices=("gpu", "tpu"),
+        help="compute everything in the forms for one, on whatever device there is",
     )
     parser.addoption(
         "--parity",
@@ -82,33 +82,37 @@ def one_compilation_cache():
 @pytest.fixture(scope="session", autouse=True)
 def forms_of_the_session(request):
     """With `--accelerator_forms`, every test computes in those."""
-    if not request.config.getoption("--accelerator_forms"):
+    kind = request.config.getoption("--accelerator_forms")
+    if not kind:
         yield
         return
-    with _accelerator_forms() as taken:
+    with _accelerator_forms(kind) as taken:
         yield
     assert taken
 
 
 @pytest.fixture(scope="session")
 def accelerator_forms() -> Callable:
-    """Returns a context manager; what is traced in it takes the forms for accelerators.
+    """Returns a context manager; what is traced in it takes the forms for a `gpu` or a `tpu`.
 
-    It gives the list of those that were taken.
+    It gives the list of those that were taken. Kernels for TPUs are interpreted.
     """
     return _accelerator_forms
 
 
 @contextmanager
-def _accelerator_forms() -> Iterator[list[Callable]]:
+def _accelerator_forms(kind: str = "gpu") -> Iterator[list[Callable]]:
+    from jax.experimental.pallas.tpu import force_tpu_interpret_mode
+
     taken = []
 
-    def take_default(*operands, default, **_forms):
-        taken.append(default)
-        return default(*operands)
+    def take(*operands, default, **forms):
+        form = forms.get(kind, default)
+        taken.append(form)
+        return form(*operands)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.lax, "platform_dependent", take_default)
+    with pytest.MonkeyPatch.context() as patch, force_tpu_interpret_mode():
+        patch.setattr(jax.lax, "platform_dependent", take)
         yield taken
 
 

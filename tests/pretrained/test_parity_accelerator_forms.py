@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_parity_holds_in_the_forms_for_accelerators(request):
+@pytest.mark.parametrize("kind", ["gpu", "tpu"])
+def test_parity_holds_in_the_forms_for_accelerators(request, kind):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["--accelerator_forms", f"--parity={request.config.getoption('--parity')}"]
+    command += [f"--accelerator_forms={kind}", f"--parity={request.config.getoption('--parity')}"]
     tests = sorted((ROOT / "tests").rglob("test_parity_torchvision*.py"))
     result = subprocess.run(
         [*command, *map(str, tests)], cwd=ROOT, capture_output=True, text=True, check=False
