@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
@@ -23,9 +24,6 @@ from maskrcnn_jax.ops.pooling.windows import (
     taps_of_bins,
     window_weights,
 )
-
-# What a kernel reads of a box from the memory of numbers that steer it.
-_BOX, _TOP, _BOTTOM, _LEFT, _RIGHT, _NUMBERS = range(6)
 
 
 def windows_gradient(
@@ -41,17 +39,9 @@ def windows_gradient(
         columns: likewise.
     """
     batch, number, _, _, channels = cotangent.shape
-    boxes = jnp.broadcast_to(jnp.arange(number), (batch, number))
-    numbers = jnp.stack([boxes, *ends(rows), *ends(columns)], axis=1)
-    steering = _by_level(level, numbers).astype(jnp.int32)
-    is_sooner = level[:, None, :] < jnp.arange(len(shapes) + 1)[:, None]
-    begins = is_sooner.sum(axis=-1).astype(jnp.int32)  # of each level; the last one ends it all
-    taps, cotangent = taps_of_bins(rows, columns), cotangent.reshape(batch, number, -1, channels)
-
     grids = _grids(shapes)
-
-    def of_image(*shape):
-        return pl.BlockSpec((1, *shape), lambda image, _: (image, 0, 0), memory_space=pltpu.SMEM)
+    following = _following(grids, level, rows, columns)
+    taps, cotangent = taps_of_bins(rows, columns), cotangent.reshape(batch, number, -1, channels)
 
     def window_of(grid):
         def place(image, window):
@@ -64,10 +54,13 @@ def windows_gradient(
     return tuple(
         pl.pallas_call(
             partial(_kernel, grids),
-            grid=(batch, sum(grid.number for grid in grids)),
+            grid=(batch, following.shape[1]),
             in_specs=[
-                of_image(1, len(shapes) + 1),
-                of_image(_NUMBERS, number),
+                pl.BlockSpec(
+                    (1, 1, 1, number + 1),
+                    lambda image, window: (image, window, 0, 0),
+                    memory_space=pltpu.SMEM,
+                ),
                 pl.BlockSpec(memory_space=pl.ANY),
                 pl.BlockSpec(memory_space=pl.ANY),
             ],
@@ -82,11 +75,11 @@ def windows_gradient(
                 pltpu.SemaphoreType.DMA((2, 2)),
             ],
             name="windows_gradient",
-        )(begins[:, None], steering, taps, cotangent)
+        )(following, taps, cotangent)
     )
 
 
-def _kernel(grids, begins, steering, all_taps, all_cotangents, *refs) -> None:
+def _kernel(grids, following, all_taps, all_cotangents, *refs) -> None:
     """Adds up one window; the taps and the cotangent of the next box are on their way meanwhile."""
     *gradients, taps, cotangents, total, arrived = refs
     image, window = pl.program_id(0), pl.program_id(1)
@@ -97,21 +90,7 @@ def _kernel(grids, begins, steering, all_taps, all_cotangents, *refs) -> None:
         level, row, column = (
             jnp.where(is_mine, a, b) for a, b in zip(there, (level, row, column), strict=True)
         )
-    row, column = row * ROWS, column * COLUMNS
-    last, end = steering.shape[2] - 1, begins[0, 0, level + 1]
-
-    def next_from(place):
-        """The next of the level's boxes, from a place in their order on, that lies here."""
-
-        def lies_elsewhere(place):
-            top, bottom, left, right = (
-                steering[0, side, jnp.minimum(place, last)] for side in range(_TOP, _NUMBERS)
-            )
-            lies_here = (top < row + ROWS) & (bottom >= row)
-            lies_here = lies_here & (left < column + COLUMNS) & (right >= column)
-            return (place < end) & ~lies_here
-
-        return jax.lax.while_loop(lies_elsewhere, lambda place: place + 1, place)
+    nobody = following.shape[3] - 1
 
     def copies(slot, box):
         pairs = (all_taps, taps), (all_cotangents, cotangents)
@@ -120,26 +99,27 @@ def _kernel(grids, begins, steering, all_taps, all_cotangents, *refs) -> None:
             for i, (all_of, here) in enumerate(pairs)
         ]
 
-    def fetch(slot, place):
-        @pl.when(place < end)
+    def fetch(slot, box):
+        @pl.when(box < nobody)
         def _():
-            for copy in copies(slot, steering[0, _BOX, place]):
+            for copy in copies(slot, box):
                 copy.start()
 
-    def add(place_and_slot):
-        place, slot = place_and_slot
-        following = next_from(place + 1)
-        fetch(1 - slot, following)
-        for copy in copies(slot, 0):
+    def add(box_and_slot):
+        box, slot = box_and_slot
+        next_box = following[0, 0, 0, box + 1]
+        fetch(1 - slot, next_box)
+        for copy in copies(slot, box):
             copy.wait()
-        weight = window_weights(taps[slot], (row, column)).astype(cotangents.dtype)
+        begin = row * ROWS, column * COLUMNS
+        weight = window_weights(taps[slot], begin).astype(cotangents.dtype)
         total[...] += product(weight, cotangents[slot], contracting=(0, 0))
-        return following, 1 - slot
+        return next_box, 1 - slot
 
     total[...] = jnp.zeros_like(total)
-    first = next_from(begins[0, 0, level])
+    first = following[0, 0, 0, 0]
     fetch(0, first)
-    jax.lax.while_loop(lambda carry: carry[0] < end, add, (first, jnp.int32(0)))
+    jax.lax.while_loop(lambda carry: carry[0] < nobody, add, (first, jnp.int32(0)))
     for number, gradient in enumerate(gradients):
 
         @pl.when(level == number)
@@ -170,10 +150,24 @@ def _place(window, grid: _Grid):
     return jax.lax.div(window, across), jax.lax.rem(window, across)
 
 
-def _by_level(level: Array, numbers: Array) -> Array:
-    """Puts `[B, M, N]` numbers of boxes in the order of the boxes' levels; no sort, no gather."""
-    index = jnp.arange(level.shape[1])
-    mine, other = level[:, :, None], level[:, None, :]
-    is_before = (other < mine) | ((other == mine) & (index < index[:, None]))
-    is_here = is_before.sum(axis=-1)[:, None, :] == index[:, None]  # [B, places, boxes]
-    return jnp.where(is_here[:, None], numbers[:, :, None], 0).sum(axis=-1)
+def _following(grids: list[_Grid], level: Array, rows: Taps, columns: Taps) -> Array:
+    """Returns for each window, and each box of an image, the next that lies on the window.
+
+    `[B, windows, 1, N + 1]` int32: from that box on, itself among them; N where there is none.
+    """
+    number = level.shape[1]
+    of_window = [
+        (i, window // grid.across, window % grid.across)
+        for i, grid in enumerate(grids)
+        for window in range(grid.number)
+    ]
+    own_level, row, column = np.array(of_window, np.int32).T[..., None]  # [windows, 1] each
+    (top, bottom), (left, right) = (
+        (first[:, None] // size, last[:, None] // size)
+        for (first, last), size in ((ends(rows), ROWS), (ends(columns), COLUMNS))
+    )
+    lies_here = (top <= row) & (row <= bottom) & (left <= column) & (column <= right)
+    lies_here &= level[:, None] == own_level
+    boxes = jnp.where(lies_here, jnp.arange(number), number)
+    boxes = jnp.pad(boxes, ((0, 0), (0, 0), (0, 1)), constant_values=number)
+    return jax.lax.cummin(boxes, axis=2, reverse=True).astype(jnp.int32)[:, :, None]
