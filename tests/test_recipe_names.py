@@ -11,8 +11,8 @@ from maskrcnn_jax.data import datasets
 
 KNOWN = (
     "the recipes are balloon, coco, coco_boxes, coco_cascade, coco_convnext, coco_keypoints, "
-    "coco_mask_scoring, coco_mini, coco_point_rend, coco_vitdet, cst, grains, lvis, nuclei, own, "
-    "penn_fudan, shapes, voc; a file of your own is given by its path"
+    "coco_mask_scoring, coco_mini, coco_point_rend, coco_vitdet, cst, figures, grains, lvis, "
+    "nuclei, own, penn_fudan, shapes, voc; a file of your own is given by its path"
 )
 
 

@@ -17,6 +17,7 @@ from jax import export
 
 from maskrcnn_jax.export.comparison import Found, Run
 from maskrcnn_jax.models.mask_rcnn import MaskRCNN
+from maskrcnn_jax.ops.pooling.pool import without_kernels
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -51,10 +52,11 @@ def to_stablehlo(
     images = export.symbolic_shape("batch")[0] if batch is None else batch
     dtype = jnp.uint8 if depth == 8 else jnp.uint16
     channels = len(model.config.pixel.mean)
-    program = export.export(jax.jit(detect), platforms=PLATFORMS)(
-        jax.ShapeDtypeStruct((images, *shape, channels), dtype),
-        jax.ShapeDtypeStruct((images, 2), jnp.float32),
-    )
+    with without_kernels():
+        program = export.export(jax.jit(detect), platforms=PLATFORMS)(
+            jax.ShapeDtypeStruct((images, *shape, channels), dtype),
+            jax.ShapeDtypeStruct((images, 2), jnp.float32),
+        )
     return bytes(program.serialize())
 
 

@@ -39,7 +39,7 @@ MOST: dict[str, dict[str, tuple[int, int, int, int]]] = {
         "rpn_head": (0, 0, 0, 0),
         "rpn_head_gradient": (0, 0, 0, 0),
         "proposals": (6, 0, 1, 0),
-        "anchor_targets": (0, 0, 0, 1),
+        "anchor_targets": (0, 0, 1, 0),
         "rpn_losses_gradient": (0, 0, 0, 0),
         "roi_sampling": (2, 0, 0, 0),
         "box_pooling": (0, 0, 0, 0),

@@ -5,13 +5,17 @@ The same sums in three forms, since no single one is fast everywhere:
 - `gathers.py`, `gathers_gradient.py`: one pair of taps of all bins at a time, for CPUs and GPUs;
   the gradient is a scatter.
 - `products.py`: matrix products with a whole level. Their gradient has one order of additions, so
-  it is the same to the bit whenever it is computed: for GPUs where that is asked for. And for
-  single points on a TPU.
+  it is the same to the bit whenever it is computed: for GPUs where that is asked for. And for what
+  kernels are not for on a TPU: single points, and exported programs.
 - `windows.py`, `windows_gradient.py`: kernels for TPUs, which have neither gathers nor scatters in
   hardware. They bring the cells that each box lies on, and no others. Deterministic, too.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from typing import NamedTuple
 
 import jax
 from jax import Array
@@ -19,6 +23,22 @@ from jax import Array
 from maskrcnn_jax.ops.pooling.gathers import gather
 from maskrcnn_jax.ops.pooling.taps import Levels, Shapes, Taps
 from maskrcnn_jax.parallel import partition
+
+_KERNELS = ContextVar("kernels", default=True)
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Has a TPU take products, too, in what is traced inside.
+
+    JAX lowers no program with kernels for several kinds of devices at a time, or for batches of any
+    size, as exported programs are.
+    """
+    token = _KERNELS.set(False)
+    try:
+        yield
+    finally:
+        _KERNELS.reset(token)
 
 
 def pool(features: Levels, level: Array, rows: Taps, columns: Taps, deterministic: bool) -> Array:
@@ -38,15 +58,28 @@ def pool(features: Levels, level: Array, rows: Taps, columns: Taps, deterministi
     Returns:
         `[B, N, S, T, C]` in the dtype of the features.
     """
-    shapes = tuple((f.shape[1], f.shape[2]) for f in features)
-    return _pool((shapes, deterministic), features, level, rows, columns)
+    static = _Static(
+        shapes=tuple((f.shape[1], f.shape[2]) for f in features),
+        deterministic=deterministic,
+        # For a box of one bin, a window would be too much.
+        has_windows=_KERNELS.get() and (rows.cell.shape[2], columns.cell.shape[2]) != (1, 1),
+    )
+    return _pool(static, features, level, rows, columns)
+
+
+class _Static(NamedTuple):
+    """What a program is made for, besides the shapes of its arguments."""
+
+    shapes: Shapes
+    deterministic: bool
+    has_windows: bool
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(static: tuple[Shapes, bool], features, level, rows, columns) -> Array:
-    del static  # only the gradient needs it
+def _pool(static: _Static, features, level, rows, columns) -> Array:
+    on_tpu = partial(_on_tpu, static.has_windows)
     arguments = (features, level, rows, columns)
-    return jax.lax.platform_dependent(*arguments, tpu=_on_tpu, default=gather)
+    return jax.lax.platform_dependent(*arguments, tpu=on_tpu, default=gather)
 
 
 def _pool_forward(static, features, level, rows, columns):
@@ -57,21 +90,20 @@ def _pool_backward(static, residuals, cotangent):
     from maskrcnn_jax.ops.pooling.gathers_gradient import CHUNK_BYTES, scatter
     from maskrcnn_jax.ops.pooling.products import products_gradient
 
-    shapes, deterministic = static
-
     def rounded(form, *arguments):
-        gradients = form(shapes, *arguments)
+        gradients = form(static.shapes, *arguments)
         return tuple(gradient.astype(cotangent.dtype) for gradient in gradients)
 
     in_chunks = partial(scatter, chunk_bytes=CHUNK_BYTES)
     # A GPU's compiler fuses the expansion with the scatter: chunks would only make it start and
     # read its result again, which took half of the time on an H200.
-    elsewhere = products_gradient if deterministic else partial(scatter, chunk_bytes=None)
+    elsewhere = products_gradient if static.deterministic else partial(scatter, chunk_bytes=None)
+    on_tpu = _windows_gradient if static.has_windows else products_gradient
     gradient = jax.lax.platform_dependent(
         cotangent,
         *residuals,
         cpu=partial(rounded, in_chunks),
-        tpu=partial(rounded, _gradient_on_tpu),
+        tpu=partial(rounded, on_tpu),
         default=partial(rounded, elsewhere),
     )
     return gradient, None, None, None
@@ -80,31 +112,22 @@ def _pool_backward(static, residuals, cotangent):
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _on_tpu(features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
+def _on_tpu(has_windows: bool, features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
     from maskrcnn_jax.ops.pooling.products import products
     from maskrcnn_jax.ops.pooling.windows import pool_windows
 
-    if _single_points(rows, columns):
+    if not has_windows:
         return products(features, level, rows, columns)
-    alone = partition.alone(
-        pool_windows, ("images", "rois", "rois", "rois"), "rois", level.shape[1]
-    )
+    kinds = ("images", "rois", "rois", "rois")
+    alone = partition.alone(pool_windows, kinds, "rois", level.shape[1])
     return alone(features, level, rows, columns)
 
 
-def _gradient_on_tpu(
+def _windows_gradient(
     shapes: Shapes, cotangent: Array, level: Array, rows: Taps, columns: Taps
 ) -> Levels:
-    from maskrcnn_jax.ops.pooling.products import products_gradient
     from maskrcnn_jax.ops.pooling.windows_gradient import windows_gradient
 
-    if _single_points(rows, columns):
-        return products_gradient(shapes, cotangent, level, rows, columns)
     gradient = partial(windows_gradient, shapes)
     alone = partition.alone(gradient, ("rois",) * 4, "images", level.shape[1])
     return alone(cotangent, level, rows, columns)
-
-
-def _single_points(rows: Taps, columns: Taps) -> bool:
-    """Whether each box is one bin: a window for each would bring far more than it needs."""
-    return rows.cell.shape[2] == columns.cell.shape[2] == 1

@@ -1,5 +1,6 @@
 """The kernels for TPUs, in JAX's interpreter of a TPU, which has its memories and its copies."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from jax.experimental.pallas import tpu as pltpu
 from maskrcnn_jax.ops import roi_align
 from maskrcnn_jax.ops.pooling.gathers import gather
 from maskrcnn_jax.ops.pooling.gathers_gradient import scatter
-from maskrcnn_jax.ops.pooling.pool import pool
+from maskrcnn_jax.ops.pooling.pool import pool, without_kernels
 from maskrcnn_jax.ops.pooling.taps import Taps
 from maskrcnn_jax.ops.pooling.windows import ends, pool_windows
 from maskrcnn_jax.ops.pooling.windows_gradient import windows_gradient
@@ -122,6 +123,15 @@ def test_gradients_have_the_dtype_of_the_features_in_every_form():
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         assert ("tpu_custom_call" in text) == (platform == "tpu")
     assert {leaf.dtype for leaf in jax.jit(gradient)(features)} == {jnp.dtype("bfloat16")}
+
+
+def test_programs_for_several_kinds_of_devices_have_no_kernels():
+    features, *taps = _scene(number=2)
+    for platforms, has_kernels in ((("tpu",), True), (("cpu", "cuda", "tpu"), False)):
+        with nullcontext() if has_kernels else without_kernels():
+            traced = jax.jit(lambda f: pool(f, *taps, False)).trace(features)
+        text = traced.lower(lowering_platforms=platforms).as_text()
+        assert ("tpu_custom_call" in text) == has_kernels
 
 
 def test_a_tpu_takes_the_kernels_and_products_for_single_points(on_tpu, monkeypatch):
