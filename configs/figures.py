@@ -3,8 +3,8 @@
     python examples/figures.py data/figures
     python train.py --config=configs/figures.py
 
-A small Keypoint R-CNN, trained from scratch on a CPU. Cost: 2,000 steps of 8 images, 10 minutes of 2
-cores that had other work beside. Result on 60 images: box AP 72.2, keypoint AP 56.1, still rising
+A small Keypoint R-CNN, trained from scratch on a CPU. Cost: 2,000 steps of 8 images, 10 minutes of
+2 cores that had other work beside. Result on 60 images: box AP 72.2, keypoint AP 56.1, still rising
 (docs/results.md).
 """
 
