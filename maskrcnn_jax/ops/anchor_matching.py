@@ -3,7 +3,7 @@
 The same in two forms. `_one_by_one` goes through the objects that there are, with vectors of all
 anchors: nothing is as large as all pairs, and what is not there costs nothing. On a CPU that takes
 a third of the time of all pairs where all 100 slots are objects, and less where they are few. A GPU
-would start a dozen kernels for each object, and wait for their number: it has `_all_pairs`.
+would have to start several kernels for each object: it has `_all_pairs`.
 """
 
 from functools import partial
@@ -14,10 +14,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from maskrcnn_jax.ops import boxes as box_ops
-from maskrcnn_jax.ops.matching import IGNORED, NEGATIVE, POSITIVE, ignore_crowd, match
-
-# A TPU works on 8 x 128 numbers at a time.
-_LANES, _TILE = 128, 1024
+from maskrcnn_jax.ops.matching import (
+    IGNORED,
+    LANES,
+    NEGATIVE,
+    POSITIVE,
+    TILE,
+    ignore_crowd,
+    match,
+)
 
 
 class Rules(NamedTuple):
@@ -77,22 +82,22 @@ class _Found(NamedTuple):
 
 def _one_by_one(anchors, boxes, is_object, is_crowd, rules):
     number = anchors.shape[0]
-    padded = jnp.pad(anchors, ((0, -number % _TILE), (0, 0)))
-    columns = tuple(padded.T.reshape(4, -1, _LANES))
+    padded = jnp.pad(anchors, ((0, -number % TILE), (0, 0)))
+    columns = tuple(padded.T.reshape(4, -1, LANES))
 
     def add(slot, found):
         iou, share = _overlaps(columns, boxes[slot])
         # Equality with the maximum is meant to the bit: the compiler shall not compute the overlap
         # a second time, rounded otherwise.
         iou = jax.lax.optimization_barrier(jnp.where(is_object[slot] & ~jnp.isnan(iou), iou, -1.0))
-        most = iou.max()
+        highest = iou.max()
         is_more = iou > found.overlap
         sides = zip(boxes[slot], found.sides, strict=True)
         return _Found(
             jnp.where(is_more, iou, found.overlap),
             tuple(jnp.where(is_more, new, old) for new, old in sides),
             # An object that no anchor touches is matched by none, see `match`.
-            found.is_best | ((iou == most) & (most > 0)),
+            found.is_best | ((iou == highest) & (highest > 0)),
             found.in_crowd | ((share >= rules.max_share) & is_crowd[slot]),
         )
 

@@ -13,7 +13,10 @@ from jax import Array
 from maskrcnn_jax.ops import boxes as box_ops
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
-_LANES, _TILE = 128, 1024
+
+# A TPU works on 8 x 128 numbers at a time: arrays with a number for each anchor lie as `[M, 128]`,
+# filled up to whole ones.
+LANES, TILE = 128, 1024
 
 
 def match(
@@ -147,8 +150,7 @@ def _mask_by_counting(rng, label, num, positive_fraction) -> Array:
     key = 1 + jax.lax.bitcast_convert_type(number, jnp.uint32)
     kinds = jnp.stack([label == POSITIVE, label == NEGATIVE])
     keys = jnp.where(kinds, key, 0)
-    # A TPU works on 8 x 128 numbers at a time.
-    keys = jnp.pad(keys, ((0, 0), (0, -size % _TILE))).reshape(2, -1, _LANES)
+    keys = jnp.pad(keys, ((0, 0), (0, -size % TILE))).reshape(2, -1, LANES)
     positives = jnp.minimum((label == POSITIVE).sum(), min(int(num * positive_fraction), size))
     counts = jnp.stack([positives, num - positives])
     return jax.vmap(_largest)(keys, counts).any(axis=0).reshape(-1)[:size]

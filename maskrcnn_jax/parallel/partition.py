@@ -89,14 +89,14 @@ def rows(x: Array, fewest: int | None = None) -> Array:
 
 def rois(x: Array) -> Array:
     """Returns `[B, N, ...]` with the images sharded, and their N RoIs where that is possible."""
-    return _split(x, P(BATCH_AXES, SPACE_AXIS)) if _rois_are_split(x.shape[1]) else images(x)
+    return _split(x, P(BATCH_AXES, SPACE_AXIS)) if rois_are_split(x.shape[1]) else images(x)
 
 
 def flat_rois(x: Array) -> Array:
     """Returns `[B, N, ...]` as `[B * N, ...]`, in an order in which no RoI changes its device."""
     batch, number = x.shape[:2]
     mesh = _mesh()
-    if mesh is None or not _rois_are_split(number):
+    if mesh is None or not rois_are_split(number):
         return x.reshape(batch * number, *x.shape[2:])
     space, shards = mesh.shape[SPACE_AXIS], batch_shards()
     x = x.reshape(shards, batch // shards, space, number // space, *x.shape[2:])
@@ -108,7 +108,7 @@ def unflat_rois(x: Array, batch: int) -> Array:
     """Returns `[B * N, ...]` of `flat_rois` as `[B, N, ...]`."""
     number = x.shape[0] // batch
     mesh = _mesh()
-    if mesh is None or not _rois_are_split(number):
+    if mesh is None or not rois_are_split(number):
         return x.reshape(batch, number, *x.shape[1:])
     space, shards = mesh.shape[SPACE_AXIS], batch_shards()
     x = x.reshape(shards, space, batch // shards, number // space, *x.shape[1:])
@@ -162,7 +162,7 @@ def alone(
     mesh = _mesh()
     if mesh is None:
         return function
-    is_split = _rois_are_split(number)
+    is_split = rois_are_split(number)
     specs = {"images": P(BATCH_AXES), "rois": P(BATCH_AXES, SPACE_AXIS if is_split else None)}
 
     def on_device(*arrays):
@@ -173,7 +173,8 @@ def alone(
     return jax.shard_map(on_device, in_specs=in_specs, out_specs=specs[result], check_vma=False)
 
 
-def _rois_are_split(number: int) -> bool:
+def rois_are_split(number: int) -> bool:
+    """Returns whether several devices share the `number` RoIs of an image."""
     mesh = _mesh()
     return mesh is not None and mesh.shape[SPACE_AXIS] > 1 and number % mesh.shape[SPACE_AXIS] == 0
 

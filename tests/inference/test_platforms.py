@@ -7,6 +7,7 @@ import pytest
 
 from maskrcnn_jax.inference.predict_step import make_predict_step
 from maskrcnn_jax.models.build import make_model
+from maskrcnn_jax.ops.pooling.pool import without_kernels
 from tests.end_to_end.tiny import get_config
 from tests.inference.tiny_model import tiny_variables
 
@@ -14,15 +15,25 @@ IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)
 SIZE = jax.ShapeDtypeStruct((1, 2), jnp.float32)
 
 
-@pytest.fixture(scope="module")
-def step():
+def _step():
     return make_predict_step(make_model(get_config().model, 3))
 
 
-def test_a_prediction_is_exported_for_all_platforms_at_once(step):
+@pytest.fixture(scope="module")
+def step():
+    return _step()
+
+
+def test_a_prediction_is_exported_for_all_platforms_at_once():
     platforms = ("cpu", "cuda", "tpu")
-    exported = jax.export.export(step, platforms=platforms)(tiny_variables(), IMAGE, SIZE)
+    with without_kernels():
+        exported = jax.export.export(_step(), platforms=platforms)(tiny_variables(), IMAGE, SIZE)
     assert exported.platforms == platforms
+
+
+def test_a_prediction_for_tpus_has_kernels(step):
+    exported = jax.export.export(step, platforms=("tpu",))(tiny_variables(), IMAGE, SIZE)
+    assert "tpu_custom_call" in exported.mlir_module()
 
 
 def test_each_platform_has_its_own_forms(step):

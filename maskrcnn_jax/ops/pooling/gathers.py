@@ -17,6 +17,7 @@ from maskrcnn_jax.ops.pooling.taps import Levels, Taps
 
 
 def gather(features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
+    """See `ops.pooling.pool.pool`."""
     # One table per image, not one for the batch: indices then never lead to another image, and a
     # batch that is sharded over devices needs no communication.
     table = jnp.concatenate([f.reshape(f.shape[0], -1, f.shape[-1]) for f in features], axis=1)

@@ -18,6 +18,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from maskrcnn_jax.ops.pooling.gathers import gather
@@ -29,10 +30,10 @@ _KERNELS = ContextVar("kernels", default=True)
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Has a TPU take products, too, in what is traced inside.
+    """Traces pooling without Pallas kernels: a TPU takes products.
 
     JAX lowers no program with kernels for several kinds of devices at a time, or for batches of any
-    size, as exported programs are.
+    size, as exported programs are. What was traced before stays as it is.
     """
     token = _KERNELS.set(False)
     try:
@@ -128,6 +129,9 @@ def _windows_gradient(
 ) -> Levels:
     from maskrcnn_jax.ops.pooling.windows_gradient import windows_gradient
 
-    gradient = partial(windows_gradient, shapes)
-    alone = partition.alone(gradient, ("rois",) * 4, "images", level.shape[1])
+    number = level.shape[1]
+    # What several devices add up is rounded afterwards.
+    dtype = jnp.float32 if partition.rois_are_split(number) else cotangent.dtype
+    gradient = partial(windows_gradient, shapes, dtype)
+    alone = partition.alone(gradient, ("rois",) * 4, "images", number)
     return alone(cotangent, level, rows, columns)

@@ -20,6 +20,8 @@ _POINTS_AT_ONCE = 14 * _BOXES_AT_ONCE
 
 
 def products(features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
+    """See `ops.pooling.pool.pool`."""
+
     def pool_chunk(chunk):
         level, rows, columns = chunk
         pooled = jnp.float32(0)

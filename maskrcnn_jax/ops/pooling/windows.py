@@ -5,9 +5,8 @@ box's level, which a copy from the chip's main memory has brought beside the mat
 window before was worked on. A box has as many windows as it takes to cover it. The weights are made
 in the kernel, out of the taps.
 
-`windows_gradient.py` is the transposed product. Compiled for v5e, 512 boxes of 7 x 7 bins of 256
-channels take 1.3 s to compile and about 840 instructions for each window; the form of products,
-which this one has replaced, took 190 s and read and wrote 3.8 GB for two images.
+`windows_gradient.py` is the transposed product. What compilers expect of both is in
+benchmarks/RESULTS.md; no TPU has run them yet.
 """
 
 from functools import partial
@@ -25,7 +24,7 @@ from maskrcnn_jax.ops.pooling.taps import Levels, Taps
 ROWS, COLUMNS, ALIGNMENT = 16, 32, 16
 # Boxes whose taps and results are beside the matrix unit at a time.
 _BOXES_AT_ONCE = 8
-# What a kernel reads of a box from the memory of numbers that steer it.
+# Columns of `_steering`, which the kernel reads from the memory of single numbers (SMEM).
 _LEVEL, _ROW, _COLUMN, _DOWN, _ACROSS, _NUMBERS = range(6)
 
 
@@ -49,8 +48,8 @@ def pool_windows(features: Levels, level: Array, rows: Taps, columns: Taps) -> A
         grid=(batch, blocks),
         in_specs=[
             of_block(1, 1, _BOXES_AT_ONCE * _NUMBERS, memory_space=pltpu.SMEM),
-            of_block(_BOXES_AT_ONCE, bins, 4 * num_taps),
-            *[pl.BlockSpec(memory_space=pl.ANY)] * len(features),
+            of_block(_BOXES_AT_ONCE, 4 * num_taps, bins),
+            *[pl.BlockSpec(memory_space=pltpu.HBM)] * len(features),
         ],
         out_specs=of_block(_BOXES_AT_ONCE, bins, channels),
         out_shape=jax.ShapeDtypeStruct((batch, filled, bins, channels), dtype),
@@ -59,6 +58,8 @@ def pool_windows(features: Levels, level: Array, rows: Taps, columns: Taps) -> A
             pltpu.VMEM((bins, channels), jnp.float32),
             pltpu.SemaphoreType.DMA((2,)),
         ],
+        # Each block of boxes stands for itself, so that two cores of a chip can share them.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
         name="pool_windows",
     )(steering, taps_of_bins(rows, columns), *features)
     return pooled[:, :number].reshape(batch, number, height, width, channels)
@@ -140,13 +141,14 @@ def window_weights(taps, begin, first=(0, 0)):
     """Weights of a window's cells in the bins of a box; inside of a kernel.
 
     Args:
-        taps: `[bins, 4P]` of a box, as `taps_of_bins` returns them.
+        taps: `[4P, bins]` of a box, as `taps_of_bins` returns them.
         begin: row and column of the window's first cell.
         first: row and column of the first cell that counts.
 
     Returns:
         `[bins, ROWS * COLUMNS]` float32.
     """
+    taps = taps.T
     num_taps, shape = taps.shape[1] // 4, (taps.shape[0], ROWS * COLUMNS)
     index = jax.lax.broadcasted_iota(jnp.int32, (1, ROWS * COLUMNS), 1)
     places = jax.lax.div(index, jnp.int32(COLUMNS)), jax.lax.rem(index, jnp.int32(COLUMNS))
@@ -181,9 +183,10 @@ def product(a: Array, b: Array, contracting: tuple[int, int]) -> Array:
 
 
 def taps_of_bins(rows: Taps, columns: Taps) -> Array:
-    """Returns the taps of each bin, `[B, N, bins, 4P]` float32.
+    """Returns the taps of each bin, `[B, N, 4P, bins]` float32.
 
-    A row's P cells and P weights, and a column's. Cells are whole numbers below 2^24.
+    A row's P cells and P weights, and a column's. Cells are whole numbers below 2^24. The bins come
+    last because a TPU fills up the last axis to 128.
     """
     batch, number, height, num_taps = rows.cell.shape
     shape = (batch, number, height, columns.cell.shape[2], 2 * num_taps)
@@ -193,7 +196,7 @@ def taps_of_bins(rows: Taps, columns: Taps) -> Array:
         return jnp.broadcast_to(jnp.expand_dims(both, axis), shape)
 
     both = jnp.concatenate([spread(rows, 3), spread(columns, 2)], axis=-1)
-    return both.reshape(batch, number, -1, 4 * num_taps)
+    return both.reshape(batch, number, -1, 4 * num_taps).swapaxes(2, 3)
 
 
 def ends(taps: Taps) -> tuple[Array, Array]:

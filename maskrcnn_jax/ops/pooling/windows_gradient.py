@@ -27,12 +27,13 @@ from maskrcnn_jax.ops.pooling.windows import (
 
 
 def windows_gradient(
-    shapes: Shapes, cotangent: Array, level: Array, rows: Taps, columns: Taps
+    shapes: Shapes, dtype: jnp.dtype, cotangent: Array, level: Array, rows: Taps, columns: Taps
 ) -> Levels:
-    """Returns the gradient by each level, `[B, h, w, C]` in the dtype of the cotangent.
+    """Returns the gradient by each level, `[B, h, w, C]`.
 
     Args:
         shapes: height and width of each level.
+        dtype: of the results; sums are float32.
         cotangent: `[B, N, S, T, C]`.
         level: as `ops.pooling.pool.pool` takes it.
         rows: likewise.
@@ -61,19 +62,20 @@ def windows_gradient(
                     lambda image, window: (image, window, 0, 0),
                     memory_space=pltpu.SMEM,
                 ),
-                pl.BlockSpec(memory_space=pl.ANY),
-                pl.BlockSpec(memory_space=pl.ANY),
+                pl.BlockSpec(memory_space=pltpu.HBM),
+                pl.BlockSpec(memory_space=pltpu.HBM),
             ],
             out_specs=[window_of(grid) for grid in grids],
-            out_shape=[
-                jax.ShapeDtypeStruct((batch, *shape, channels), cotangent.dtype) for shape in shapes
-            ],
+            out_shape=[jax.ShapeDtypeStruct((batch, *shape, channels), dtype) for shape in shapes],
             scratch_shapes=[
                 pltpu.VMEM((2, *taps.shape[2:]), taps.dtype),
                 pltpu.VMEM((2, *cotangent.shape[2:]), cotangent.dtype),
                 pltpu.VMEM((ROWS * COLUMNS, channels), jnp.float32),
                 pltpu.SemaphoreType.DMA((2, 2)),
             ],
+            # Images may be shared by two cores of a chip; the windows of one must come in their
+            # order, by which outputs are written once each.
+            compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
             name="windows_gradient",
         )(following, taps, cotangent)
     )
@@ -90,7 +92,7 @@ def _kernel(grids, following, all_taps, all_cotangents, *refs) -> None:
         level, row, column = (
             jnp.where(is_mine, a, b) for a, b in zip(there, (level, row, column), strict=True)
         )
-    nobody = following.shape[3] - 1
+    no_box = following.shape[3] - 1
 
     def copies(slot, box):
         pairs = (all_taps, taps), (all_cotangents, cotangents)
@@ -100,7 +102,7 @@ def _kernel(grids, following, all_taps, all_cotangents, *refs) -> None:
         ]
 
     def fetch(slot, box):
-        @pl.when(box < nobody)
+        @pl.when(box < no_box)
         def _():
             for copy in copies(slot, box):
                 copy.start()
@@ -119,7 +121,7 @@ def _kernel(grids, following, all_taps, all_cotangents, *refs) -> None:
     total[...] = jnp.zeros_like(total)
     first = following[0, 0, 0, 0]
     fetch(0, first)
-    jax.lax.while_loop(lambda carry: carry[0] < nobody, add, (first, jnp.int32(0)))
+    jax.lax.while_loop(lambda carry: carry[0] < no_box, add, (first, jnp.int32(0)))
     for number, gradient in enumerate(gradients):
 
         @pl.when(level == number)
