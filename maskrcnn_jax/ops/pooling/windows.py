@@ -137,7 +137,9 @@ def _kernel(steering, taps, *refs) -> None:
     jax.lax.fori_loop(0, num_windows, add, (jnp.int32(0), jnp.int32(0)))
 
 
-def window_weights(taps, begin, first=(0, 0)):
+def window_weights(
+    taps: Array, begin: tuple[Array, Array], first: tuple[Array | int, Array | int] = (0, 0)
+) -> Array:
     """Weights of a window's cells in the bins of a box; inside of a kernel.
 
     Args:
