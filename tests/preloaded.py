@@ -6,4 +6,6 @@ import maskrcnn_jax.cli.eval
 import maskrcnn_jax.cli.predict
 import maskrcnn_jax.cli.pretrained
 import maskrcnn_jax.cli.train
-import maskrcnn_jax.models.losses  # noqa: F401
+import maskrcnn_jax.models.losses
+import maskrcnn_jax.ops.pooling.products
+import maskrcnn_jax.ops.pooling.windows_gradient  # noqa: F401

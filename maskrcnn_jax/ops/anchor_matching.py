@@ -57,7 +57,7 @@ def match_anchors(
         label: `[A]` int32: 1 positive, 0 negative, -1 ignored.
         matched: `[A, 4]` float32, the box of a positive anchor's object; zeros for the others.
     """
-    arguments = (anchors, boxes, is_object, is_crowd)
+    arguments = jax.tree.map(jnp.asarray, (anchors, boxes, is_object, is_crowd))
     one_by_one = partial(_one_by_one, rules=rules)
     return jax.lax.platform_dependent(
         *arguments, cpu=one_by_one, tpu=one_by_one, default=partial(_all_pairs, rules=rules)

@@ -108,6 +108,12 @@ def test_each_kind_of_device_has_its_form():
     assert has_pairs == {"cpu": False, "tpu": False, "cuda": True}
 
 
+def test_arrays_of_numpy_need_no_jit():
+    scene = _scene(9)
+    for ours, reference in zip(match_anchors(*scene, RULES), _run(_all_pairs, *scene), strict=True):
+        np.testing.assert_array_equal(ours, reference)
+
+
 def test_images_of_a_batch_have_numbers_of_their_own():
     scenes = [_scene(seed, objects) for seed, objects in ((5, 2), (6, 12), (7, 0))]
     anchors = scenes[0][0]

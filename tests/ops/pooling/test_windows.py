@@ -50,7 +50,7 @@ def _scene(number=11, size=(7, 7), dtype=jnp.float32, seed=0):
     return features, level, *taps
 
 
-@pytest.mark.parametrize(("number", "size"), [(11, (7, 7)), (1, (3, 5)), (8, (1, 2))])
+@pytest.mark.parametrize(("number", "size"), [(11, (7, 7)), (1, (3, 5))])
 def test_sums_are_those_of_gathers(on_tpu, number, size):
     scene = _scene(number, size)
     found = jax.jit(pool_windows)(*scene)
