@@ -115,7 +115,8 @@ def test_the_processes_say_who_they_are_and_then_the_first_one_speaks(two):
     run = two[1][0]
     for index, lines in enumerate(run.out):
         assert re.match(rf"process {index} of 2 on \S+: 2 local devices .*, 4 in all", lines[0])
-    said = [line for line in run.out[1] if "Gloo" not in line]
+    # Threads of Gloo's write at the same time, and tear each other's lines.
+    said = [line for line in run.out[1] if "Gloo" not in line and "peer ranks" not in line]
     assert len(said) == 1, said
     assert "batch      4 images per step, 2 from this process" in "".join(run.out[0])
 
