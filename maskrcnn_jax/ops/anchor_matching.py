@@ -86,13 +86,15 @@ def _one_by_one(anchors, boxes, is_object, is_crowd, rules):
     columns = tuple(padded.T.reshape(4, -1, LANES))
 
     def add(slot, found):
-        iou, share = _overlaps(columns, boxes[slot])
+        box = tuple(boxes[slot])
+        iou = box_ops.iou_of_sides(box, columns)
+        share = box_ops.overlap_share_of_sides(columns, box)
         # Equality with the maximum is meant to the bit: the compiler shall not compute the overlap
         # a second time, rounded otherwise.
         iou = jax.lax.optimization_barrier(jnp.where(is_object[slot] & ~jnp.isnan(iou), iou, -1.0))
         highest = iou.max()
         is_more = iou > found.overlap
-        sides = zip(boxes[slot], found.sides, strict=True)
+        sides = zip(box, found.sides, strict=True)
         return _Found(
             jnp.where(is_more, iou, found.overlap),
             tuple(jnp.where(is_more, new, old) for new, old in sides),
@@ -112,15 +114,3 @@ def _one_by_one(anchors, boxes, is_object, is_crowd, rules):
     is_positive = (found.overlap >= rules.high) | found.is_best
     label = jnp.where(is_positive, POSITIVE, label).astype(jnp.int32)
     return label, jnp.where(is_positive[:, None], jnp.stack(found.sides, axis=-1), 0.0)
-
-
-def _overlaps(columns, box):
-    """Intersection over union, and the share of each anchor inside the box: as in `ops.boxes`."""
-    (x1, y1, x2, y2), (left, top, right, bottom) = columns, box
-    width = jnp.maximum(jnp.minimum(right, x2) - jnp.maximum(left, x1), 0.0)
-    height = jnp.maximum(jnp.minimum(bottom, y2) - jnp.maximum(top, y1), 0.0)
-    shared, area = width * height, (x2 - x1) * (y2 - y1)
-    union = (right - left) * (bottom - top) + area - shared
-    iou = jnp.where(union > 0, shared / jnp.where(union > 0, union, 1.0), 0.0)
-    share = shared / jnp.where(area > 0, area, 1.0)
-    return iou, jnp.where((area > 0) & jnp.isfinite(share), share, 0.0)

@@ -15,6 +15,8 @@ from jax import Array
 # untrained or exploding head predicts stays finite (as torchvision 0.28; Detectron, 1000 / 16).
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
+Sides = tuple[Array, ...]  # x1, y1, x2, y2
+
 
 def area(boxes: Array) -> Array:
     """Area of each box.
@@ -25,20 +27,25 @@ def area(boxes: Array) -> Array:
     Returns:
         `[...]` float32, square pixels.
     """
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return _area(_sides(boxes))
 
 
-def _intersection(a: Array, b: Array) -> Array:
-    # The axes apart: a TPU pads a last axis of two to a whole tile.
+def _sides(boxes: Array) -> Sides:
+    # The sides apart: a TPU pads a last axis of four to a whole tile.
+    return tuple(boxes[..., side] for side in range(4))
+
+
+def _intersection(a: Sides, b: Sides) -> Array:
     width, height = (
-        jnp.maximum(
-            jnp.minimum(a[:, None, axis + 2], b[None, :, axis + 2])
-            - jnp.maximum(a[:, None, axis], b[None, :, axis]),
-            0.0,
-        )
+        jnp.maximum(jnp.minimum(a[axis + 2], b[axis + 2]) - jnp.maximum(a[axis], b[axis]), 0.0)
         for axis in (0, 1)
     )
     return width * height
+
+
+def _area(sides: Sides) -> Array:
+    x1, y1, x2, y2 = sides
+    return (x2 - x1) * (y2 - y1)
 
 
 def iou(a: Array, b: Array) -> Array:
@@ -52,8 +59,13 @@ def iou(a: Array, b: Array) -> Array:
         `[N, M]` float32 in 0..1; 0 where the union has no area (torchvision: NaN) or a box is not
         finite.
     """
+    return iou_of_sides(_sides(a[:, None]), _sides(b[None, :]))
+
+
+def iou_of_sides(a: Sides, b: Sides) -> Array:
+    """`iou` of boxes whose x1, y1, x2 and y2 are arrays of their own, of shapes that broadcast."""
     intersection = _intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - intersection
+    union = _area(a) + _area(b) - intersection
     usable = union > 0  # False for NaN
     return jnp.where(usable, intersection / jnp.where(usable, union, 1.0), 0.0)
 
@@ -69,7 +81,12 @@ def overlap_share(a: Array, b: Array) -> Array:
         `[N, M]` float32 in 0..1: intersection / area of `a`; 0 where `a` has no area or a box is
         not finite.
     """
-    area_a = area(a)[:, None]
+    return overlap_share_of_sides(_sides(a[:, None]), _sides(b[None, :]))
+
+
+def overlap_share_of_sides(a: Sides, b: Sides) -> Array:
+    """`overlap_share` of boxes given as to `iou_of_sides`."""
+    area_a = _area(a)
     share = _intersection(a, b) / jnp.where(area_a > 0, area_a, 1.0)
     return jnp.where((area_a > 0) & jnp.isfinite(share), share, 0.0)
 

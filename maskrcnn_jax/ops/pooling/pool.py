@@ -78,7 +78,9 @@ class _Static(NamedTuple):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _pool(static: _Static, features, level, rows, columns) -> Array:
-    on_tpu = partial(_on_tpu, static.has_windows)
+    from maskrcnn_jax.ops.pooling.products import products
+
+    on_tpu = _windows if static.has_windows else products
     arguments = (features, level, rows, columns)
     return jax.lax.platform_dependent(*arguments, tpu=on_tpu, default=gather)
 
@@ -113,12 +115,9 @@ def _pool_backward(static, residuals, cotangent):
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _on_tpu(has_windows: bool, features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
-    from maskrcnn_jax.ops.pooling.products import products
+def _windows(features: Levels, level: Array, rows: Taps, columns: Taps) -> Array:
     from maskrcnn_jax.ops.pooling.windows import pool_windows
 
-    if not has_windows:
-        return products(features, level, rows, columns)
     kinds = ("images", "rois", "rois", "rois")
     alone = partition.alone(pool_windows, kinds, "rois", level.shape[1])
     return alone(features, level, rows, columns)
